@@ -1,0 +1,244 @@
+import type { MpState } from './attributes.js';
+import type { VcpuExit } from './exits.js';
+
+/** Holds something that must be given back. `close()` may be called twice, in any order with its relatives'. */
+export interface Closable extends Disposable {
+  close(): void;
+  readonly closed: boolean;
+}
+
+/** What `/dev/kvm` is: the system fd. */
+export interface Kvm extends Closable {
+  /** `'host'`: the kernel's. `'soft'`: the software KVM. */
+  readonly backend: 'host' | 'soft';
+  /** KVM_GET_API_VERSION: 12. */
+  getApiVersion(): number;
+  /** KVM_CHECK_EXTENSION on the system fd: 0 where the capability is absent. @throws KvmError EINVAL for the two that only a VM fd knows */
+  checkExtension(cap: number): number;
+  /** KVM_GET_VCPU_MMAP_SIZE in bytes. */
+  getVcpuMmapSize(): number;
+  /**
+   * KVM_CREATE_VM.
+   * @param type bits 7..0: IPA bits (0 means 40); bit 31: protected
+   * @throws KvmError EINVAL unknown bits or an IPA size out of range; ENOMEM
+   */
+  createVm(type?: number): Vm;
+  /** An eventfd, counting from 0. */
+  createEventFd(): EventFd;
+}
+
+/** eventfd(2): a counter that a signal adds to and a read takes. */
+export interface EventFd extends Closable {
+  /** Adds `n` (1 if not given, 1 to 2^53-1). */
+  signal(n?: number): void;
+  /** Takes the count; 0 where there is none. */
+  read(): number;
+  /**
+   * Called after a signal, with the count already taken. On the software backend it is called at once, inside the call
+   * or the guest instruction that signalled; on the host, from the event loop. `undefined` ends it.
+   */
+  onSignal(listener: ((count: number) => void) | undefined): void;
+}
+
+/** Memory that a VM can be given as RAM: an mmap on the host, a range of the engine's memory in software. */
+export interface GuestMemory extends Closable {
+  /** Bytes. */
+  readonly size: number;
+  /** The memory itself, no copy. Valid until `close()`. */
+  readonly bytes: Uint8Array;
+  /**
+   * Says that `length` bytes at `offset` were written through `bytes` and may hold code that the guest has executed.
+   * The software backend forgets its translations of them; on the host the CPU's caches are coherent and it does nothing.
+   * @throws RangeError outside the memory
+   */
+  written(offset: number, length: number): void;
+}
+
+/** `struct kvm_userspace_memory_region2`, with the memory as an object instead of an address. */
+export interface UserMemoryRegion {
+  /** Slot, 0 to 32,766; bits 31..16 the address space, 0 on arm64. */
+  readonly slot: number;
+  /** {@link MemFlag} bits. */
+  readonly flags?: number;
+  /** Page-aligned guest-physical address. */
+  readonly guestPhysAddr: number;
+  /** Bytes, page-aligned; 0 deletes the slot. */
+  readonly memorySize: number;
+  /** The memory behind it; absent only when the slot is deleted. */
+  readonly memory?: GuestMemory;
+  /** Page-aligned offset into `memory`; 0 if not given. */
+  readonly memoryOffset?: number;
+}
+
+/** `struct kvm_irqfd`. */
+export interface Irqfd {
+  readonly fd: EventFd;
+  readonly gsi: number;
+  /** {@link IrqfdFlag} bits. */
+  readonly flags?: number;
+  /** Signalled when the guest ends a level interrupt (IrqfdFlag.RESAMPLE). */
+  readonly resampleFd?: EventFd;
+}
+
+/** `struct kvm_ioeventfd`. */
+export interface Ioeventfd {
+  readonly fd: EventFd;
+  readonly addr: number;
+  /** 0 (any length), 1, 2, 4 or 8 bytes. */
+  readonly len: number;
+  readonly datamatch?: bigint;
+  /** {@link IoeventfdFlag} bits. */
+  readonly flags?: number;
+}
+
+/** `struct kvm_msi`. */
+export interface Msi {
+  readonly address: bigint;
+  readonly data: number;
+  /** KVM_MSI_VALID_DEVID with this requester id. */
+  readonly devid?: number;
+}
+
+/** `struct kvm_irq_routing_entry`. */
+export type IrqRoutingEntry =
+  | { readonly gsi: number; readonly type: 'irqchip'; readonly irqchip: number; readonly pin: number; readonly flags?: number }
+  | ({ readonly gsi: number; readonly type: 'msi' } & Msi);
+
+/** SET, GET and HAS_DEVICE_ATTR, which VM, vCPU and device fds share. */
+export interface DeviceAttrs {
+  /**
+   * KVM_HAS_DEVICE_ATTR.
+   * @returns whether the attribute is there (errno ENXIO is `false`)
+   */
+  hasDeviceAttr(group: number, attr: number | bigint): boolean;
+  /** KVM_SET_DEVICE_ADDR: `value` is the payload at `kvm_device_attr.addr`; integers take the size that the attribute has. @throws KvmError ENXIO no such attribute, and what the attribute says */
+  setDeviceAttr(group: number, attr: number | bigint, value?: number | bigint | Uint8Array): void;
+  /** KVM_GET_DEVICE_ATTR. For attributes whose payload carries input (VgicAddr.V3_REDIST_REGION), `value` is that input. */
+  getDeviceAttr(group: number, attr: number | bigint, value?: number | bigint): bigint;
+}
+
+/** A VM fd. */
+export interface Vm extends Closable, DeviceAttrs {
+  checkExtension(cap: number): number;
+  /** KVM_ENABLE_CAP. @throws KvmError EINVAL unknown capability, flags not 0, or too late */
+  enableCap(cap: number, args?: readonly (number | bigint)[], flags?: number): void;
+  /** Memory for `setUserMemoryRegion`. @param size bytes, a multiple of the host page size @throws KvmError ENOMEM, EINVAL */
+  createMemory(size: number): GuestMemory;
+  /**
+   * KVM_SET_USER_MEMORY_REGION: makes, moves, changes or deletes a slot.
+   * @throws KvmError EINVAL alignment, size, flags, slot, resize or delete of an absent slot; EEXIST overlap; EFAULT beyond the IPA size
+   */
+  setUserMemoryRegion(region: UserMemoryRegion): void;
+  /**
+   * KVM_CREATE_VCPU.
+   * @throws KvmError EEXIST the id is taken; EINVAL beyond KVM_CAP_MAX_VCPU_ID; EBUSY after the vGIC was initialised
+   */
+  createVcpu(id: number): Vcpu;
+  /** KVM_CREATE_DEVICE. @throws KvmError ENODEV unknown type; EEXIST a second vGIC; EBUSY a vCPU ran */
+  createDevice(type: number): Device;
+  /** KVM_CREATE_DEVICE with KVM_CREATE_DEVICE_TEST. */
+  testDevice(type: number): boolean;
+  /** KVM_ARM_PREFERRED_TARGET: what to give `Vcpu.init`. */
+  getPreferredTarget(): { readonly target: number; readonly features: number };
+  /** KVM_CREATE_IRQCHIP: GICv2 hosts only. @throws KvmError ENODEV, EEXIST */
+  createIrqchip(): void;
+  /** KVM_IRQ_LINE. @param irq `type << 24 | vcpu << 16 | number`, type {@link IrqType} @throws KvmError ENXIO, EINVAL */
+  irqLine(irq: number, level: boolean): void;
+  /** KVM_SET_GSI_ROUTING: replaces the table that irqfds use. @throws KvmError EINVAL, ENOMEM */
+  setGsiRouting(entries: readonly IrqRoutingEntry[]): void;
+  /** KVM_SIGNAL_MSI. @returns whether it was delivered @throws KvmError EINVAL, ENODEV */
+  signalMsi(msi: Msi): boolean;
+  /** KVM_IRQFD. @throws KvmError EAGAIN before the vGIC is initialised; EBUSY the eventfd has an irqfd; EINVAL */
+  irqfd(irqfd: Irqfd): void;
+  /** KVM_IOEVENTFD. @throws KvmError EEXIST the same one is there; EINVAL length or flags; ENOENT nothing to deassign */
+  ioeventfd(ioeventfd: Ioeventfd): void;
+  /** KVM_REGISTER_COALESCED_MMIO. */
+  registerCoalescedMmio(addr: number, size: number): void;
+  /** KVM_UNREGISTER_COALESCED_MMIO. */
+  unregisterCoalescedMmio(addr: number, size: number): void;
+  /** KVM_GET_DIRTY_LOG: one bit a page of the slot. @throws KvmError ENOENT the slot does not log; EINVAL */
+  getDirtyLog(slot: number): Uint8Array;
+  /** KVM_CLEAR_DIRTY_LOG. @param firstPage a multiple of 64 @throws KvmError EINVAL, ENOENT */
+  clearDirtyLog(slot: number, firstPage: number, numPages: number, bitmap: Uint8Array): void;
+  /** KVM_RESET_DIRTY_RINGS. @returns entries reset */
+  resetDirtyRings(): number;
+  /** KVM_ARM_SET_COUNTER_OFFSET. @throws KvmError EINVAL, EBUSY */
+  setCounterOffset(offset: bigint): void;
+  /** KVM_ARM_GET_REG_WRITABLE_MASKS, range 0: 192 masks, by op1 (0, 1, 3), CRm 0..7 and op2 of the op0=3, CRn=0 space. */
+  getRegWritableMasks(): BigUint64Array;
+  /** KVM_ARM_SET_DEVICE_ADDR (deprecated, GICv2). */
+  setDeviceAddr(id: bigint, addr: number): void;
+  /** KVM_ARM_MTE_COPY_TAGS. @returns bytes done @throws KvmError EINVAL */
+  mteCopyTags(guestIpa: number, length: number, tags: Uint8Array, fromGuest: boolean): number;
+  /** KVM_CREATE_GUEST_MEMFD. @param flags 1 MMAP, 2 INIT_SHARED @throws KvmError EINVAL */
+  createGuestMemfd(size: number, flags: number): GuestMemory;
+  /** KVM_GET_STATS_FD, read: name to values. */
+  readStats(): ReadonlyMap<string, readonly bigint[]>;
+  /** Called when a vCPU that `run()` returned idle has something to do (backends whose vCPUs run in turn on one thread). */
+  onRunnable(listener: ((vcpu: Vcpu) => void) | undefined): void;
+}
+
+/** `struct kvm_vcpu_events`. */
+export interface VcpuEvents {
+  readonly serrorPending: boolean;
+  readonly serrorHasEsr: boolean;
+  readonly serrorEsr: bigint;
+  readonly extDabtPending: boolean;
+}
+
+/** `struct kvm_guest_debug`. */
+export interface GuestDebugControl {
+  /** {@link GuestDebug} bits. */
+  readonly control: number;
+  readonly bcr?: readonly bigint[];
+  readonly bvr?: readonly bigint[];
+  readonly wcr?: readonly bigint[];
+  readonly wvr?: readonly bigint[];
+}
+
+/** A vCPU fd. */
+export interface Vcpu extends Closable, DeviceAttrs {
+  readonly id: number;
+  /**
+   * KVM_ARM_VCPU_INIT: chooses target and features, resets the vCPU. May be called again with the same features.
+   * @param features {@link VcpuFeature} bits as a mask
+   * @throws KvmError EINVAL unknown target, unsupported or changed features; ENOENT a feature the kernel has not heard of
+   */
+  init(target: number, features: number): void;
+  /** KVM_ARM_VCPU_FINALIZE. @throws KvmError EPERM twice, ENOEXEC before `init`, EINVAL */
+  finalize(feature: number): void;
+  /**
+   * KVM_RUN: enters the guest until its next exit.
+   * @param quantumMs returns `intr` after about this many milliseconds (of the VM's clock), if nothing else ended it; no limit if not given
+   * @throws KvmError ENOEXEC before `init`; EPERM not finalised; ENOSYS an abort without syndrome; EIO a dead VM; EBUSY, ENXIO the vGIC is not ready (and the VM is dead)
+   */
+  run(quantumMs?: number): VcpuExit;
+  /** Ends a `run()` in progress, or the next one, with `intr`. Safe from any thread that has the vCPU. */
+  kick(): void;
+  /** `kvm_run.immediate_exit`: while set, `run()` only completes what the last exit left over and returns `intr`. */
+  immediateExit: boolean;
+  /** KVM_SET_SIGNAL_MASK: the signals blocked in KVM_RUN, as a 64-bit set; `undefined` for none of its own. */
+  setSignalMask(mask: bigint | undefined): void;
+  /** KVM_GET_REG_LIST. @throws KvmError ENOEXEC before `init`; EPERM not finalised */
+  getRegList(): bigint[];
+  /** KVM_GET_ONE_REG: the register's value, unsigned, as wide as the id says. @throws KvmError ENOENT, EPERM, ENOEXEC */
+  getOneReg(id: bigint): bigint;
+  /** KVM_SET_ONE_REG. @throws KvmError ENOENT, EINVAL a value the register can't take, EBUSY after the first run, EPERM, ENOEXEC */
+  setOneReg(id: bigint, value: bigint): void;
+  getMpState(): MpState;
+  setMpState(state: MpState): void;
+  getVcpuEvents(): VcpuEvents;
+  /** KVM_SET_VCPU_EVENTS. @throws KvmError EINVAL */
+  setVcpuEvents(events: Partial<VcpuEvents>): void;
+  /** KVM_SET_GUEST_DEBUG. @throws KvmError EINVAL */
+  setGuestDebug(debug: GuestDebugControl): void;
+  /** `kvm_run.s.regs.device_irq_level` (KVM_CAP_ARM_USER_IRQ): bit 0 virtual timer, bit 1 physical timer, bit 2 PMU. */
+  readonly deviceIrqLevel: number;
+  /** KVM_GET_STATS_FD, read. */
+  readStats(): ReadonlyMap<string, readonly bigint[]>;
+}
+
+/** A device fd (KVM_CREATE_DEVICE). */
+export interface Device extends Closable, DeviceAttrs {
+  readonly type: number;
+}

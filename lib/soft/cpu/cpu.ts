@@ -1,0 +1,138 @@
+/**
+ * The seam between `kernel/` (what KVM keeps: VMs, memslots, vGIC, timers, PSCI) and the processor that executes
+ * instructions. The kernel half knows no WebAssembly; the processor half knows no ioctl.
+ */
+
+/** Why {@link Cpu.run} came back. */
+export const CpuStop = {
+  /** The budget is spent, or {@link Cpu.requestStop} was called, or an interrupt line wants a look. PC is at the next instruction. */
+  BUDGET: 0,
+  /** A load or store to an address that no RAM backs (or a store to read-only RAM): see {@link Cpu.access}. PC is at the instruction. */
+  MMIO: 1,
+  /** WFI with nothing pending. PC is past it. */
+  WFI: 2,
+  /** WFE or YIELD: somebody else should run. PC is past it. */
+  WFE: 3,
+  /** HVC from EL1; {@link Cpu.hvcImmediate}. PC is past it. */
+  HVC: 4,
+  /** SMC from EL1; {@link Cpu.hvcImmediate}. PC is at it. */
+  SMC: 5,
+  /** A page-table walk touched an address that no RAM backs, or an instruction was fetched from there: see {@link Cpu.access}. PC is at the instruction. */
+  EXTERNAL: 6,
+} as const;
+export type CpuStop = (typeof CpuStop)[keyof typeof CpuStop];
+
+/** The access behind CpuStop.MMIO and CpuStop.EXTERNAL, as ESR_EL2 would describe it (Arm ARM DDI 0487 D24.2.37, ISS for a Data Abort). */
+export interface CpuAccess {
+  /** Guest-physical address. */
+  ipa: number;
+  /** Virtual address. */
+  va: bigint;
+  isWrite: boolean;
+  /** ISV: the fields below are valid. Not so for pairs, write-back forms, SIMD&FP and atomics. */
+  isv: boolean;
+  /** Bytes: 1, 2, 4, 8. */
+  size: number;
+  /** SSE: a load sign-extends. */
+  signExtend: boolean;
+  /** SF: the register is 64 bits wide. */
+  sf: boolean;
+  /** SRT: the register number; 31 is XZR. */
+  srt: number;
+  /** The value to write, for stores. */
+  value: bigint;
+  /** The access was made by a page-table walk (S1PTW) or an instruction fetch. */
+  isFetch: boolean;
+}
+
+/** Called by the processor for system registers that the kernel half owns (ICC_*, CNT*, PM*); index as in {@link sysregIndex}. */
+export interface CpuHost {
+  /** The value, or `undefined` where the access is UNDEFINED. */
+  readSysreg(index: number): bigint | undefined;
+  /** `false` where the access is UNDEFINED. */
+  writeSysreg(index: number, value: bigint): boolean;
+}
+
+/** One processing element: Armv8 AArch64 at EL1 and EL0. */
+export interface Cpu {
+  /** Runs at most about `budget` instructions (a block may overrun by a few hundred). */
+  run(budget: number): CpuStop;
+  /** Makes a `run()` in progress stop at the next instruction boundary it checks. For use inside {@link CpuHost} calls. */
+  requestStop(): void;
+  /** Instructions retired since the last reset of the VM; exact also inside {@link CpuHost} calls. */
+  readonly instructions: number;
+
+  /** Valid after CpuStop.MMIO and CpuStop.EXTERNAL. */
+  readonly access: CpuAccess;
+  /** Completes the load of {@link access} with `value` (low `size` bytes), and passes the instruction. */
+  completeRead(value: bigint): void;
+  /** Passes the instruction at PC without executing it (a completed MMIO store, an SMC). */
+  skipInstruction(): void;
+  /** The immediate of the last HVC or SMC. */
+  readonly hvcImmediate: number;
+
+  /** Architectural reset to PSTATE 0x3c5 (EL1h, DAIF), MMU off, X0..X30 and PC 0. ID registers keep their values. */
+  reset(): void;
+  /** X0..X30. */
+  getX(n: number): bigint;
+  setX(n: number, value: bigint): void;
+  getPc(): bigint;
+  setPc(value: bigint): void;
+  /** SPSR layout. */
+  getPstate(): bigint;
+  setPstate(value: bigint): void;
+  /** V0..V31, 128 bits. */
+  getV(n: number): bigint;
+  setV(n: number, value: bigint): void;
+  /** A system register that the processor holds (SP_EL0, ELR_EL1, TTBR0_EL1, FPCR, ID registers …), by {@link sysregIndex}; `undefined` where it has none. */
+  getSysreg(index: number): bigint | undefined;
+  /** Sets it raw, whatever its guest-visible access; `false` where there is none. Invalidates what depends on it. */
+  setSysreg(index: number, value: bigint): boolean;
+  /** Indices of every system register that the processor holds. */
+  sysregs(): readonly number[];
+  /** SP_EL1, whichever stack pointer is in use. */
+  getSpEl1(): bigint;
+  setSpEl1(value: bigint): void;
+
+  /** The level of the IRQ and FIQ inputs; taken when PSTATE.I or F allows. */
+  setIrq(level: boolean): void;
+  setFiq(level: boolean): void;
+  /** Whether an IRQ or FIQ input is asserted, masked or not: what WFI wakes on. */
+  readonly interruptPending: boolean;
+  /** Takes a synchronous external Data Abort (or Instruction Abort when `access.isFetch`) for {@link access}. */
+  injectExternalAbort(): void;
+  /** Makes an SError pending with this ISS. */
+  injectSerror(esrIss: bigint): void;
+  readonly serrorPending: boolean;
+  /** Takes an Undefined Instruction exception at PC. */
+  injectUndefined(): void;
+}
+
+/** Guest RAM as the machine holds it. */
+export interface MachineMemory {
+  readonly size: number;
+  readonly bytes: Uint8Array;
+  /** Forgets decoded and compiled code in the range. */
+  invalidate(offset: number, length: number): void;
+  free(): void;
+}
+
+/** What all processors of one VM share: physical memory and code. */
+export interface Machine {
+  /** Allocates zeroed RAM; a multiple of 4096 bytes. `undefined` where there is no room. */
+  allocate(size: number): MachineMemory | undefined;
+  /** Largest size that {@link allocate} can still give. */
+  readonly available: number;
+  /**
+   * Backs guest-physical `gpa`..`gpa+size` with memory.
+   * @param readonly stores stop with CpuStop.MMIO
+   * @param onDirty called with the guest page number at the first store to each page since `map` or `rearm`
+   */
+  map(gpa: number, size: number, memory: MachineMemory, offset: number, readonly: boolean, onDirty?: (gfn: number) => void): void;
+  unmap(gpa: number, size: number): void;
+  /** Makes the next store to each page of the range call `onDirty` again. */
+  rearm(gpa: number, size: number): void;
+  createCpu(host: CpuHost): Cpu;
+  destroyCpu(cpu: Cpu): void;
+  close(): void;
+}
