@@ -1,0 +1,244 @@
+import type { WasmType } from './wasm-opcodes.js';
+
+/** Value types in the binary format (WebAssembly Core Specification 2.0, 5.3.1). */
+export const TYPE_BYTE: Readonly<Record<WasmType, number>> = { i32: 0x7f, i64: 0x7e, f32: 0x7d, f64: 0x7c, v128: 0x7b };
+
+/** A growing byte sequence with the encodings of the WebAssembly binary format. */
+export class ByteWriter {
+  #bytes: Uint8Array;
+  #length = 0;
+
+  constructor(capacity = 256) {
+    this.#bytes = new Uint8Array(capacity);
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  /** The bytes written so far; valid until the next write. */
+  get bytes(): Uint8Array {
+    return this.#bytes.subarray(0, this.#length);
+  }
+
+  #room(count: number): void {
+    if (this.#length + count <= this.#bytes.length) return;
+    const grown = new Uint8Array(Math.max(this.#bytes.length * 2, this.#length + count));
+    grown.set(this.#bytes.subarray(0, this.#length));
+    this.#bytes = grown;
+  }
+
+  u8(value: number): void {
+    if (this.#length === this.#bytes.length) this.#room(1);
+    this.#bytes[this.#length++] = value;
+  }
+
+  raw(bytes: ArrayLike<number>): void {
+    this.#room(bytes.length);
+    this.#bytes.set(bytes, this.#length);
+    this.#length += bytes.length;
+  }
+
+  /** Unsigned LEB128, up to 32 bits. */
+  u32(value: number): void {
+    let rest = value >>> 0;
+    while (rest >= 0x80) {
+      this.u8((rest & 0x7f) | 0x80);
+      rest >>>= 7;
+    }
+    this.u8(rest);
+  }
+
+  /** Signed LEB128, 32 bits. */
+  s32(value: number): void {
+    let rest = value | 0;
+    for (;;) {
+      const byte = rest & 0x7f;
+      rest >>= 7;
+      if ((rest === 0 && (byte & 0x40) === 0) || (rest === -1 && (byte & 0x40) !== 0)) {
+        this.u8(byte);
+        return;
+      }
+      this.u8(byte | 0x80);
+    }
+  }
+
+  /** Signed LEB128, 64 bits. */
+  s64(value: bigint): void {
+    let rest = BigInt.asIntN(64, value);
+    if (rest >= -0x4000_0000n && rest < 0x4000_0000n) {
+      this.s32(Number(rest));
+      return;
+    }
+    for (;;) {
+      const byte = Number(rest & 0x7fn);
+      rest >>= 7n;
+      if ((rest === 0n && (byte & 0x40) === 0) || (rest === -1n && (byte & 0x40) !== 0)) {
+        this.u8(byte);
+        return;
+      }
+      this.u8(byte | 0x80);
+    }
+  }
+
+  name(text: string): void {
+    const encoded = Uint8Array.from(text, (c) => c.charCodeAt(0));
+    this.u32(encoded.length);
+    this.raw(encoded);
+  }
+}
+
+/** A function body: its locals and its code. Local indices count the parameters first. */
+export class FunctionBody {
+  readonly code = new ByteWriter(512);
+  readonly #locals: WasmType[] = [];
+  readonly #params: number;
+
+  constructor(params: number) {
+    this.#params = params;
+  }
+
+  addLocal(type: WasmType): number {
+    this.#locals.push(type);
+    return this.#params + this.#locals.length - 1;
+  }
+
+  /** Writes the body as a code-section entry. */
+  write(out: ByteWriter): void {
+    const runs: [number, WasmType][] = [];
+    for (const type of this.#locals) {
+      const last = runs.at(-1);
+      if (last !== undefined && last[1] === type) last[0]++;
+      else runs.push([1, type]);
+    }
+    const head = new ByteWriter(runs.length * 3 + 4);
+    head.u32(runs.length);
+    for (const [count, type] of runs) {
+      head.u32(count);
+      head.u8(TYPE_BYTE[type]);
+    }
+    out.u32(head.length + this.code.length + 1);
+    out.raw(head.bytes);
+    out.raw(this.code.bytes);
+    out.u8(0x0b);
+  }
+}
+
+export interface Signature {
+  readonly params: readonly WasmType[];
+  readonly results: readonly WasmType[];
+}
+
+/** Puts a module together. Imports come first, as the format wants: import everything before adding a function. */
+export class ModuleBuilder {
+  readonly #types: Signature[] = [];
+  readonly #typeIndex = new Map<string, number>();
+  readonly #imports = new ByteWriter();
+  #importCount = 0;
+  #importedFunctions = 0;
+  readonly #functions: { type: number; body: FunctionBody }[] = [];
+  readonly #exports = new ByteWriter();
+  #exportCount = 0;
+  #tableSize: number | undefined;
+
+  type(signature: Signature): number {
+    const key = `${signature.params.join()}:${signature.results.join()}`;
+    let index = this.#typeIndex.get(key);
+    if (index === undefined) {
+      index = this.#types.push(signature) - 1;
+      this.#typeIndex.set(key, index);
+    }
+    return index;
+  }
+
+  #import(name: string): void {
+    this.#imports.name('e');
+    this.#imports.name(name);
+    this.#importCount++;
+  }
+
+  /** Imports `e.memory`. */
+  importMemory(maximumPages: number, shared: boolean): void {
+    this.#import('memory');
+    this.#imports.u8(0x02);
+    this.#imports.u8(shared ? 0x03 : 0x01);
+    this.#imports.u32(1);
+    this.#imports.u32(maximumPages);
+  }
+
+  /** Imports `e.<name>`; returns its function index. */
+  importFunction(name: string, signature: Signature): number {
+    this.#import(name);
+    this.#imports.u8(0x00);
+    this.#imports.u32(this.type(signature));
+    return this.#importedFunctions++;
+  }
+
+  /** A funcref table of the module's own, exported as `table`. */
+  addTable(size: number): void {
+    this.#tableSize = size;
+    this.#exports.name('table');
+    this.#exports.u8(0x01);
+    this.#exports.u32(0);
+    this.#exportCount++;
+  }
+
+  addFunction(signature: Signature, body: FunctionBody, exportName?: string): number {
+    const index = this.#importedFunctions + this.#functions.push({ type: this.type(signature), body }) - 1;
+    if (exportName !== undefined) {
+      this.#exports.name(exportName);
+      this.#exports.u8(0x00);
+      this.#exports.u32(index);
+      this.#exportCount++;
+    }
+    return index;
+  }
+
+  build(): Uint8Array<ArrayBuffer> {
+    const out = new ByteWriter(4096);
+    out.raw([0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]);
+    const section = (id: number, write: (w: ByteWriter) => void): void => {
+      const w = new ByteWriter(1024);
+      write(w);
+      out.u8(id);
+      out.u32(w.length);
+      out.raw(w.bytes);
+    };
+    section(1, (w) => {
+      w.u32(this.#types.length);
+      for (const { params, results } of this.#types) {
+        w.u8(0x60);
+        w.u32(params.length);
+        for (const t of params) w.u8(TYPE_BYTE[t]);
+        w.u32(results.length);
+        for (const t of results) w.u8(TYPE_BYTE[t]);
+      }
+    });
+    section(2, (w) => {
+      w.u32(this.#importCount);
+      w.raw(this.#imports.bytes);
+    });
+    section(3, (w) => {
+      w.u32(this.#functions.length);
+      for (const f of this.#functions) w.u32(f.type);
+    });
+    const tableSize = this.#tableSize;
+    if (tableSize !== undefined) {
+      section(4, (w) => {
+        w.u32(1);
+        w.u8(0x70);
+        w.u8(0x00);
+        w.u32(tableSize);
+      });
+    }
+    section(7, (w) => {
+      w.u32(this.#exportCount);
+      w.raw(this.#exports.bytes);
+    });
+    section(10, (w) => {
+      w.u32(this.#functions.length);
+      for (const f of this.#functions) f.body.write(w);
+    });
+    return out.bytes.slice();
+  }
+}

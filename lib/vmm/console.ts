@@ -1,0 +1,216 @@
+import type { Cancel, Scheduler } from './scheduler.js';
+import { VmError } from './errors.js';
+
+/** Characters of output that a console remembers for {@link VmConsole.waitFor} and {@link VmConsole.transcript}. */
+const TRANSCRIPT_CHARS = 256 * 1024;
+
+/** Limits of {@link VmConsole.waitFor}. */
+export interface WaitForOptions {
+  /** Milliseconds of the host's clock after which the wait fails; none if not given. */
+  readonly timeoutMs?: number | undefined;
+  /** Ends the wait. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What `waitFor` looks for. */
+export type WaitPattern = string | RegExp;
+
+interface Waiter {
+  readonly pattern: WaitPattern;
+  readonly resolve: (match: RegExpMatchArray) => void;
+  readonly reject: (error: Error) => void;
+  readonly dispose: () => void;
+}
+
+/**
+ * One byte channel between host and guest: a serial port, hvc0, or a named port. Output is handed on once a turn of the
+ * event loop, not byte by byte, and remembered in a ring, so that `waitFor` never takes bytes from a reader.
+ */
+export class VmConsole {
+  /** What the device is called: `'pl011'`, `'hvc0'`, or the port's name. */
+  readonly name: string;
+  /** Where what the host writes goes: set by the device behind the console, taken away when the machine ends. */
+  sink: ((bytes: Uint8Array) => void) | undefined;
+  /** Called with output, coalesced. */
+  onOutput: ((bytes: Uint8Array) => void) | undefined;
+  /** Called once, when no more output will come. */
+  onEnd: (() => void) | undefined;
+
+  readonly #scheduler: Scheduler;
+  /** Keeps a character whose bytes come in two pieces whole. */
+  readonly #decoder = new TextDecoder();
+  /** The last output as text: TRANSCRIPT_CHARS, and up to as many again until it is trimmed. */
+  #text = '';
+  /** Characters before it were consumed by a `waitFor` that matched: the next one looks behind them. */
+  #mark = 0;
+  #written = 0;
+  #pending: Uint8Array[] = [];
+  #pendingBytes = 0;
+  /** How many of the pending chunks are in the transcript already. */
+  #absorbed = 0;
+  #waiters: Waiter[] = [];
+  #ended: string | undefined;
+  #input: Uint8Array[] = [];
+
+  constructor(name: string, scheduler: Scheduler) {
+    this.name = name;
+    this.#scheduler = scheduler;
+  }
+
+  /** Bytes that the guest has put out so far. */
+  get outputBytes(): number {
+    return this.#written;
+  }
+
+  /** Takes guest output from a device. The bytes are copied. */
+  output(bytes: Uint8Array): void {
+    if (this.#ended !== undefined || bytes.length === 0) return;
+    const copy = bytes.slice();
+    this.#pending.push(copy);
+    this.#pendingBytes += copy.length;
+    this.#written += copy.length;
+  }
+
+  /** Hands out what came since the last flush. Called at the end of each turn of the run loop. */
+  flush(): void {
+    if (this.#pendingBytes === 0) return;
+    this.#absorb();
+    const chunks = this.#pending;
+    const total = this.#pendingBytes;
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    this.#absorbed = 0;
+    if (this.onOutput !== undefined) this.onOutput(chunks.length === 1 ? chunks[0]! : concat(chunks, total));
+    if (this.#waiters.length > 0) this.#check();
+  }
+
+  /** Sends bytes to the guest. Before the machine is built they wait; after its end they are dropped. */
+  write(data: Uint8Array | string): void {
+    const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : data;
+    if (bytes.length === 0 || this.#ended !== undefined) return;
+    if (this.sink === undefined) this.#input.push(bytes.slice());
+    else this.sink(bytes);
+  }
+
+  /** Connects a device, and gives it what was written before. */
+  connect(sink: (bytes: Uint8Array) => void): void {
+    this.sink = sink;
+    for (const bytes of this.#input.splice(0)) sink(bytes);
+  }
+
+  /** The last output, at most `maxChars` characters (256 Ki are kept). Bytes that are no UTF-8 become U+FFFD. */
+  transcript(maxChars: number = TRANSCRIPT_CHARS): string {
+    this.#absorb();
+    const chars = Math.min(maxChars, TRANSCRIPT_CHARS);
+    return chars <= 0 ? '' : this.#text.slice(-chars);
+  }
+
+  /**
+   * Waits until `pattern` is in the output, that which came before the call included, and gives the match. The next call
+   * looks behind it. Reading the console takes nothing away from it. The last 256 Ki characters are looked through.
+   * @throws VmError ERR_TIMEOUT, ERR_ABORTED, or ERR_CONSOLE_ENDED when the guest ended first
+   */
+  waitFor(pattern: WaitPattern, options: WaitForOptions = {}): Promise<RegExpMatchArray> {
+    const { timeoutMs, signal } = options;
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted === true) {
+        reject(aborted(signal, `waiting for ${show(pattern)}`));
+        return;
+      }
+      let timer: Cancel | undefined;
+      const onAbort = (): void => settle(aborted(signal!, `waiting for ${show(pattern)}`));
+      const dispose = (): void => {
+        timer?.();
+        signal?.removeEventListener('abort', onAbort);
+        this.#waiters = this.#waiters.filter((w) => w !== waiter);
+      };
+      const settle = (error: Error): void => {
+        dispose();
+        reject(error);
+      };
+      const waiter: Waiter = { pattern, resolve, reject, dispose };
+      this.#waiters.push(waiter);
+      if (timeoutMs !== undefined) {
+        timer = this.#scheduler.after(timeoutMs, () =>
+          settle(
+            new VmError('ERR_TIMEOUT', `${show(pattern)} did not appear on ${this.name} in ${timeoutMs} ms${this.#tail()}`),
+          ),
+        );
+      }
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.#check();
+      if (this.#ended !== undefined && this.#waiters.includes(waiter)) settle(this.#endedError(pattern));
+    });
+  }
+
+  /** No more output will come, for this reason: hands out the rest, and fails who still waits. */
+  end(why: string): void {
+    if (this.#ended !== undefined) return;
+    this.flush();
+    this.#ended = why;
+    this.sink = undefined;
+    for (const waiter of this.#waiters.slice()) {
+      waiter.dispose();
+      waiter.reject(this.#endedError(waiter.pattern));
+    }
+    this.onEnd?.();
+  }
+
+  #endedError(pattern: WaitPattern): Error {
+    return new VmError('ERR_CONSOLE_ENDED', `${this.#ended} before ${show(pattern)} appeared on ${this.name}${this.#tail()}`);
+  }
+
+  #tail(): string {
+    const tail = this.transcript(1024).trimEnd();
+    return tail === '' ? '; it said nothing' : `; the last it said:\n${tail}`;
+  }
+
+  #check(): void {
+    this.#absorb();
+    for (const waiter of this.#waiters.slice()) {
+      const match = matchOf(this.#text.slice(this.#mark), waiter.pattern);
+      if (match === null) continue;
+      this.#mark += match.index! + match[0].length;
+      waiter.dispose();
+      waiter.resolve(match);
+    }
+  }
+
+  /** Brings the transcript up to date with the pending output. */
+  #absorb(): void {
+    for (; this.#absorbed < this.#pending.length; this.#absorbed++) {
+      this.#text += this.#decoder.decode(this.#pending[this.#absorbed], { stream: true });
+    }
+    if (this.#text.length <= 2 * TRANSCRIPT_CHARS) return;
+    const drop = this.#text.length - TRANSCRIPT_CHARS;
+    this.#text = this.#text.slice(drop);
+    this.#mark = Math.max(0, this.#mark - drop);
+  }
+}
+
+const show = (pattern: WaitPattern): string => (typeof pattern === 'string' ? JSON.stringify(pattern) : String(pattern));
+
+function matchOf(text: string, pattern: WaitPattern): RegExpMatchArray | null {
+  if (typeof pattern !== 'string') return text.match(new RegExp(pattern.source, pattern.flags.replace(/[gy]/g, '')));
+  const index = text.indexOf(pattern);
+  if (index < 0) return null;
+  return Object.assign([pattern] as [string], { index, input: text }) as RegExpMatchArray;
+}
+
+function concat(chunks: readonly Uint8Array[], total: number): Uint8Array {
+  const out = new Uint8Array(total);
+  let at = 0;
+  for (const chunk of chunks) {
+    out.set(chunk, at);
+    at += chunk.length;
+  }
+  return out;
+}
+
+/** The error of a call that its AbortSignal ended. */
+export function aborted(signal: AbortSignal, what: string): VmError {
+  const error = new VmError('ERR_ABORTED', `aborted while ${what}`, { cause: signal.reason });
+  // Callers test `error.name === 'AbortError'`, as they do for fetch() and node:fs.
+  Object.defineProperty(error, 'name', { value: 'AbortError', configurable: true });
+  return error;
+}

@@ -1,0 +1,343 @@
+import { type ExitReason, KvmError, MpState, Reg, SystemEvent, type Vcpu, type VcpuExit, type Vm } from '../kvm/index.js';
+import type { MmioBus } from './mmio-bus.js';
+import type { Cancel, Scheduler } from './scheduler.js';
+
+/** How long the guest may have the thread before the event loop gets its turn, in milliseconds. */
+const TURN_MS = 4;
+/** How long one vCPU runs before the next has its turn, where there are several. */
+const SLICE_MS = 1;
+/**
+ * With the virtual clock: virtual milliseconds of a slice. Constant, because which vCPU runs when must not depend on how
+ * fast the host is; short, because a virtual millisecond can take the host several.
+ */
+const VIRTUAL_SLICE_MS = 0.25;
+/** Exits after which the next vCPU has its turn, even when none of them was `intr`: a guest that polls a device must not keep the others out. */
+const MAX_EXITS_IN_SLICE = 4096;
+/** Timers of the platform overflow beyond 2^31 ms; sleeping shorter is harmless. */
+const MAX_SLEEP_MS = 60_000;
+/** SMCCC's NOT_SUPPORTED (Arm DEN0028 §7.1). */
+const SMCCC_NOT_SUPPORTED = 0xffff_ffff_ffff_ffffn;
+
+interface Slot {
+  readonly vcpu: Vcpu;
+  /** It waits in WFI, or is powered off, until then (the scheduler's time): 0 runs now, Infinity waits for `onRunnable`. */
+  idleUntil: number;
+}
+
+/** What the run loop reports to the machine's owner. */
+export interface RunLoopEvents {
+  /** The first `run()` has come back: the guest has been entered. */
+  entered(): void;
+  /** The guest ended itself (PSCI SYSTEM_OFF, SYSTEM_RESET, or a crash event). The loop has stopped. */
+  systemEvent(type: typeof SystemEvent.SHUTDOWN | typeof SystemEvent.RESET | typeof SystemEvent.CRASH): void;
+  /** The VM cannot go on. The loop has stopped. */
+  failed(error: Error): void;
+  /** The loop is about to give the thread back: the moment to hand out what the guest wrote. */
+  turnEnds(): void;
+}
+
+/** Exits counted by reason. */
+export type ExitCounts = Record<ExitReason, number>;
+
+/**
+ * Runs all vCPUs of a VM in turn on this thread, a few milliseconds at a time: for backends whose `run()` does not wait in
+ * WFI but says for how long the vCPU is idle ({@link IntrExit.idleMs}).
+ */
+export class RunLoop {
+  readonly exits: ExitCounts = {
+    hypercall: 0,
+    debug: 0,
+    mmio: 0,
+    fail_entry: 0,
+    intr: 0,
+    internal_error: 0,
+    system_event: 0,
+    arm_nisv: 0,
+    dirty_ring_full: 0,
+    memory_fault: 0,
+    arm_sea: 0,
+    arm_ldst64b: 0,
+  };
+  /** Times the loop had the thread. */
+  turns = 0;
+  /** Milliseconds it slept because every vCPU was idle. */
+  idleMs = 0;
+
+  readonly #vm: Vm;
+  readonly #slots: readonly Slot[];
+  readonly #bus: MmioBus;
+  readonly #scheduler: Scheduler;
+  readonly #events: RunLoopEvents;
+  readonly #virtual: boolean;
+  #current = 0;
+  #exitsInSlice = 0;
+  #sliceEnd = 0;
+  #cancel: Cancel | undefined;
+  #running = false;
+  #held = false;
+  #entered = false;
+  #inTurn = false;
+  /** The vCPU whose `run()` is on the stack. */
+  #inRun: Vcpu | undefined;
+  #sleptFrom = -1;
+
+  constructor(init: {
+    vm: Vm;
+    vcpus: readonly Vcpu[];
+    bus: MmioBus;
+    scheduler: Scheduler;
+    events: RunLoopEvents;
+    virtualClock: boolean;
+  }) {
+    this.#vm = init.vm;
+    this.#slots = init.vcpus.map((vcpu) => ({ vcpu, idleUntil: 0 }));
+    this.#bus = init.bus;
+    this.#scheduler = init.scheduler;
+    this.#events = init.events;
+    this.#virtual = init.virtualClock;
+    this.#vm.onRunnable((vcpu) => this.#onRunnable(vcpu));
+  }
+
+  /** Starts or resumes. */
+  start(): void {
+    if (this.#running) return;
+    this.#running = true;
+    this.#schedule();
+  }
+
+  /** Stops before the next `run()`; one in progress (the call came from inside it) is kicked out. */
+  stop(): void {
+    this.#running = false;
+    this.#inRun?.kick();
+    this.#unschedule();
+  }
+
+  /** Whether a vCPU's `run()` is on the stack, so that the VM must not be closed yet. */
+  get inRun(): boolean {
+    return this.#inRun !== undefined;
+  }
+
+  /** Keeps the guest from running while what it wrote waits for its reader; `false` lets it go on. */
+  setHeld(held: boolean): void {
+    if (this.#held === held) return;
+    this.#held = held;
+    if (held) this.#unschedule();
+    else if (this.#running && !this.#inTurn) this.#schedule();
+  }
+
+  /** Stops for good, and forgets the VM. */
+  close(): void {
+    this.stop();
+    if (!this.#vm.closed) this.#vm.onRunnable(undefined);
+  }
+
+  #schedule(): void {
+    if (this.#held || this.#cancel !== undefined) return;
+    this.#cancel = this.#scheduler.soon(this.#turn);
+  }
+
+  #unschedule(): void {
+    this.#cancel?.();
+    this.#cancel = undefined;
+    this.#wakeUp();
+  }
+
+  #wakeUp(): void {
+    if (this.#sleptFrom < 0) return;
+    this.idleMs += this.#scheduler.now() - this.#sleptFrom;
+    this.#sleptFrom = -1;
+  }
+
+  #onRunnable(vcpu: Vcpu): void {
+    const slot = this.#slots.find((s) => s.vcpu === vcpu);
+    if (slot === undefined) return;
+    slot.idleUntil = 0;
+    if (this.#sleptFrom < 0 || !this.#running) return;
+    this.#unschedule();
+    this.#schedule();
+  }
+
+  readonly #turn = (): void => {
+    this.#cancel = undefined;
+    this.#wakeUp();
+    if (!this.#running || this.#held) return;
+    this.turns++;
+    this.#inTurn = true;
+    try {
+      this.#runTurn();
+    } finally {
+      this.#inTurn = false;
+    }
+    this.#events.turnEnds();
+    // turnEnds() may have stopped or held the loop, and a vCPU may have become runnable in it.
+    if (this.#running && !this.#held && this.#cancel === undefined) this.#next();
+  };
+
+  /** Arranges for the next turn: soon where a vCPU has something to do, else when the first of them will. */
+  #next(): void {
+    const now = this.#scheduler.now();
+    let wake = Number.POSITIVE_INFINITY;
+    for (const slot of this.#slots) wake = Math.min(wake, slot.idleUntil);
+    const sleep = wake - now;
+    if (sleep < 1 || (this.#virtual && wake !== Number.POSITIVE_INFINITY)) {
+      // Timers have a resolution of a millisecond; what is left below it goes by in turns of the event loop.
+      this.#schedule();
+      return;
+    }
+    this.#sleptFrom = now;
+    this.#cancel =
+      wake === Number.POSITIVE_INFINITY
+        ? this.#scheduler.hold()
+        : this.#scheduler.after(Math.min(Math.floor(sleep), MAX_SLEEP_MS), this.#turn);
+  }
+
+  #runTurn(): void {
+    const end = this.#scheduler.now() + TURN_MS;
+    for (;;) {
+      const now = this.#scheduler.now();
+      if (now >= end) return;
+      const slot = this.#pick(now);
+      if (slot === undefined) return;
+      let exit: VcpuExit;
+      this.#inRun = slot.vcpu;
+      try {
+        exit = slot.vcpu.run(this.#quantum(now, end));
+      } catch (error) {
+        this.#fail(error);
+        return;
+      } finally {
+        this.#inRun = undefined;
+      }
+      this.exits[exit.reason]++;
+      this.#exitsInSlice++;
+      try {
+        this.#handle(slot, exit);
+      } catch (error) {
+        this.#fail(error);
+        return;
+      }
+      if (!this.#entered) {
+        this.#entered = true;
+        this.#events.entered();
+      }
+      if (!this.#running || this.#held) return;
+    }
+  }
+
+  /** The vCPU that has its turn: the one that ran last while its slice lasts, else the next that is not idle. */
+  #pick(now: number): Slot | undefined {
+    const slots = this.#slots;
+    const current = slots[this.#current]!;
+    if (current.idleUntil === 0 && slots.length === 1) return current;
+    const sliceLasts = this.#virtual ? this.#sliceEnd > 0 : now < this.#sliceEnd;
+    if (current.idleUntil === 0 && sliceLasts && this.#exitsInSlice < MAX_EXITS_IN_SLICE) return current;
+    for (let i = 1; i <= slots.length; i++) {
+      const at = (this.#current + i) % slots.length;
+      const slot = slots[at]!;
+      if (slot.idleUntil > now) continue;
+      return this.#give(at, now);
+    }
+    return this.#virtual ? this.#pickEarliest(now) : undefined;
+  }
+
+  /** With the virtual clock nobody sleeps: running the vCPU whose timer is first lets the backend skip to it. */
+  #pickEarliest(now: number): Slot | undefined {
+    let best = -1;
+    let wake = Number.POSITIVE_INFINITY;
+    for (const [at, slot] of this.#slots.entries()) {
+      if (slot.idleUntil < wake) {
+        wake = slot.idleUntil;
+        best = at;
+      }
+    }
+    return best < 0 ? undefined : this.#give(best, now);
+  }
+
+  #give(at: number, now: number): Slot {
+    const slot = this.#slots[at]!;
+    slot.idleUntil = 0;
+    this.#current = at;
+    this.#exitsInSlice = 0;
+    this.#sliceEnd = now + SLICE_MS;
+    return slot;
+  }
+
+  #quantum(now: number, end: number): number {
+    if (this.#virtual) return VIRTUAL_SLICE_MS;
+    if (this.#slots.length === 1) return end - now;
+    return Math.max(Math.min(this.#sliceEnd, end) - now, 0.01);
+  }
+
+  #handle(slot: Slot, exit: VcpuExit): void {
+    switch (exit.reason) {
+      case 'mmio':
+        this.#bus.handle(exit);
+        return;
+      case 'intr':
+        this.#sliceEnd = 0;
+        if (exit.idleMs !== undefined && exit.idleMs > 0) slot.idleUntil = this.#scheduler.now() + exit.idleMs;
+        return;
+      case 'system_event':
+        this.#systemEvent(slot.vcpu, exit.type);
+        return;
+      case 'hypercall':
+        // Nothing is forwarded here: the VM has no SMCCC filter. A caller gets the answer of a call that does not exist.
+        slot.vcpu.setOneReg(Reg.x(0), SMCCC_NOT_SUPPORTED);
+        return;
+      case 'arm_nisv':
+      case 'arm_ldst64b':
+        // A device access without a syndrome: no device of this board can be asked. The guest gets what hardware would
+        // give it, an external abort.
+        slot.vcpu.setVcpuEvents({ extDabtPending: true });
+        return;
+      case 'dirty_ring_full':
+        this.#vm.resetDirtyRings();
+        return;
+      case 'fail_entry':
+        throw new Error(
+          `vCPU ${slot.vcpu.id} could not enter the guest (hardware reason 0x${exit.hardwareEntryFailureReason.toString(16)}, CPU ${exit.cpu})`,
+        );
+      case 'internal_error':
+        throw new Error(
+          `KVM internal error ${exit.suberror} on vCPU ${slot.vcpu.id}, PC ${hex(pcOf(slot.vcpu))}, data [${exit.data.map(hex).join(', ')}]`,
+        );
+      case 'memory_fault':
+        throw new Error(
+          `guest memory at 0x${exit.gpa.toString(16)} (${exit.size} bytes) could not be resolved for vCPU ${slot.vcpu.id}`,
+        );
+      case 'arm_sea':
+        throw new Error(`synchronous external abort at guest-physical 0x${exit.gpa.toString(16)}, vCPU ${slot.vcpu.id}`);
+      case 'debug':
+        throw new Error(`debug exit of vCPU ${slot.vcpu.id} at PC ${hex(pcOf(slot.vcpu))}, with no debugger attached`);
+    }
+  }
+
+  #systemEvent(vcpu: Vcpu, type: SystemEvent): void {
+    switch (type) {
+      case SystemEvent.WAKEUP:
+        vcpu.setMpState(MpState.RUNNABLE);
+        return;
+      case SystemEvent.SUSPEND:
+        vcpu.setMpState(MpState.SUSPENDED);
+        return;
+      default:
+        this.stop();
+        this.#events.systemEvent(type);
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.stop();
+    this.#events.failed(error instanceof Error || KvmError.is(error) ? error : new Error(String(error)));
+  }
+}
+
+const hex = (value: bigint): string => `0x${value.toString(16)}`;
+
+function pcOf(vcpu: Vcpu): bigint {
+  try {
+    return vcpu.getOneReg(Reg.PC);
+  } catch {
+    return 0n;
+  }
+}
