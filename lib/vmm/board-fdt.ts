@@ -53,7 +53,7 @@ export function boardFdt(board: BoardDescription): Uint8Array {
     w.string('compatible', 'linux,dummy-virt').string('model', 'linux,dummy-virt');
     w.cells('#address-cells', 2).cells('#size-cells', 2).cells('interrupt-parent', PHANDLE.gic);
     chosen(w, board);
-    w.node('psci', () => w.strings('compatible', 'arm,psci-1.0', 'arm,psci-0.2').string('method', 'hvc'));
+    w.node('psci', () => w.stringList('compatible', 'arm,psci-1.0', 'arm,psci-0.2').string('method', 'hvc'));
     cpus(w, board.cpus);
     w.node(unit('memory', RAM_BASE), () =>
       w.string('device_type', 'memory').reg('reg', [RAM_BASE, board.memorySize]),
@@ -66,7 +66,7 @@ export function boardFdt(board: BoardDescription): Uint8Array {
         .cells('#clock-cells', 0)
         .cells('clock-frequency', APB_HZ)
         .string('clock-output-names', 'clk24mhz')
-        .cells('phandle', PHANDLE.clock),
+        .phandle(PHANDLE.clock),
     );
     platform(w);
     for (const n of board.virtioSlots) {
@@ -111,7 +111,7 @@ function cpus(w: FdtWriter, count: number): void {
 function timer(w: FdtWriter): void {
   w.node('timer', () =>
     w
-      .strings('compatible', 'arm,armv8-timer', 'arm,armv7-timer')
+      .stringList('compatible', 'arm,armv8-timer', 'arm,armv7-timer')
       .cells('interrupts', ...TIMER_PPIS.flatMap((ppi) => [GIC_PPI, ppi, LEVEL_HIGH]))
       .flag('always-on'),
   );
@@ -125,22 +125,22 @@ function gic(w: FdtWriter, count: number): void {
       .flag('interrupt-controller')
       .cells('#redistributor-regions', 1)
       .reg('reg', [GICD_BASE, GICD_SIZE], [GICR_BASE, GICR_STRIDE * count])
-      .cells('phandle', PHANDLE.gic),
+      .phandle(PHANDLE.gic),
   );
 }
 
 function platform(w: FdtWriter): void {
   w.node(unit('pl011', PL011.base), () =>
     w
-      .strings('compatible', 'arm,pl011', 'arm,primecell')
+      .stringList('compatible', 'arm,pl011', 'arm,primecell')
       .reg('reg', [PL011.base, PL011.size])
       .cells('interrupts', GIC_SPI, PL011.spi, LEVEL_HIGH)
       .cells('clocks', PHANDLE.clock, PHANDLE.clock)
-      .strings('clock-names', 'uartclk', 'apb_pclk'),
+      .stringList('clock-names', 'uartclk', 'apb_pclk'),
   );
   w.node(unit('pl031', PL031.base), () =>
     w
-      .strings('compatible', 'arm,pl031', 'arm,primecell')
+      .stringList('compatible', 'arm,pl031', 'arm,primecell')
       .reg('reg', [PL031.base, PL031.size])
       .cells('interrupts', GIC_SPI, PL031.spi, LEVEL_HIGH)
       .cells('clocks', PHANDLE.clock)
@@ -148,7 +148,7 @@ function platform(w: FdtWriter): void {
   );
   w.node(unit('pl061', PL061.base), () =>
     w
-      .strings('compatible', 'arm,pl061', 'arm,primecell')
+      .stringList('compatible', 'arm,pl061', 'arm,primecell')
       .reg('reg', [PL061.base, PL061.size])
       .cells('interrupts', GIC_SPI, PL061.spi, LEVEL_HIGH)
       .cells('#gpio-cells', 2)
@@ -157,7 +157,7 @@ function platform(w: FdtWriter): void {
       .flag('interrupt-controller')
       .cells('clocks', PHANDLE.clock)
       .string('clock-names', 'apb_pclk')
-      .cells('phandle', PHANDLE.gpio),
+      .phandle(PHANDLE.gpio),
   );
   w.node('gpio-keys', () => {
     w.string('compatible', 'gpio-keys');

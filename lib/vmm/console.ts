@@ -22,6 +22,16 @@ interface Waiter {
   readonly dispose: () => void;
 }
 
+/** The device behind a console. */
+export interface ConsoleDevice {
+  /** Offers bytes to the guest. @returns how many were taken; for the rest, the device's owner calls {@link VmConsole.inputReady} */
+  receive(bytes: Uint8Array): number;
+  /** The reader has caught up: the device may put out again. */
+  resumeTransmit(): void;
+  /** No more input will come: the guest reads end of file. Absent where the line has no such thing. */
+  hangUp?(): void;
+}
+
 /**
  * One byte channel between host and guest: a serial port, hvc0, or a named port. Output is handed on once a turn of the
  * event loop, not byte by byte, and remembered in a ring, so that `waitFor` never takes bytes from a reader.
@@ -29,10 +39,10 @@ interface Waiter {
 export class VmConsole {
   /** What the device is called: `'pl011'`, `'hvc0'`, or the port's name. */
   readonly name: string;
-  /** Where what the host writes goes: set by the device behind the console, taken away when the machine ends. */
-  sink: ((bytes: Uint8Array) => void) | undefined;
   /** Called with output, coalesced. */
   onOutput: ((bytes: Uint8Array) => void) | undefined;
+  /** Called when the guest has taken all input that waited. */
+  onInputTaken: (() => void) | undefined;
   /** Called once, when no more output will come. */
   onEnd: (() => void) | undefined;
 
@@ -50,7 +60,11 @@ export class VmConsole {
   #absorbed = 0;
   #waiters: Waiter[] = [];
   #ended: string | undefined;
+  #device: ConsoleDevice | undefined;
+  #full = false;
   #input: Uint8Array[] = [];
+  #inputBytes = 0;
+  #inputEnded = false;
 
   constructor(name: string, scheduler: Scheduler) {
     this.name = name;
@@ -62,13 +76,28 @@ export class VmConsole {
     return this.#written;
   }
 
-  /** Takes guest output from a device. The bytes are copied. */
-  output(bytes: Uint8Array): void {
-    if (this.#ended !== undefined || bytes.length === 0) return;
-    const copy = bytes.slice();
-    this.#pending.push(copy);
-    this.#pendingBytes += copy.length;
-    this.#written += copy.length;
+  /** Bytes from the host that the guest has not taken yet. */
+  get inputBytes(): number {
+    return this.#inputBytes;
+  }
+
+  /**
+   * Takes guest output from a device; the array is the console's to keep.
+   * @returns whether the device may go on; if not, it is told by {@link ConsoleDevice.resumeTransmit}
+   */
+  output(bytes: Uint8Array): boolean {
+    if (this.#ended !== undefined) return true;
+    this.#pending.push(bytes);
+    this.#pendingBytes += bytes.length;
+    this.#written += bytes.length;
+    return !this.#full;
+  }
+
+  /** The reader of the output has fallen behind, and the guest must wait; or it has caught up. */
+  setFull(full: boolean): void {
+    if (this.#full === full) return;
+    this.#full = full;
+    if (!full) this.#device?.resumeTransmit();
   }
 
   /** Hands out what came since the last flush. Called at the end of each turn of the run loop. */
@@ -84,18 +113,47 @@ export class VmConsole {
     if (this.#waiters.length > 0) this.#check();
   }
 
-  /** Sends bytes to the guest. Before the machine is built they wait; after its end they are dropped. */
+  /** Sends bytes to the guest. Until the guest takes them they wait; after its end they are dropped. */
   write(data: Uint8Array | string): void {
     const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : data;
     if (bytes.length === 0 || this.#ended !== undefined) return;
-    if (this.sink === undefined) this.#input.push(bytes.slice());
-    else this.sink(bytes);
+    this.#input.push(bytes.slice());
+    this.#inputBytes += bytes.length;
+    this.inputReady();
   }
 
-  /** Connects a device, and gives it what was written before. */
-  connect(sink: (bytes: Uint8Array) => void): void {
-    this.sink = sink;
-    for (const bytes of this.#input.splice(0)) sink(bytes);
+  /** No more input will come: once the guest has taken what waits, it reads end of file, where the device has such a thing. */
+  endInput(): void {
+    this.#inputEnded = true;
+    this.inputReady();
+  }
+
+  /** Connects the device of a machine; what waits goes to it. */
+  connect(device: ConsoleDevice): void {
+    this.#device = device;
+    this.inputReady();
+  }
+
+  /** The machine is gone; another may come. */
+  disconnect(): void {
+    this.#device = undefined;
+  }
+
+  /** Offers the input that waits, as much as the device takes. */
+  inputReady(): void {
+    while (this.#device !== undefined && this.#input.length > 0) {
+      const bytes = this.#input[0]!;
+      const taken = this.#device.receive(bytes);
+      this.#inputBytes -= taken;
+      if (taken < bytes.length) {
+        this.#input[0] = bytes.subarray(taken);
+        return;
+      }
+      this.#input.shift();
+    }
+    if (this.#input.length > 0) return;
+    this.onInputTaken?.();
+    if (this.#inputEnded) this.#device?.hangUp?.();
   }
 
   /** The last output, at most `maxChars` characters (256 Ki are kept). Bytes that are no UTF-8 become U+FFFD. */
@@ -148,7 +206,10 @@ export class VmConsole {
     if (this.#ended !== undefined) return;
     this.flush();
     this.#ended = why;
-    this.sink = undefined;
+    this.#device = undefined;
+    this.#input = [];
+    this.#inputBytes = 0;
+    this.onInputTaken?.();
     for (const waiter of this.#waiters.slice()) {
       waiter.dispose();
       waiter.reject(this.#endedError(waiter.pattern));

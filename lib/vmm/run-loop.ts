@@ -1,5 +1,6 @@
 import { type ExitReason, KvmError, MpState, Reg, SystemEvent, type Vcpu, type VcpuExit, type Vm } from '../kvm/index.js';
 import type { MmioBus } from './mmio-bus.js';
+import type { VmClock } from './devices/device.js';
 import type { Cancel, Scheduler } from './scheduler.js';
 
 /** How long the guest may have the thread before the event loop gets its turn, in milliseconds. */
@@ -20,7 +21,7 @@ const SMCCC_NOT_SUPPORTED = 0xffff_ffff_ffff_ffffn;
 
 interface Slot {
   readonly vcpu: Vcpu;
-  /** It waits in WFI, or is powered off, until then (the scheduler's time): 0 runs now, Infinity waits for `onRunnable`. */
+  /** It waits in WFI, or is powered off, until then (on the VM's clock): 0 runs now, Infinity waits for `onRunnable`. */
   idleUntil: number;
 }
 
@@ -74,12 +75,16 @@ export class RunLoop {
   #sliceEnd = 0;
   #cancel: Cancel | undefined;
   #running = false;
-  #held = false;
+  #closed = false;
   #entered = false;
   #inTurn = false;
   /** The vCPU whose `run()` is on the stack. */
   #inRun: Vcpu | undefined;
   #sleptFrom = -1;
+  readonly #clock: VmClock;
+  readonly #deferred: (() => void)[] = [];
+  #deferral: Cancel | undefined;
+  readonly #timers = new Set<{ readonly at: number; readonly callback: () => void }>();
 
   constructor(init: {
     vm: Vm;
@@ -87,6 +92,7 @@ export class RunLoop {
     bus: MmioBus;
     scheduler: Scheduler;
     events: RunLoopEvents;
+    clock: VmClock;
     virtualClock: boolean;
   }) {
     this.#vm = init.vm;
@@ -94,6 +100,7 @@ export class RunLoop {
     this.#bus = init.bus;
     this.#scheduler = init.scheduler;
     this.#events = init.events;
+    this.#clock = init.clock;
     this.#virtual = init.virtualClock;
     this.#vm.onRunnable((vcpu) => this.#onRunnable(vcpu));
   }
@@ -117,22 +124,73 @@ export class RunLoop {
     return this.#inRun !== undefined;
   }
 
-  /** Keeps the guest from running while what it wrote waits for its reader; `false` lets it go on. */
-  setHeld(held: boolean): void {
-    if (this.#held === held) return;
-    this.#held = held;
-    if (held) this.#unschedule();
-    else if (this.#running && !this.#inTurn) this.#schedule();
+  /**
+   * Runs `task` when the slice in progress has ended, or at the next turn of the event loop where none is: what devices
+   * put off. With the virtual clock that moment, too, depends on the guest alone.
+   */
+  readonly defer = (task: () => void): void => {
+    this.#deferred.push(task);
+    if (!this.#inTurn) this.#deferral ??= this.#scheduler.soon(this.#runDeferral);
+  };
+
+  /** {@link VmTimers} of the VM's clock. */
+  setTimer(delayMs: number, callback: () => void): () => void {
+    if (!this.#virtual) return this.#scheduler.after(delayMs, callback);
+    const timer = { at: this.#clock.now() + delayMs, callback };
+    this.#timers.add(timer);
+    // A guest that sleeps for ever on a clock that only it moves would never let the timer fire.
+    if (!this.#inTurn && this.#running) this.#schedule();
+    return () => void this.#timers.delete(timer);
   }
 
-  /** Stops for good, and forgets the VM. */
+  /** Stops for good, forgets the VM, and drops what was put off. */
   close(): void {
     this.stop();
+    this.#closed = true;
+    this.#deferral?.();
+    this.#deferred.length = 0;
+    this.#timers.clear();
     if (!this.#vm.closed) this.#vm.onRunnable(undefined);
   }
 
+  /**
+   * The guest is between two slices: runs what was put off, and the timers of the virtual clock that are due (all of them
+   * where nothing else would move it).
+   * @returns whether there was anything to do
+   */
+  #settle(still: boolean): boolean {
+    // What a task defers in turn waits for the next time: a device that splits long work must not hold the thread.
+    const tasks = this.#deferred.splice(0);
+    for (const task of tasks) task();
+    let fired = false;
+    if (this.#timers.size > 0) {
+      const now = this.#clock.now();
+      for (const timer of [...this.#timers]) {
+        if (!still && timer.at > now) continue;
+        this.#timers.delete(timer);
+        timer.callback();
+        fired = true;
+      }
+    }
+    return fired || tasks.length > 0;
+  }
+
+  readonly #runDeferral = (): void => {
+    this.#deferral = undefined;
+    try {
+      this.#settle(false);
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
+    if (this.#deferred.length > 0) this.#deferral = this.#scheduler.soon(this.#runDeferral);
+  };
+
   #schedule(): void {
-    if (this.#held || this.#cancel !== undefined) return;
+    if (this.#cancel !== undefined) {
+      if (this.#sleptFrom < 0) return;
+      this.#unschedule();
+    }
     this.#cancel = this.#scheduler.soon(this.#turn);
   }
 
@@ -152,35 +210,35 @@ export class RunLoop {
     const slot = this.#slots.find((s) => s.vcpu === vcpu);
     if (slot === undefined) return;
     slot.idleUntil = 0;
-    if (this.#sleptFrom < 0 || !this.#running) return;
-    this.#unschedule();
-    this.#schedule();
+    if (this.#sleptFrom >= 0 && this.#running) this.#schedule();
   }
 
   readonly #turn = (): void => {
     this.#cancel = undefined;
     this.#wakeUp();
-    if (!this.#running || this.#held) return;
+    if (!this.#running) return;
     this.turns++;
     this.#inTurn = true;
     try {
       this.#runTurn();
+    } catch (error) {
+      this.#fail(error);
     } finally {
       this.#inTurn = false;
     }
     this.#events.turnEnds();
-    // turnEnds() may have stopped or held the loop, and a vCPU may have become runnable in it.
-    if (this.#running && !this.#held && this.#cancel === undefined) this.#next();
+    // turnEnds() may have stopped the loop, and a vCPU may have become runnable in it.
+    if (this.#running && this.#cancel === undefined) this.#next();
   };
 
   /** Arranges for the next turn: soon where a vCPU has something to do, else when the first of them will. */
   #next(): void {
-    const now = this.#scheduler.now();
     let wake = Number.POSITIVE_INFINITY;
     for (const slot of this.#slots) wake = Math.min(wake, slot.idleUntil);
+    const now = this.#scheduler.now();
     const sleep = wake - now;
-    if (sleep < 1 || (this.#virtual && wake !== Number.POSITIVE_INFINITY)) {
-      // Timers have a resolution of a millisecond; what is left below it goes by in turns of the event loop.
+    // Timers have a resolution of a millisecond; what is left below it goes by in turns of the event loop.
+    if (sleep < 1 || this.#deferred.length > 0 || (this.#virtual && wake !== Number.POSITIVE_INFINITY)) {
       this.#schedule();
       return;
     }
@@ -195,62 +253,57 @@ export class RunLoop {
     const end = this.#scheduler.now() + TURN_MS;
     for (;;) {
       const now = this.#scheduler.now();
-      if (now >= end) return;
+      if (now >= end) break;
       const slot = this.#pick(now);
-      if (slot === undefined) return;
+      if (slot === undefined) {
+        if (this.#settle(true)) continue;
+        return;
+      }
       let exit: VcpuExit;
       this.#inRun = slot.vcpu;
       try {
         exit = slot.vcpu.run(this.#quantum(now, end));
-      } catch (error) {
-        this.#fail(error);
-        return;
       } finally {
         this.#inRun = undefined;
-      }
-      this.exits[exit.reason]++;
-      this.#exitsInSlice++;
-      try {
-        this.#handle(slot, exit);
-      } catch (error) {
-        this.#fail(error);
-        return;
       }
       if (!this.#entered) {
         this.#entered = true;
         this.#events.entered();
       }
-      if (!this.#running || this.#held) return;
+      this.exits[exit.reason]++;
+      this.#exitsInSlice++;
+      // A listener may have paused the VM, which loses no exit, or closed it.
+      if (this.#closed) return;
+      this.#handle(slot, exit);
+      if (exit.reason === 'intr' || this.#exitsInSlice >= MAX_EXITS_IN_SLICE) {
+        this.#sliceEnd = 0;
+        this.#exitsInSlice = 0;
+        this.#settle(false);
+      }
+      if (!this.#running) return;
     }
+    // On the host's clock nothing is lost by handing things on now; on the virtual one it would depend on the host's speed.
+    if (!this.#virtual) this.#settle(false);
   }
 
   /** The vCPU that has its turn: the one that ran last while its slice lasts, else the next that is not idle. */
   #pick(now: number): Slot | undefined {
     const slots = this.#slots;
     const current = slots[this.#current]!;
-    if (current.idleUntil === 0 && slots.length === 1) return current;
-    const sliceLasts = this.#virtual ? this.#sliceEnd > 0 : now < this.#sliceEnd;
-    if (current.idleUntil === 0 && sliceLasts && this.#exitsInSlice < MAX_EXITS_IN_SLICE) return current;
+    if (current.idleUntil === 0) {
+      if (slots.length === 1) return current;
+      if (this.#virtual ? this.#sliceEnd > 0 : now < this.#sliceEnd) return current;
+    }
+    const time = this.#virtual ? this.#clock.now() : now;
+    let first = -1;
     for (let i = 1; i <= slots.length; i++) {
       const at = (this.#current + i) % slots.length;
-      const slot = slots[at]!;
-      if (slot.idleUntil > now) continue;
-      return this.#give(at, now);
+      const { idleUntil } = slots[at]!;
+      if (idleUntil <= time) return this.#give(at, now);
+      if (idleUntil !== Number.POSITIVE_INFINITY && (first < 0 || idleUntil < slots[first]!.idleUntil)) first = at;
     }
-    return this.#virtual ? this.#pickEarliest(now) : undefined;
-  }
-
-  /** With the virtual clock nobody sleeps: running the vCPU whose timer is first lets the backend skip to it. */
-  #pickEarliest(now: number): Slot | undefined {
-    let best = -1;
-    let wake = Number.POSITIVE_INFINITY;
-    for (const [at, slot] of this.#slots.entries()) {
-      if (slot.idleUntil < wake) {
-        wake = slot.idleUntil;
-        best = at;
-      }
-    }
-    return best < 0 ? undefined : this.#give(best, now);
+    // With the virtual clock nobody sleeps: running the vCPU whose timer is first lets the backend skip to it.
+    return this.#virtual && first >= 0 ? this.#give(first, now) : undefined;
   }
 
   #give(at: number, now: number): Slot {
@@ -274,8 +327,9 @@ export class RunLoop {
         this.#bus.handle(exit);
         return;
       case 'intr':
-        this.#sliceEnd = 0;
-        if (exit.idleMs !== undefined && exit.idleMs > 0) slot.idleUntil = this.#scheduler.now() + exit.idleMs;
+        if (exit.idleMs !== undefined && exit.idleMs > 0) {
+          slot.idleUntil = (this.#virtual ? this.#clock : this.#scheduler).now() + exit.idleMs;
+        }
         return;
       case 'system_event':
         this.#systemEvent(slot.vcpu, exit.type);

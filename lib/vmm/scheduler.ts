@@ -22,7 +22,8 @@ export type Cancel = () => void;
 export function webScheduler(): Scheduler {
   const pending: (() => void)[] = [];
   const { port1, port2 } = new MessageChannel();
-  port1.onmessage = () => pending.shift()?.();
+  port1.addEventListener('message', () => pending.shift()?.());
+  port1.start();
   return {
     soon(turn) {
       let live = true;

@@ -1,8 +1,9 @@
 import type { Helper } from './emitter.js';
 
-/** What helpers in TypeScript see of the machine: the whole linear memory, the running vCPU's state at {@link STATE} in it. */
+/** What helpers in TypeScript see of the machine: the whole linear memory, with the running vCPU's state at STATE in it. The arrays are replaced when the memory grows: read them from here each time. */
 export interface HelperEnv {
   readonly u8: Uint8Array;
+  readonly u16: Uint16Array;
   readonly u32: Uint32Array;
   readonly i32: Int32Array;
   readonly u64: BigUint64Array;

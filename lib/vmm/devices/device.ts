@@ -43,3 +43,23 @@ export interface VmClock {
   /** Milliseconds since 1970, for the RTC. */
   wallMs(): number;
 }
+
+/**
+ * Runs a task soon, outside the guest's current slice, in the order given. Devices use it to gather output into larger
+ * pieces and to split long work, so that neither the guest nor the host's event loop waits.
+ */
+export type Schedule = (task: () => void) => void;
+
+/** Timers on the VM's clock. */
+export interface VmTimers {
+  /**
+   * Calls back once, `delayMs` milliseconds of the VM's clock from now, never inside this call.
+   * @param delayMs 0 to 2^30
+   * @returns cancels the timer; harmless once it has fired
+   */
+  setTimer(delayMs: number, callback: () => void): () => void;
+}
+
+/** What a receiver of a guest's bytes answers: `false` holds further bytes back until it resumes the sender. */
+// biome-ignore lint/suspicious/noConfusingVoidType: a receiver that never holds back needs no return
+export type Accepted = boolean | void;

@@ -28,6 +28,14 @@ export function isPropertyName(name: string): boolean {
   return PROPERTY_NAME.test(name);
 }
 
+/** Longest name that is read. Overlays and firmware exceed the specification's 31; a bound keeps the work linear in the blob's size. */
+export const FDT_MAX_LAX_NAME = 255;
+
+/** Whether `name` may be read and written again, though the specification would not have it. */
+export function isLaxName(name: string): boolean {
+  return /^[\x21-\x2e\x30-\x7e]{1,255}$/.test(name);
+}
+
 /** One entry of the memory reservation block (§5.3). */
 export interface FdtReservation {
   /** Physical address. */

@@ -1,5 +1,14 @@
 import { VmError } from '../errors.js';
-import { FDT_HEADER_SIZE, FDT_LAST_COMP_VERSION, FDT_MAGIC, FDT_VERSION, type FdtReservation, FdtToken } from './format.js';
+import {
+  FDT_HEADER_SIZE,
+  FDT_LAST_COMP_VERSION,
+  FDT_MAGIC,
+  FDT_MAX_LAX_NAME,
+  FDT_VERSION,
+  type FdtReservation,
+  FdtToken,
+  isLaxName,
+} from './format.js';
 
 /** A node of a tree that was read. Names and values are as in the blob; it may be edited, and written again by `writeFdt`. */
 export interface FdtNode {
@@ -22,8 +31,6 @@ export interface Fdt {
 export const FDT_MAX_SIZE = 2 * 1024 * 1024;
 /** Deepest nesting that is read. Linux unflattens no deeper (`FDT_MAX_DEPTH`, drivers/of/fdt.c). */
 export const FDT_MAX_DEPTH = 64;
-/** Longest name that is read. Overlays and firmware exceed the specification's 31; a bound keeps the work linear in the blob's size. */
-const MAX_NAME = 255;
 
 /**
  * Reads a flattened devicetree, version 17 or compatible with it (Devicetree Specification v0.4, chapter 5). The blob
@@ -57,7 +64,11 @@ class Parser {
     const size = this.#blob.length;
     this.#check(size >= FDT_HEADER_SIZE, 0, `${size} bytes are too few for a header of ${FDT_HEADER_SIZE}`);
     const header = (index: number) => this.#view.getUint32(4 * index);
-    this.#check(header(0) === FDT_MAGIC, 0, 'the magic number is not d00dfeed: this is no device tree blob (.dtb); compile a .dts with dtc');
+    this.#check(
+      header(0) === FDT_MAGIC,
+      0,
+      'the magic number is not d00dfeed: this is no device tree blob (.dtb); compile a .dts with dtc',
+    );
     const total = header(1);
     this.#check(total <= size, 4, `the header says ${total} bytes, the blob has ${size}: it is truncated`);
     this.#check(total <= FDT_MAX_SIZE, 4, `${total} bytes are over the limit of ${FDT_MAX_SIZE}`);
@@ -72,10 +83,22 @@ class Parser {
     const [structOffset, stringsOffset, reservationsOffset] = [header(2), header(3), header(4)];
     const [stringsSize, structSize] = [header(8), header(9)];
     this.#check(structOffset % 4 === 0, 8, 'the structure block is not aligned to 4 bytes');
-    this.#check(structOffset >= FDT_HEADER_SIZE && structOffset + structSize <= total, 8, 'the structure block lies outside the blob');
+    this.#check(
+      structOffset >= FDT_HEADER_SIZE && structOffset + structSize <= total,
+      8,
+      'the structure block lies outside the blob',
+    );
     this.#check(structSize % 4 === 0, 36, "the structure block's size is no multiple of 4");
-    this.#check(stringsOffset >= FDT_HEADER_SIZE && stringsOffset + stringsSize <= total, 12, 'the strings block lies outside the blob');
-    this.#check(reservationsOffset % 8 === 0 && reservationsOffset >= FDT_HEADER_SIZE, 16, 'the memory reservation block is misplaced');
+    this.#check(
+      stringsOffset >= FDT_HEADER_SIZE && stringsOffset + stringsSize <= total,
+      12,
+      'the strings block lies outside the blob',
+    );
+    this.#check(
+      reservationsOffset % 8 === 0 && reservationsOffset >= FDT_HEADER_SIZE,
+      16,
+      'the memory reservation block is misplaced',
+    );
     this.#strings = this.#blob.subarray(stringsOffset, stringsOffset + stringsSize);
     const reservations = this.#reservations(reservationsOffset, total);
     this.#at = structOffset;
@@ -112,7 +135,7 @@ class Parser {
             this.#check(node.name === '', at, "the root node's name is not empty");
             root = node;
           } else {
-            this.#check(node.name !== '' && !node.name.includes('/'), at, `${JSON.stringify(node.name)} is no node name`);
+            this.#check(isLaxName(node.name), at, `${JSON.stringify(node.name)} is no node name`);
             this.#check(!parent.childNames.has(node.name), at, `node ${JSON.stringify(node.name)} is there twice`);
             parent.childNames.add(node.name);
             parent.node.children.push(node);
@@ -129,7 +152,11 @@ class Parser {
           const length = this.#word();
           const name = this.#propertyName(this.#word());
           this.#check(!parent.node.properties.has(name), at, `property ${JSON.stringify(name)} is there twice`);
-          this.#check(length <= this.#structEnd - this.#at, at, `property ${JSON.stringify(name)}: ${length} bytes reach over the structure block's end`);
+          this.#check(
+            length <= this.#structEnd - this.#at,
+            at,
+            `property ${JSON.stringify(name)}: ${length} bytes reach over the structure block's end`,
+          );
           parent.node.properties.set(name, this.#blob.slice(this.#at, this.#at + length));
           this.#at += Math.ceil(length / 4) * 4;
           break;
@@ -160,9 +187,13 @@ class Parser {
   #propertyName(offset: number): string {
     let name = this.#names.get(offset);
     if (name === undefined) {
-      this.#check(offset < this.#strings.length, this.#at, `a property's name lies outside the strings block (offset ${offset})`);
+      this.#check(
+        offset < this.#strings.length,
+        this.#at,
+        `a property's name lies outside the strings block (offset ${offset})`,
+      );
       name = this.#terminated(this.#strings, offset, this.#strings.length, this.#at);
-      this.#check(name !== '', this.#at, 'a property has an empty name');
+      this.#check(isLaxName(name), this.#at, `${JSON.stringify(name)} is no property name`);
       this.#names.set(offset, name);
     }
     return name;
@@ -174,7 +205,7 @@ class Parser {
       const byte = bytes[i]!;
       if (byte === 0) return name;
       this.#check(byte > 0x20 && byte < 0x7f, at, `a name holds the byte 0x${byte.toString(16)}`);
-      this.#check(name.length < MAX_NAME, at, `a name is longer than ${MAX_NAME} characters`);
+      this.#check(name.length < FDT_MAX_LAX_NAME, at, `a name is longer than ${FDT_MAX_LAX_NAME} characters`);
       name += String.fromCharCode(byte);
     }
     return this.#fail(at, 'a name has no end');

@@ -7,7 +7,7 @@ import { FdtWriter } from './writer.js';
  * @throws VmError `ERR_FDT_WRITE` for a name that the specification does not allow
  */
 export function writeFdt(fdt: { root: FdtNode } & Partial<Fdt>): Uint8Array {
-  const writer = new FdtWriter();
+  const writer = new FdtWriter({ lax: true });
   for (const { address, size } of fdt.reservations ?? []) {
     // An address alone is kept by nobody: it reserves nothing.
     if (size !== 0n) writer.reserve(address, size);

@@ -5,9 +5,11 @@ import {
   FDT_MAGIC,
   FDT_VERSION,
   FdtToken,
+  isLaxName,
   isNodeName,
   isPropertyName,
 } from './format.js';
+import { FDT_MAX_DEPTH } from './reader.js';
 
 const U64_MAX = 0xffff_ffff_ffff_ffffn;
 
@@ -44,6 +46,12 @@ export class FdtWriter {
   #nextPhandle = 1;
   #hasRoot = false;
   #finished = false;
+  readonly #lax: boolean;
+
+  /** @param options.lax takes names as `readFdt` takes them (up to 255 printable characters), to write again what was read */
+  constructor(options: { lax?: boolean } = {}) {
+    this.#lax = options.lax ?? false;
+  }
 
   /** Adds an entry to the memory reservation block: memory that the guest must leave alone. */
   reserve(address: number | bigint, size: number | bigint): this {
@@ -57,13 +65,17 @@ export class FdtWriter {
   /** Begins a node; the first is the root, whose name is `''`. */
   beginNode(name: string): this {
     this.#check(!this.#finished, 'the tree is finished');
+    this.#check(this.#open.length < FDT_MAX_DEPTH, `nodes are nested deeper than ${FDT_MAX_DEPTH}`);
     const parent = this.#open.at(-1);
     if (parent === undefined) {
       this.#check(!this.#hasRoot, `node ${JSON.stringify(name)} stands beside the root: a tree has one root`);
       this.#check(name === '', `the root's name is empty, not ${JSON.stringify(name)}`);
       this.#hasRoot = true;
     } else {
-      this.#check(isNodeName(name), `${JSON.stringify(name)} is no node name: 1 to 31 of A-Z a-z 0-9 , . _ + -, then @ and a unit address if any`);
+      this.#check(
+        this.#lax ? isLaxName(name) : isNodeName(name),
+        `${JSON.stringify(name)} is no node name: 1 to 31 of A-Z a-z 0-9 , . _ + -, then @ and a unit address if any`,
+      );
       this.#check(!parent.children.has(name), `node ${parent.path} already has a child ${JSON.stringify(name)}`);
       parent.children.add(name);
     }
@@ -85,7 +97,10 @@ export class FdtWriter {
     this.beginNode(name);
     const depth = this.#open.length;
     body?.(this);
-    this.#check(this.#open.length === depth, `node ${JSON.stringify(name)}: its body left a node open or ended one too many`);
+    this.#check(
+      this.#open.length === depth,
+      `node ${JSON.stringify(name)}: its body left a node open or ended one too many`,
+    );
     return this.endNode();
   }
 
@@ -93,7 +108,10 @@ export class FdtWriter {
   bytes(name: string, value: Uint8Array): this {
     const node = this.#open.at(-1);
     this.#check(node !== undefined, `property ${JSON.stringify(name)} stands outside any node`);
-    this.#check(isPropertyName(name), `${JSON.stringify(name)} is no property name: 1 to 31 of A-Z a-z 0-9 , . _ + ? # -`);
+    this.#check(
+      this.#lax ? isLaxName(name) : isPropertyName(name),
+      `${JSON.stringify(name)} is no property name: 1 to 31 of A-Z a-z 0-9 , . _ + ? # -`,
+    );
     this.#check(!node.properties.has(name), `node ${node.path} already has a property ${JSON.stringify(name)}`);
     this.#check(node.children.size === 0, `node ${node.path}: property ${JSON.stringify(name)} comes after a child`);
     node.properties.add(name);

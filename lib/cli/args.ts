@@ -1,0 +1,244 @@
+import { parseArgs } from 'node:util';
+import { parseMemory } from '../vmm/options.js';
+import type { BackendKind, ClockKind, DiskSpec } from '../vmm/options.js';
+import { MAX_CPUS } from '../vmm/board.js';
+
+/** What the user typed cannot be meant: one line on stderr, status 2. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+/** Options of `elvisor run` and `elvisor dtb`, as typed. */
+export interface RunArgs {
+  readonly backend: BackendKind;
+  readonly kernel: string | undefined;
+  readonly initrd: string | undefined;
+  readonly append: string | undefined;
+  readonly dtb: string | undefined;
+  /** Bytes. */
+  readonly memory: number | undefined;
+  readonly cpus: number | undefined;
+  readonly disks: readonly DiskSpec[];
+  readonly clock: ClockKind;
+  readonly noReboot: boolean;
+  readonly timeoutMs: number | undefined;
+  readonly quiet: boolean;
+  /** What follows `--`; `undefined` where there is no `--`. */
+  readonly command: readonly string[] | undefined;
+}
+
+/** A command line of `elvisor`. */
+export type Invocation =
+  | { readonly command: 'run'; readonly args: RunArgs }
+  | { readonly command: 'dtb'; readonly args: RunArgs }
+  | { readonly command: 'demo'; readonly args: RunArgs }
+  | { readonly command: 'guest'; readonly action: 'fetch' | 'list' | 'path'; readonly quiet: boolean }
+  | { readonly command: 'help' }
+  | { readonly command: 'version' };
+
+const RUN_OPTIONS = {
+  backend: { type: 'string' },
+  kernel: { type: 'string' },
+  initrd: { type: 'string' },
+  append: { type: 'string' },
+  dtb: { type: 'string' },
+  memory: { type: 'string' },
+  cpus: { type: 'string' },
+  disk: { type: 'string', multiple: true },
+  clock: { type: 'string' },
+  'no-reboot': { type: 'boolean' },
+  timeout: { type: 'string' },
+  quiet: { type: 'boolean' },
+} as const;
+
+/** The options that make sense without a kernel of the user's own. */
+const DEMO_OPTIONS: readonly (keyof typeof RUN_OPTIONS)[] = ['backend', 'memory', 'cpus', 'clock', 'timeout', 'quiet'];
+
+/** The longest timeout that the platform's timers take, in milliseconds. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+
+export const HELP = `Usage: elvisor run [options] [-- COMMAND ARG...]
+       elvisor demo
+       elvisor guest fetch|list|path
+       elvisor dtb [run options] > out.dtb
+       elvisor --help | --version
+
+Boots an arm64 Linux in a microVM, on this machine's KVM or on the software one.
+Without --kernel, that is the default guest: a Debian kernel and busybox, fetched
+on first need. With COMMAND, the default guest runs it and elvisor ends with its
+status; without, its console is on the terminal (Ctrl-A x leaves).
+
+Options of run:
+  --backend auto|kvm|soft   which machine runs the guest (auto)
+  --kernel FILE             an arm64 Image (raw, gzip, zstd, EFI zboot) or ELF file
+  --initrd FILE             its initial RAM disk
+  --append STRING           its command line, given exactly so
+  --dtb FILE                a device tree to use instead of the board's own
+  --memory SIZE             RAM, such as 256M or 1G (512M)
+  --cpus N                  vCPUs, 1 to ${MAX_CPUS} (1)
+  --disk FILE[,ro][,overlay]  a raw disk image; overlay: what is written is forgotten
+  --clock host|virtual      virtual: time counted in instructions, every run the same
+  --no-reboot               end when the guest resets itself
+  --timeout SECONDS         end, with status 124, if the guest still runs then
+  --quiet                   no progress on stderr, and a silent default kernel
+
+Exit status: 0 the guest powered off, or COMMAND's own; 1 the guest panicked or
+died; 2 bad usage or input; 3 backend or default guest unavailable; 124 timeout.
+`;
+
+/** Reads a command line, program name apart. @throws UsageError */
+export function parseCommandLine(argv: readonly string[]): Invocation {
+  const [first, ...rest] = argv;
+  if (first === undefined) throw new UsageError('no command given; try: elvisor --help');
+  switch (first) {
+    case '--help':
+    case '-h':
+    case 'help':
+      return { command: 'help' };
+    case '--version':
+    case '-V':
+      return { command: 'version' };
+    case 'run':
+    case 'dtb':
+    case 'demo':
+      return runInvocation(first, rest);
+    case 'guest':
+      return guestInvocation(rest);
+    default:
+      throw new UsageError(
+        first.startsWith('-')
+          ? `unknown option ${first}; a command comes first: elvisor run ${first}`
+          : `unknown command ${JSON.stringify(first)}; there are run, demo, guest and dtb`,
+      );
+  }
+}
+
+function guestInvocation(argv: readonly string[]): Invocation {
+  const actions = argv.filter((arg) => arg !== '--quiet');
+  if (actions.includes('--help') || actions.includes('-h')) return { command: 'help' };
+  const [action, extra] = actions;
+  if (action !== 'fetch' && action !== 'list' && action !== 'path') {
+    throw new UsageError(
+      action === undefined
+        ? 'guest needs an action: fetch, list or path'
+        : `guest: unknown action ${JSON.stringify(action)}; there are fetch, list and path`,
+    );
+  }
+  if (extra !== undefined) throw new UsageError(`guest ${action}: unexpected argument ${JSON.stringify(extra)}`);
+  return { command: 'guest', action, quiet: argv.includes('--quiet') };
+}
+
+function runInvocation(command: 'run' | 'dtb' | 'demo', argv: readonly string[]): Invocation {
+  const values = new Map<string, string[]>();
+  let guestCommand: string[] | undefined;
+  const { tokens } = parseArgs({ args: [...argv], options: RUN_OPTIONS, strict: false, allowPositionals: true, tokens: true });
+  for (const token of tokens) {
+    if (token.kind === 'option-terminator') {
+      guestCommand = argv.slice(token.index + 1);
+      break;
+    }
+    if (token.kind === 'positional') {
+      throw new UsageError(
+        `${command}: unexpected argument ${JSON.stringify(token.value)}${command === 'run' ? '; a command for the guest goes after --' : ''}`,
+      );
+    }
+    const { name, rawName, value } = token;
+    if (rawName === '--help' || rawName === '-h') return { command: 'help' };
+    const option = (RUN_OPTIONS as Record<string, { type: string; multiple?: boolean }>)[name];
+    if (option === undefined || !rawName.startsWith('--')) {
+      throw new UsageError(`${command}: unknown option ${rawName}; see elvisor --help`);
+    }
+    if (command === 'demo' && !DEMO_OPTIONS.includes(name as keyof typeof RUN_OPTIONS)) {
+      throw new UsageError(`demo: ${rawName} does not apply to the embedded guest`);
+    }
+    if (option.type === 'boolean') {
+      if (value !== undefined) throw new UsageError(`${command}: ${rawName} takes no value`);
+    } else if (value === undefined) {
+      throw new UsageError(`${command}: ${rawName} needs a value`);
+    }
+    const given = values.get(name) ?? [];
+    if (given.length > 0 && option.multiple !== true && option.type !== 'boolean') {
+      throw new UsageError(`${command}: ${rawName} is given twice`);
+    }
+    values.set(name, [...given, value ?? '']);
+  }
+  if (guestCommand !== undefined && command !== 'run') throw new UsageError(`${command}: takes no command after --`);
+  if (guestCommand?.length === 0) throw new UsageError('run: -- is there, but no command follows');
+  const one = (name: keyof typeof RUN_OPTIONS): string | undefined => values.get(name)?.[0];
+  const args: RunArgs = {
+    backend: choice(one('backend'), '--backend', ['auto', 'kvm', 'soft']) ?? 'auto',
+    kernel: path(one('kernel'), '--kernel'),
+    initrd: path(one('initrd'), '--initrd'),
+    append: one('append'),
+    dtb: path(one('dtb'), '--dtb'),
+    memory: memory(one('memory')),
+    cpus: cpus(one('cpus')),
+    disks: (values.get('disk') ?? []).map(parseDisk),
+    clock: choice(one('clock'), '--clock', ['host', 'virtual']) ?? 'host',
+    noReboot: values.has('no-reboot'),
+    timeoutMs: timeout(one('timeout')),
+    quiet: values.has('quiet'),
+    command: guestCommand,
+  };
+  if (args.kernel === undefined && command === 'run') {
+    for (const name of ['initrd', 'append', 'dtb'] as const) {
+      if (args[name] !== undefined) throw new UsageError(`run: --${name} belongs to a kernel of your own; give --kernel too`);
+    }
+  }
+  if (args.kernel !== undefined && guestCommand !== undefined) {
+    throw new UsageError('run: a COMMAND runs in the default guest; with --kernel, say in --append what to run');
+  }
+  return { command, args };
+}
+
+function choice<T extends string>(value: string | undefined, name: string, of: readonly T[]): T | undefined {
+  if (value === undefined || of.includes(value as T)) return value as T | undefined;
+  throw new UsageError(`${name}: expected ${of.join(', ')}, got ${JSON.stringify(value)}`);
+}
+
+function path(value: string | undefined, name: string): string | undefined {
+  if (value === '') throw new UsageError(`${name}: expected a file, got an empty string`);
+  return value;
+}
+
+function memory(value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  try {
+    return parseMemory(value, '--memory');
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function cpus(value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  const count = /^\d{1,9}$/.test(value) ? Number(value) : Number.NaN;
+  if (count >= 1 && count <= MAX_CPUS) return count;
+  throw new UsageError(`--cpus: expected a number from 1 to ${MAX_CPUS}, got ${JSON.stringify(value)}`);
+}
+
+function timeout(value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  const ms = /^\d{1,12}(\.\d{1,9})?$/.test(value) ? Math.ceil(Number(value) * 1000) : Number.NaN;
+  if (ms >= 1 && ms <= MAX_TIMEOUT_MS) return ms;
+  throw new UsageError(
+    `--timeout: expected seconds, more than 0 and at most ${Math.floor(MAX_TIMEOUT_MS / 1000)}, got ${JSON.stringify(value)}`,
+  );
+}
+
+/** `FILE[,ro][,overlay]`. @throws UsageError */
+export function parseDisk(value: string): DiskSpec {
+  const [file, ...flags] = value.split(',');
+  if (file === undefined || file === '') {
+    throw new UsageError(`--disk: ${JSON.stringify(value)} names no file; it is FILE[,ro][,overlay]`);
+  }
+  for (const [i, flag] of flags.entries()) {
+    if (flag !== 'ro' && flag !== 'overlay') {
+      throw new UsageError(
+        `--disk: ${JSON.stringify(value)}: after the file come ro and overlay, not ${JSON.stringify(flag)} (a file name with a comma cannot be given: link to it)`,
+      );
+    }
+    if (flags.indexOf(flag) !== i) throw new UsageError(`--disk: ${JSON.stringify(value)} says ${flag} twice`);
+  }
+  return { path: file, readOnly: flags.includes('ro'), overlay: flags.includes('overlay') };
+}

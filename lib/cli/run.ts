@@ -1,0 +1,159 @@
+import { MicroVm } from '../node/micro-vm.js';
+import { open } from '../open.js';
+import { VmError } from '../vmm/errors.js';
+import type { VmExit } from '../vmm/micro-vm.js';
+import type { MicroVmOptions } from '../vmm/options.js';
+import type { RunArgs } from './args.js';
+import { createProgress } from './progress.js';
+import { Terminal } from './terminal.js';
+
+/** Signals that end elvisor, and with it the guest, with 128 + their number, as a shell would report it. */
+const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
+
+/** What of a VM's options the command line says directly. */
+export function vmOptions(args: RunArgs): Omit<MicroVmOptions, 'kernel'> {
+  return {
+    backend: args.backend,
+    clock: args.clock,
+    ...(args.memory === undefined ? {} : { memory: args.memory }),
+    ...(args.cpus === undefined ? {} : { cpus: args.cpus }),
+    disks: args.disks,
+    noReboot: args.noReboot,
+    ...(args.timeoutMs === undefined ? {} : { timeoutMs: args.timeoutMs }),
+  };
+}
+
+/** `elvisor run`. @returns the exit status */
+export async function run(args: RunArgs): Promise<number> {
+  if (args.kernel !== undefined) {
+    return runConsole(
+      {
+        ...vmOptions(args),
+        kernel: args.kernel,
+        ...(args.initrd === undefined ? {} : { initrd: args.initrd }),
+        ...(args.append === undefined ? {} : { cmdline: args.append }),
+        ...(args.dtb === undefined ? {} : { dtb: args.dtb }),
+      },
+      { eof: false },
+    );
+  }
+  // Before anything is fetched: a backend that is not there is not helped by a guest.
+  open({ backend: args.backend, clock: args.clock }).close();
+  const { fetchGuest } = await import('./guest.js');
+  const { guestOptions } = await import('../node/default-guest.js');
+  const progress = createProgress(process.stderr, args.quiet);
+  let guest: Awaited<ReturnType<typeof fetchGuest>>;
+  try {
+    guest = await fetchGuest(progress);
+  } catch (error) {
+    progress.end();
+    if (args.command !== undefined || !VmError.is(error) || !error.code.startsWith('ERR_GUEST_')) throw error;
+    process.stderr.write(
+      `elvisor: ${error.message}\nelvisor: without the default guest, here is the embedded one (give --kernel and --initrd to boot your own)\n`,
+    );
+    return (await import('./demo.js')).demo(args);
+  }
+  progress.end();
+  if (args.command !== undefined) {
+    return runCommand({ ...vmOptions(args), ...guestOptions(guest, { mode: 'exec' }), noReboot: true }, args.command);
+  }
+  return runConsole({ ...vmOptions(args), ...guestOptions(guest, { quiet: args.quiet }) }, { eof: true });
+}
+
+/**
+ * Boots a VM with its console on the user's terminal or pipes.
+ * @param options.eof the end of a piped stdin is Ctrl-D to the guest
+ */
+export async function runConsole(options: MicroVmOptions, { eof }: { readonly eof: boolean }): Promise<number> {
+  const vm = await MicroVm.create(options);
+  const guard = watchSignals(vm);
+  const { stdin, stdout, stderr } = process;
+  let left = false;
+  const terminal = new Terminal({
+    stdin,
+    sendsEof: eof,
+    events: {
+      input: (bytes) => {
+        if (vm.console.write(bytes)) return;
+        terminal.setFlowing(false);
+        vm.console.once('drain', () => terminal.setFlowing(true));
+      },
+      leave: () => {
+        left = true;
+        void vm.kill();
+      },
+      notice: (text) => void stderr.write(text),
+    },
+  });
+  try {
+    stdout.once('error', () => void vm.kill());
+    const ended = [vm.serial, ...(vm.console === vm.serial ? [] : [vm.console])].map((output) => {
+      output.pipe(stdout, { end: false });
+      return new Promise((resolve) => output.once('end', resolve).once('close', resolve));
+    });
+    terminal.start();
+    // The guest may end before it is entered; `exited` says how.
+    await vm.boot().catch(() => {});
+    const exit = await vm.exited;
+    if (stdout.errored === null) await Promise.all(ended);
+    terminal.restore();
+    if (left) return 0;
+    return guard.status ?? report(exit);
+  } finally {
+    terminal.restore();
+    guard.end();
+    await vm.close();
+  }
+}
+
+/** Runs a command in the default guest, with elvisor's own stdin, stdout and stderr. */
+async function runCommand(options: MicroVmOptions, argv: readonly string[]): Promise<number> {
+  const { execInGuest } = await import('../node/default-guest.js');
+  const vm = await MicroVm.create(options);
+  const guard = watchSignals(vm);
+  const { stdin, stdout, stderr } = process;
+  try {
+    const { status, exit } = await execInGuest(vm, { argv, stdin, stdout, stderr });
+    return guard.status ?? status ?? report(exit);
+  } finally {
+    stdin.pause();
+    guard.end();
+    await vm.close();
+  }
+}
+
+/** Says on stderr how a guest ended, where the user could not know. @returns the exit status */
+function report(exit: VmExit): number {
+  switch (exit.reason) {
+    case 'poweroff':
+    case 'reset':
+      return 0;
+    case 'timeout':
+      process.stderr.write(`elvisor: ${exit.message}\n`);
+      return 124;
+    default:
+      process.stderr.write(`elvisor: ${exit.message}\n`);
+      return 1;
+  }
+}
+
+/** Kills the VM when elvisor is told to end; a second signal ends elvisor as signals do. */
+function watchSignals(vm: MicroVm): { readonly status: number | undefined; end(): void } {
+  let status: number | undefined;
+  const handlers = Object.entries(SIGNALS).map(([name, number]) => {
+    const handler = (): void => {
+      status = 128 + number;
+      void vm.kill();
+    };
+    process.once(name, handler);
+    return [name, handler] as const;
+  });
+  return {
+    get status() {
+      return status;
+    },
+    end() {
+      for (const [name, handler] of handlers) process.off(name, handler);
+    },
+  };
+}

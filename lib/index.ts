@@ -1,0 +1,20 @@
+/**
+ * KVM for Node.js: `MicroVm` boots Linux in one call; `open` gives the KVM below it; `probe` says what is there.
+ * @packageDocumentation
+ */
+export * from './kvm/index.js';
+export { ConsoleDuplex } from './node/console-duplex.js';
+export { MicroVm } from './node/micro-vm.js';
+export { type Availability, open, type OpenOptions, type Probe, probe } from './open.js';
+export type { WaitForOptions, WaitPattern } from './vmm/console.js';
+export { VmError, type VmErrorCode } from './vmm/errors.js';
+export type {
+  BootOptions,
+  MicroVmEvents,
+  StopOptions,
+  VmExit,
+  VmExitReason,
+  VmState,
+  VmStats,
+} from './vmm/micro-vm.js';
+export type { BackendKind, ClockKind, ConsoleKind, DiskSpec, ImageSource, MicroVmOptions } from './vmm/options.js';

@@ -1,0 +1,70 @@
+import { channel } from 'node:diagnostics_channel';
+import { readFile, stat } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
+import { open } from '../open.js';
+import { VmError } from '../vmm/errors.js';
+import { overlay } from '../vmm/devices/virtio/overlay.js';
+import type { Platform } from '../vmm/platform.js';
+import { openFileDisk } from './file-disk.js';
+import { nodeScheduler } from './scheduler.js';
+
+/** A kernel, initrd or device tree larger than this would not fit any machine of the board that can be had. */
+const MAX_FILE = 4 * 2 ** 30;
+
+const inflate = promisify(gunzip);
+
+/** A path as `node:fs` takes it. @throws VmError for a URL that is no file's */
+export function pathOf(source: string | URL, what: string): string {
+  if (typeof source === 'string') return source;
+  if (source.protocol !== 'file:') {
+    throw new VmError('ERR_INVALID_OPTION', `${what}: ${source.href} is no file: URL; fetch it and give the bytes`);
+  }
+  return fileURLToPath(source);
+}
+
+/** Reads a file that the user named. @throws VmError ERR_FILE, naming the file and what is wrong with it */
+export async function readInput(source: string | URL, what: string): Promise<Uint8Array> {
+  const path = pathOf(source, what);
+  try {
+    const { size } = await stat(path);
+    if (size > MAX_FILE) throw new VmError('ERR_FILE', `${what}: ${path} is too big (${size} bytes)`);
+    return await readFile(path);
+  } catch (error) {
+    if (VmError.is(error)) throw error;
+    throw new VmError('ERR_FILE', `${what}: ${describe(error, path)}`, { cause: error });
+  }
+}
+
+function describe(error: unknown, path: string): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  switch (code) {
+    case 'ENOENT':
+      return `there is no file ${path}`;
+    case 'EISDIR':
+      return `${path} is a directory, not a file`;
+    case 'EACCES':
+    case 'EPERM':
+      return `${path} may not be read (permission denied)`;
+    default:
+      return `${path} cannot be read: ${message}`;
+  }
+}
+
+/** Node, as the VMM sees it. */
+export const nodePlatform: Platform = {
+  createScheduler: nodeScheduler,
+  openKvm: open,
+  readFile: readInput,
+  openDisk: (disk, clock) => {
+    const path = pathOf(disk.path, 'disk');
+    if (disk.overlay === true) return overlay(openFileDisk(path, { readOnly: true }));
+    return openFileDisk(path, { readOnly: disk.readOnly, asyncFlush: clock === 'host' });
+  },
+  gunzip: async (bytes, limit) => inflate(bytes, { maxOutputLength: limit }),
+  publish: (name, message) => {
+    const to = channel(name);
+    if (to.hasSubscribers) to.publish(message());
+  },
+};

@@ -1,0 +1,137 @@
+import type { Decoder } from '../a64/decode.js';
+import type { HelperEnv } from '../a64/helpers.js';
+import { fillRecord, RECORD_SHIFT, RECORD_SIZE } from './handler.js';
+import { DECODE, type Interpreter, PAGE_END, UNDEFINED } from './interpreter.js';
+
+const PAGE = 4096;
+const RECORDS = PAGE / 4;
+/** A page's records and the one after the last, which leads to the next page. */
+const SLOT_SIZE = (RECORDS + 1) * RECORD_SIZE;
+/** Slots are taken from linear memory in chunks of this many. */
+const CHUNK = 63;
+/** At most so many pages of code are held; when they are used up, all are forgotten at once. */
+const MAX_SLOTS = CHUNK * 96;
+/** Instructions decoded ahead at most, in a straight line. */
+const DECODE_AHEAD = 64;
+
+interface Slot {
+  readonly address: number;
+  /** Linear address of the page of RAM, 0 for a free slot. */
+  page: number;
+  /** Something of the page is decoded: stores to it must be seen. */
+  tracked: boolean;
+}
+
+/** The decoded form of code, by page of RAM. */
+export class CodeCache {
+  readonly #env: HelperEnv;
+  readonly #decoder: Decoder;
+  readonly #allocate: (bytes: number) => number;
+  readonly #onTracked: (page: number) => void;
+  readonly #onFlush: () => void;
+  readonly #slots: Slot[] = [];
+  readonly #byPage = new Map<number, Slot>();
+  #chunks: number[] = [];
+  #used = 0;
+  /** Set once the interpreter is made, which needs this object first. */
+  interpreter!: Interpreter;
+
+  /**
+   * @param allocate takes zeroed bytes of linear memory
+   * @param onTracked a page of RAM now holds decoded code: no store may go past {@link written}
+   * @param onFlush every slot is free again: forget what points to one
+   */
+  constructor(env: HelperEnv, decoder: Decoder, allocate: (bytes: number) => number, onTracked: (page: number) => void, onFlush: () => void) {
+    this.#env = env;
+    this.#decoder = decoder;
+    this.#allocate = allocate;
+    this.#onTracked = onTracked;
+    this.#onFlush = onFlush;
+  }
+
+  /** The address of the page's records. @param page linear address of a page of RAM */
+  slotOf(page: number): number {
+    const found = this.#byPage.get(page);
+    if (found !== undefined) return found.address;
+    if (this.#used === MAX_SLOTS) this.flush();
+    let slot = this.#slots[this.#used];
+    if (slot === undefined) {
+      const base = this.#allocate(CHUNK * SLOT_SIZE);
+      this.#chunks.push(base);
+      for (let i = 0; i < CHUNK; i++) this.#slots.push({ address: base + i * SLOT_SIZE, page: 0, tracked: false });
+      slot = this.#slots[this.#used]!;
+    }
+    this.#used++;
+    slot.page = page;
+    slot.tracked = false;
+    this.#clear(slot);
+    this.#byPage.set(page, slot);
+    return slot.address;
+  }
+
+  #clear(slot: Slot): void {
+    this.#env.u8.fill(0, slot.address, slot.address + SLOT_SIZE);
+    this.#env.u8[slot.address + RECORDS * RECORD_SIZE] = PAGE_END;
+  }
+
+  /** Linear address of the instruction that a record stands for. */
+  instructionAt(record: number): number {
+    const slot = this.#slotHolding(record);
+    return slot.page + ((record - slot.address) >> (RECORD_SHIFT - 2));
+  }
+
+  #slotHolding(record: number): Slot {
+    for (let i = this.#chunks.length - 1; i >= 0; i--) {
+      const base = this.#chunks[i]!;
+      if (record >= base && record < base + CHUNK * SLOT_SIZE) return this.#slots[i * CHUNK + Math.floor((record - base) / SLOT_SIZE)]!;
+    }
+    throw new Error('no slot holds that record');
+  }
+
+  /** Decodes from a record on, in a straight line, up to a branch or something decoded before. */
+  decode(record: number): void {
+    const { u32, u16 } = this.#env;
+    const slot = this.#slotHolding(record);
+    if (!slot.tracked) {
+      slot.tracked = true;
+      this.#onTracked(slot.page);
+    }
+    let index = (record - slot.address) >> RECORD_SHIFT;
+    for (let n = 0; n < DECODE_AHEAD && index < RECORDS; n++, index++) {
+      const at = slot.address + index * RECORD_SIZE;
+      if (u16[at >> 1] !== DECODE) return;
+      const word = u32[(slot.page + index * 4) >> 2]!;
+      const row = this.#decoder.decode(word);
+      if (row === undefined) {
+        u16[at >> 1] = UNDEFINED;
+        return;
+      }
+      const position = index * 4;
+      const handler = this.interpreter.handler(row, word, (imm) => position + imm >= 0 && position + imm < PAGE);
+      fillRecord(handler.layout, row, word, handler.near, u16, u32, at);
+      u16[at >> 1] = handler.number;
+      if (row.ends) return;
+    }
+  }
+
+  /** Whether a store to the page must be reported by {@link written}. */
+  tracks(page: number): boolean {
+    return this.#byPage.get(page)?.tracked === true;
+  }
+
+  /** A page of RAM is stored to: what was decoded of it is forgotten, and it is no longer tracked. */
+  written(page: number): void {
+    const slot = this.#byPage.get(page);
+    if (slot === undefined || !slot.tracked) return;
+    slot.tracked = false;
+    this.#clear(slot);
+  }
+
+  /** Forgets everything. */
+  flush(): void {
+    for (const slot of this.#byPage.values()) slot.page = 0;
+    this.#byPage.clear();
+    this.#used = 0;
+    this.#onFlush();
+  }
+}

@@ -1,0 +1,192 @@
+import { Emitter, type Helper, Val, type VOperand, type XOperand } from '../a64/emitter.js';
+import { fieldsOf, type Row } from '../a64/row.js';
+import { ExitCode, Offset, STATE } from '../cpu/layout.js';
+import { Lowering, type MemoryFunctions, W } from './lower.js';
+import type { FunctionBody } from './wasm-module.js';
+import type { WasmType } from './wasm-opcodes.js';
+
+/**
+ * A handler is one row of the instruction table with its static fields fixed, as a piece of WebAssembly that reads the rest
+ * from a decoded record. A record is 16 bytes: u16 handler, then the operands where {@link HandlerLayout} says.
+ */
+export const RECORD_SIZE = 16;
+export const RECORD_SHIFT = 4;
+
+/** Where a handler finds its operands in the record. */
+export interface HandlerLayout {
+  /** Byte offset in the record by operand key: a field's name, with `.r` or `.w` for registers. */
+  readonly slots: ReadonlyMap<string, number>;
+  /** The 64-bit constant is at byte 8. */
+  readonly hasImm: boolean;
+}
+
+/** Hands out the record's bytes to operands in the order in which the handler first uses them. */
+class SlotAllocator implements HandlerLayout {
+  readonly slots = new Map<string, number>();
+  readonly hasImm: boolean;
+  readonly #row: Row;
+
+  constructor(row: Row) {
+    this.#row = row;
+    this.hasImm = row.imm !== undefined;
+  }
+
+  at(key: string): number {
+    let offset = this.slots.get(key);
+    if (offset === undefined) {
+      offset = 2 + this.slots.size * 2;
+      if (offset >= (this.hasImm ? 8 : RECORD_SIZE)) throw new Error(`${this.#row.name} has too many operands for a record`);
+      this.slots.set(key, offset);
+    }
+    return offset;
+  }
+}
+
+/** Writes the operands of `word` into a record at byte `at`. */
+export function fillRecord(layout: HandlerLayout, row: Row, word: number, near: boolean, u16: Uint16Array, u32: Uint32Array, at: number): void {
+  const raw = fieldsOf(row, word);
+  for (const [key, offset] of layout.slots) u16[(at + offset) >> 1] = slotValue(row, raw, key);
+  if (layout.hasImm && row.imm !== undefined) {
+    const imm = row.imm(raw);
+    const index = (at + 8) >> 2;
+    if (near) u32[index] = Number(imm) * (RECORD_SIZE / 4);
+    else if (typeof imm === 'number') {
+      u32[index] = imm;
+      u32[index + 1] = Math.floor(imm / 0x1_0000_0000);
+    } else {
+      u32[index] = Number(BigInt.asUintN(32, imm));
+      u32[index + 1] = Number(BigInt.asUintN(32, imm >> 32n));
+    }
+  }
+}
+
+function slotValue(row: Row, raw: Record<string, number>, key: string): number {
+  const [name = '', role] = key.split('.');
+  if (role === undefined) {
+    const op = row.ops[name];
+    return op === undefined ? (raw[name] ?? 0) : op(raw);
+  }
+  // A register that an op names (the next ones of a list) comes as its offset.
+  const at = row.ops[name];
+  if (at !== undefined) return at(raw);
+  const n = raw[name] ?? 0;
+  const kind = row.fields.find((f) => f.name === name)?.kind;
+  if (kind === 'v') return Offset.V0 + n * 16;
+  if (n !== 31) return n * 8;
+  if (kind === 'sp') return Offset.SP;
+  return role === 'r' ? Offset.ZR : Offset.DISCARD;
+}
+
+/** Key of a handler: the row's static fields of `raw`, in order. */
+export function staticsOf(row: Row, raw: Readonly<Record<string, number>>): string {
+  let key = '';
+  for (const f of row.fields) if (f.kind === 'static') key += `${raw[f.name]},`;
+  return key;
+}
+
+const FLAGS = { n: Offset.N, z: Offset.Z, c: Offset.C, v: Offset.V };
+
+/** Runs a row's `emit` with these static field values. */
+export function emitRow(row: Row, raw: Readonly<Record<string, number>>): Emitter {
+  const e = new Emitter(FLAGS);
+  const fields: Record<string, number | Val | XOperand | VOperand> = {};
+  let vector = false;
+  for (const f of row.fields) {
+    if (f.kind === 'static') fields[f.name] = raw[f.name] ?? 0;
+    else if (f.kind === 'data') fields[f.name] = e.field('i32', f.name);
+    else if (f.kind === 'v') {
+      fields[f.name] = { kind: 'v', field: f.name };
+      vector = true;
+    } else fields[f.name] = { kind: 'x', field: f.name };
+  }
+  for (const name of Object.keys(row.ops)) fields[name] = e.field('i32', name);
+  if (row.imm !== undefined) fields['imm'] = e.field('i64', 'imm');
+  if (vector) e.if(e.state('i32', Offset.FP_TRAP), () => e.exit(ExitCode.FP_TRAP));
+  row.emit(e, fields);
+  return e;
+}
+
+/** What a handler's code needs to know of the module it is put in. */
+export interface HandlerContext {
+  readonly memory: MemoryFunctions;
+  readonly helper: (helper: Helper) => number;
+  /** Local indices. */
+  readonly rec: number;
+  /** i64: PC minus rec / 4. */
+  readonly pcBase: number;
+}
+
+/** Lowers handlers: operands come from the record that the local `rec` points to. */
+export abstract class HandlerLowering extends Lowering {
+  protected readonly context: HandlerContext;
+  protected layout: SlotAllocator | undefined;
+
+  constructor(body: FunctionBody, context: HandlerContext) {
+    super(body);
+    this.context = context;
+  }
+
+  /** Lowers a row; returns where its operands are expected. */
+  lowerRow(row: Row, raw: Readonly<Record<string, number>>): HandlerLayout {
+    const layout = new SlotAllocator(row);
+    this.layout = layout;
+    this.lower(emitRow(row, raw).body);
+    this.releaseLocals();
+    return layout;
+  }
+
+  protected override helperIndex(helper: Helper): number {
+    return this.context.helper(helper);
+  }
+  protected override memoryFunctions(): MemoryFunctions {
+    return this.context.memory;
+  }
+
+  #pushSlot(key: string): void {
+    this.getLocal(this.context.rec);
+    this.memoryOp(W.I32_LOAD16_U, this.layout!.at(key));
+  }
+  protected override pushField(type: WasmType, field: string): void {
+    if (field === 'imm') {
+      this.getLocal(this.context.rec);
+      this.memoryOp(type === 'i64' ? W.I64_LOAD : W.I32_LOAD, 8);
+    } else this.#pushSlot(field);
+  }
+  protected override pushPc(): void {
+    this.getLocal(this.context.pcBase);
+    this.getLocal(this.context.rec);
+    this.i32Const(2);
+    this.code.u8(W.I32_SHR_U);
+    this.code.u8(W.I64_EXTEND_U);
+    this.code.u8(W.I64_ADD);
+  }
+  protected override pushX(reg: XOperand, wide: boolean): void {
+    this.#pushSlot(`${reg.field}.r`);
+    this.memoryOp(wide ? W.I64_LOAD : W.I32_LOAD, STATE + Offset.X);
+  }
+  protected override storeX(reg: XOperand, value: () => void): void {
+    this.#pushSlot(`${reg.field}.w`);
+    value();
+    this.memoryOp(W.I64_STORE, STATE + Offset.X);
+  }
+  protected override pushVBase(reg: VOperand): void {
+    this.#pushSlot(`${reg.field}.r`);
+  }
+  protected override pushStateAtBase(field: string): void {
+    this.#pushSlot(field);
+  }
+}
+
+/** A handler as a function of its own, `(rec: i32, pcBase: i64) -> i32`: 0 to go on, 1 to leave. */
+export class OutOfLineLowering extends HandlerLowering {
+  protected override leave(): void {
+    this.i32Const(1);
+    this.code.u8(W.RETURN);
+  }
+  protected override jump(): void {
+    throw new Error('a branch is always part of the interpreter loop');
+  }
+  protected override jumpTo(): void {
+    throw new Error('a branch is always part of the interpreter loop');
+  }
+}

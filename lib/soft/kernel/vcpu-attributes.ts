@@ -1,0 +1,36 @@
+import { KvmError, TimerAttr, VcpuGroup } from '../../kvm/index.js';
+import { attrInteger } from './attr-value.js';
+import type { SoftVcpu } from './vcpu.js';
+import { NR_PRIVATE, NR_SGIS } from './vgic/irq.js';
+
+const isTimer = (attr: bigint): boolean => attr >= BigInt(TimerAttr.VTIMER) && attr <= BigInt(TimerAttr.HPTIMER);
+
+/** KVM_HAS_DEVICE_ATTR of a vCPU fd (`Documentation/virt/kvm/devices/vcpu.rst`). No PMU and no paravirtual time. */
+export const hasVcpuAttr = (group: number, attr: bigint): boolean => group === VcpuGroup.TIMER_CTRL && isTimer(attr);
+
+/** @throws KvmError ENXIO no such attribute; ENODEV the vCPU has no PMU; EINVAL no free PPI; EBUSY a vCPU ran; EFAULT */
+export function setVcpuAttr(
+  vcpu: SoftVcpu,
+  group: number,
+  attr: bigint,
+  value: number | bigint | Uint8Array | undefined,
+): void {
+  const syscall = 'KVM_SET_DEVICE_ATTR';
+  if (group === VcpuGroup.PMU_V3_CTRL) throw new KvmError('ENODEV', syscall, 'the vCPU has no PMU');
+  if (group !== VcpuGroup.TIMER_CTRL) throw noAttr(syscall);
+  const { vm } = vcpu;
+  if (vm.vgic === undefined) throw new KvmError('EINVAL', syscall, 'timers have PPIs only where there is a vGIC');
+  const ppi = Number(BigInt.asIntN(32, attrInteger(value, 4)));
+  if (ppi < NR_SGIS || ppi >= NR_PRIVATE) throw new KvmError('EINVAL', syscall, `${ppi} is not a PPI (16 to 31)`);
+  if (vm.hasRun) throw new KvmError('EBUSY', syscall, 'a vCPU ran');
+  if (!isTimer(attr)) throw noAttr(syscall);
+  vm.timers.ppis[Number(attr)] = ppi;
+}
+
+/** @throws KvmError ENXIO no such attribute */
+export function getVcpuAttr(vcpu: SoftVcpu, group: number, attr: bigint): bigint {
+  if (!hasVcpuAttr(group, attr)) throw noAttr('KVM_GET_DEVICE_ATTR');
+  return BigInt(vcpu.vm.timers.ppis[Number(attr)]!);
+}
+
+const noAttr = (syscall: string): KvmError => new KvmError('ENXIO', syscall, 'no such attribute');

@@ -1,0 +1,564 @@
+import {
+  type HypercallExit,
+  type IntrExit,
+  KvmError,
+  type MmioExit,
+  MpState,
+  type SystemEvent,
+  sysregIndex,
+  type Vcpu,
+  type VcpuEvents,
+  type VcpuExit,
+  VcpuFeature,
+} from '../../kvm/index.js';
+import { type Cpu, type CpuHost, CpuStop } from '../cpu/cpu.js';
+import { ArchTimer } from './arch-timer.js';
+import { getOneReg, getRegList, setOneReg } from './one-reg.js';
+import { PSCI_0_1, PSCI_1_3 } from './psci.js';
+import { callSmccc } from './smccc.js';
+import { VcpuStats } from './stats.js';
+import { getVcpuAttr, hasVcpuAttr, setVcpuAttr } from './vcpu-attributes.js';
+import { affinityOf, checkInit } from './vcpu-init.js';
+import type { CpuInterface, VgicVcpu } from './vgic/cpu-interface.js';
+import { readIcc, writeIcc } from './vgic/icc.js';
+import type { SoftVm } from './vm.js';
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+const MPIDR_EL1 = sysregIndex(3, 0, 0, 0, 5);
+const MPIDR_RES1 = 0x8000_0000n;
+/** CRn of the registers that {@link SoftVcpu.readSysreg} serves. */
+const CRN_TIMER = 14;
+const CRN_GIC_PMR = 4;
+const CRN_GIC = 12;
+
+/**
+ * What a stop of the processor is counted as, in instructions, so that a guest that does nothing but MMIO comes back to
+ * look at the clock in time.
+ */
+const STOP_COST = 64;
+/** ISS of a data abort without a syndrome: WnR, and a translation fault at level 1, where KVM's stage 2 has it. */
+const ISS_WNR = 1n << 6n;
+const ISS_TRANSLATION_FAULT = 5n;
+/** What is left to do of the last exit. */
+const Pending = { NONE: 0, MMIO_READ: 1, MMIO_WRITE: 2 } as const;
+type Pending = (typeof Pending)[keyof typeof Pending];
+
+/** A vCPU: `struct kvm_vcpu`, with KVM_RUN's loop and what the kernel half answers the processor. */
+export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
+  readonly id: number;
+  readonly vm: SoftVm;
+  readonly cpu: Cpu;
+  readonly timer: ArchTimer;
+  readonly affinity: number;
+  readonly stats = new VcpuStats();
+  /** SPSR_ABT, SPSR_UND, SPSR_IRQ and SPSR_FIQ: state of an AArch32 EL1 that is not there. */
+  readonly aarch32Spsr = [0n, 0n, 0n, 0n];
+  immediateExit = false;
+  deviceIrqLevel = 0;
+  signalMask: bigint | undefined;
+
+  /** {@link VcpuFeature} bits; `undefined` before KVM_ARM_VCPU_INIT. */
+  #features: number | undefined;
+  #mpState: MpState = MpState.RUNNABLE;
+  #closed = false;
+  #hasRun = false;
+  /** In WFI. */
+  #halted = false;
+  /** The last `run()` said that there is nothing to do; whoever changes that tells the VM. */
+  #saidIdle = false;
+  #kicked = false;
+  /** A PSCI CPU_ON waits for the next run. */
+  #reset: { entry: bigint; context: bigint } | undefined;
+  #pending: Pending = Pending.NONE;
+  #abortPending = false;
+  #inGuest = false;
+  #irq = false;
+  #fiq = false;
+  /** The vGIC's CPU interface, from the first run. */
+  #gic: CpuInterface | undefined;
+
+  readonly #mmio: Mutable<MmioExit> = { reason: 'mmio', physAddr: 0, len: 0, isWrite: false, data: new Uint8Array(8) };
+  readonly #mmioData = new DataView(this.#mmio.data.buffer);
+  readonly #intr: Mutable<IntrExit> = { reason: 'intr', idleMs: undefined };
+  readonly #hypercall: Mutable<HypercallExit> = { reason: 'hypercall', nr: 0, smc: false, is16bit: false };
+
+  constructor(vm: SoftVm, id: number) {
+    this.vm = vm;
+    this.id = id;
+    this.affinity = affinityOf(id);
+    this.timer = new ArchTimer(vm.timers, (intid, level) => vm.vgic?.injectPpi(id, intid, level, true));
+    this.cpu = vm.machine.createCpu(this);
+    this.cpu.setSysreg(MPIDR_EL1, MPIDR_RES1 | BigInt(this.affinity));
+  }
+
+  // --- Life ---------------------------------------------------------------------------------------------------------
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** The id stays taken and the vCPU the VM's, as with the kernel's fd. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#inGuest) this.cpu.requestStop();
+    this.vm.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #check(syscall: string): void {
+    if (this.#closed) throw new KvmError('EBADF', syscall, 'the vCPU is closed');
+    this.vm.checkAlive(syscall);
+  }
+
+  #checkInitialized(syscall: string): void {
+    this.#check(syscall);
+    if (this.#features === undefined) throw new KvmError('ENOEXEC', syscall, 'the vCPU is not initialised');
+  }
+
+  get initialized(): boolean {
+    return this.#features !== undefined;
+  }
+
+  get hasRun(): boolean {
+    return this.#hasRun;
+  }
+
+  hasFeature(feature: number): boolean {
+    return this.#features !== undefined && (this.#features & (1 << feature)) !== 0;
+  }
+
+  get psciVersion(): bigint {
+    if (!this.hasFeature(VcpuFeature.PSCI_0_2)) return PSCI_0_1;
+    return this.vm.psciVersion ?? PSCI_1_3;
+  }
+
+  init(target: number, features: number): void {
+    this.#check('KVM_ARM_VCPU_INIT');
+    const kept = checkInit(target, features, this.#features ?? this.vm.vcpuFeatures);
+    this.vm.vcpuFeatures = kept;
+    this.#features = kept;
+    this.#resetState();
+    this.#mpState = (features & (1 << VcpuFeature.POWER_OFF)) === 0 ? MpState.RUNNABLE : MpState.STOPPED;
+  }
+
+  #resetState(): void {
+    this.cpu.reset();
+    this.timer.reset();
+    this.#halted = false;
+    this.#pending = Pending.NONE;
+    this.#abortPending = false;
+    this.#reset = undefined;
+  }
+
+  finalize(feature: number): void {
+    this.#checkInitialized('KVM_ARM_VCPU_FINALIZE');
+    throw new KvmError('EINVAL', 'KVM_ARM_VCPU_FINALIZE', `feature ${feature} needs no finalisation, or is not there`);
+  }
+
+  // --- KVM_RUN ------------------------------------------------------------------------------------------------------
+
+  run(quantumMs = Number.POSITIVE_INFINITY): VcpuExit {
+    this.#checkInitialized('KVM_RUN');
+    if (!(quantumMs >= 0)) throw new RangeError(`run(${quantumMs}): a quantum is a number of milliseconds from 0`);
+    if (this.vm.current !== undefined) {
+      throw new KvmError('EBUSY', 'KVM_RUN', 'a vCPU of this VM is inside run(): do not call it from a listener');
+    }
+    if (!this.#hasRun) this.#firstRun();
+    this.#saidIdle = false;
+    if (this.#pending !== Pending.NONE || this.#abortPending) this.#completeExit();
+    if (this.immediateExit) {
+      this.stats.signalExits++;
+      return this.#exitIntr(undefined);
+    }
+    this.vm.enter(this);
+    this.#inGuest = true;
+    try {
+      return this.#loop(quantumMs * 1e6);
+    } finally {
+      this.#inGuest = false;
+      this.vm.leave();
+    }
+  }
+
+  /** kvm_arch_vcpu_run_pid_change: fixes the VM's configuration. A failure kills the VM, as in the kernel. */
+  #firstRun(): void {
+    const { vgic } = this.vm;
+    if (vgic !== undefined) {
+      try {
+        vgic.mapResources(this.vm.bus);
+      } catch (error) {
+        this.vm.die();
+        throw error;
+      }
+      const redistributor = vgic.redistributor(this.id)!;
+      this.#gic = redistributor.cpu;
+      for (const intid of this.vm.timers.ppis.slice(0, 2)) redistributor.irq(intid)!.owned = true;
+      this.timer.resync();
+    }
+    this.#hasRun = true;
+    this.vm.hasRun = true;
+  }
+
+  #completeExit(): void {
+    const pending = this.#pending;
+    this.#pending = Pending.NONE;
+    if (this.#abortPending) {
+      this.#abortPending = false;
+      this.cpu.injectExternalAbort();
+    } else if (pending === Pending.MMIO_READ) {
+      this.cpu.completeRead(BigInt.asUintN(this.#mmio.len * 8, this.#mmioData.getBigUint64(0, true)));
+    } else {
+      this.cpu.skipInstruction();
+    }
+  }
+
+  #loop(quantumNs: number): VcpuExit {
+    const { clock } = this.vm;
+    let now = clock.nowNs();
+    const end = now - clock.skippedNs + quantumNs;
+    for (;;) {
+      if (this.#kicked || this.#closed) {
+        this.#kicked = false;
+        this.stats.signalExits++;
+        return this.#exitIntr(undefined);
+      }
+      if (this.#reset !== undefined) this.#applyReset(this.#reset);
+      this.timer.update(now);
+      if (this.#gic === undefined && this.timer.outputs !== this.deviceIrqLevel) {
+        this.deviceIrqLevel = this.timer.outputs;
+        return this.#exitIntr(undefined);
+      }
+      if (this.#halted || this.#mpState !== MpState.RUNNABLE) {
+        const exit = this.#wait(now);
+        if (exit !== undefined) return exit;
+        now = clock.nowNs();
+        continue;
+      }
+      const left = end - (now - clock.skippedNs);
+      if (left <= 0) return this.#exitIntr(undefined);
+      const before = this.cpu.instructions;
+      const exit = this.#enterGuest(clock.budget(now, Math.min(now + left, this.timer.nextDeadlineNs(now))));
+      if (exit !== undefined) return exit;
+      const after = clock.nowNs();
+      clock.learn(this.cpu.instructions - before, after - now);
+      now = after;
+    }
+  }
+
+  /** Runs the processor for `budget` instructions, as far as no exit and nothing for {@link #loop} comes before. */
+  #enterGuest(budget: number): VcpuExit | undefined {
+    const { cpu, stats } = this;
+    let left = budget;
+    while (left > 0) {
+      const before = cpu.instructions;
+      const stop = cpu.run(left);
+      stats.exits++;
+      left -= cpu.instructions - before + STOP_COST;
+      let exit: VcpuExit | undefined;
+      switch (stop) {
+        case CpuStop.BUDGET:
+          return undefined;
+        case CpuStop.MMIO:
+          exit = this.#handleMmio();
+          break;
+        case CpuStop.SMC:
+          cpu.skipInstruction();
+          exit = callSmccc(this, true);
+          break;
+        case CpuStop.HVC:
+          stats.hvcExits++;
+          exit = callSmccc(this, false);
+          break;
+        case CpuStop.WFI:
+          stats.wfiExits++;
+          this.halt();
+          break;
+        case CpuStop.WFE:
+          stats.wfeExits++;
+          // What it waits for is another vCPU's doing, and that one needs this thread.
+          if (!this.vm.othersIdle(this)) return this.#exitIntr(undefined);
+          break;
+        case CpuStop.EXTERNAL:
+          cpu.injectExternalAbort();
+          break;
+      }
+      if (exit !== undefined) return exit;
+      if (this.#halted || this.#kicked || this.#closed || this.#mpState !== MpState.RUNNABLE) return undefined;
+    }
+    return undefined;
+  }
+
+  /** io_mem_abort: an access that no RAM answers. */
+  #handleMmio(): VcpuExit | undefined {
+    const { cpu } = this;
+    const { access } = cpu;
+    const { ipa, size } = access;
+    if (!access.isv) {
+      if (!this.vm.nisvToUser) {
+        throw new KvmError('ENOSYS', 'KVM_RUN', `an access without syndrome at IPA 0x${ipa.toString(16)}`);
+      }
+      const esrIss = ISS_TRANSLATION_FAULT | (access.isWrite ? ISS_WNR : 0n);
+      return { reason: 'arm_nisv', esrIss, faultIpa: ipa };
+    }
+    const { bus } = this.vm;
+    if (access.isWrite) {
+      const value = access.value;
+      const io = bus.matchEventFd(ipa, size, value);
+      if (io !== undefined) {
+        this.stats.mmioKernel++;
+        cpu.skipInstruction();
+        io.fd.signal();
+        return undefined;
+      }
+      if (bus.hasDevice(ipa, size)) {
+        this.stats.mmioKernel++;
+        cpu.skipInstruction();
+        bus.write(ipa, size, value);
+        return undefined;
+      }
+      this.#mmioData.setBigUint64(0, BigInt.asUintN(size * 8, value), true);
+    } else {
+      if (bus.hasDevice(ipa, size)) {
+        this.stats.mmioKernel++;
+        cpu.completeRead(size === 8 ? bus.read64(ipa) : BigInt(bus.read(ipa, size)));
+        return undefined;
+      }
+      this.#mmioData.setBigUint64(0, 0n, true);
+    }
+    this.stats.mmioUser++;
+    const exit = this.#mmio;
+    exit.physAddr = ipa;
+    exit.len = size;
+    exit.isWrite = access.isWrite;
+    this.#pending = access.isWrite ? Pending.MMIO_WRITE : Pending.MMIO_READ;
+    return exit;
+  }
+
+  /** Waits, in WFI or not powered on. @returns the exit, or `undefined` where there is something to execute */
+  #wait(now: number): VcpuExit | undefined {
+    if (this.#mpState === MpState.STOPPED) return this.#exitIntr(Number.POSITIVE_INFINITY);
+    if (this.cpu.interruptPending) {
+      // A suspended vCPU stays so until user space, told of the wake-up, says otherwise.
+      if (this.#mpState === MpState.SUSPENDED) return this.exitSystemEvent(4);
+      this.#halted = false;
+      this.stats.haltWakeups++;
+      return undefined;
+    }
+    const { clock } = this.vm;
+    if (clock.kind === 'host') {
+      return this.#exitIntr(Math.max(0, (this.timer.nextDeadlineNs(now) - now) / 1e6));
+    }
+    // The last vCPU to go idle moves the virtual clock to the VM's next event; all others only say that nothing is to be waited for.
+    if (!this.vm.othersIdle(this)) return this.#exitIntr(0);
+    const next = this.vm.nextDeadlineNs(now);
+    if (next === Number.POSITIVE_INFINITY) return this.#exitIntr(next);
+    clock.skipTo(next);
+    this.vm.updateTimers();
+    return this.cpu.interruptPending ? undefined : this.#exitIntr(0);
+  }
+
+  #applyReset({ entry, context }: { entry: bigint; context: bigint }): void {
+    // The processor may count its instructions anew.
+    this.vm.clock.leave();
+    this.#resetState();
+    this.vm.clock.enter(this.cpu);
+    this.cpu.setPc(entry);
+    this.cpu.setX(0, context);
+  }
+
+  #exitIntr(idleMs: number | undefined): IntrExit {
+    this.#saidIdle = idleMs !== undefined;
+    this.#intr.idleMs = idleMs;
+    return this.#intr;
+  }
+
+  exitHypercall(nr: number, smc: boolean): VcpuExit {
+    this.#hypercall.nr = nr;
+    this.#hypercall.smc = smc;
+    return this.#hypercall;
+  }
+
+  exitSystemEvent(type: SystemEvent, ...data: readonly bigint[]): VcpuExit {
+    return { reason: 'system_event', type, data };
+  }
+
+  // --- What makes a vCPU run, wait and wake -------------------------------------------------------------------------
+
+  get mpState(): MpState {
+    return this.#mpState;
+  }
+
+  /** WFI, or PSCI CPU_SUSPEND. */
+  halt(): void {
+    this.#halted = !this.cpu.interruptPending;
+  }
+
+  powerOff(): void {
+    this.#mpState = MpState.STOPPED;
+  }
+
+  /** SYSTEM_OFF or SYSTEM_RESET of another vCPU stopped this one. */
+  stop(): void {
+    this.#mpState = MpState.STOPPED;
+    this.#halted = false;
+  }
+
+  /** PSCI CPU_ON: at the next run the vCPU starts at `entry` with `context` in X0. */
+  powerOn(entry: bigint, context: bigint): void {
+    this.#reset = { entry, context };
+    this.#halted = false;
+    this.#mpState = MpState.RUNNABLE;
+    this.#wake();
+  }
+
+  /** Whether it has nothing to execute until an interrupt comes. */
+  get isIdle(): boolean {
+    if (this.#closed || this.#features === undefined || this.#mpState === MpState.STOPPED) return true;
+    return (this.#halted || this.#mpState === MpState.SUSPENDED) && !this.cpu.interruptPending;
+  }
+
+  #wake(): void {
+    if (!this.#saidIdle) return;
+    this.#saidIdle = false;
+    this.vm.notifyRunnable(this);
+  }
+
+  setInterruptLines(irq: boolean, fiq: boolean): void {
+    const rises = (irq && !this.#irq) || (fiq && !this.#fiq);
+    if (irq !== this.#irq) {
+      this.#irq = irq;
+      this.cpu.setIrq(irq);
+    }
+    if (fiq !== this.#fiq) {
+      this.#fiq = fiq;
+      this.cpu.setFiq(fiq);
+    }
+    if (!rises) return;
+    if (this.#inGuest) this.cpu.requestStop();
+    else if (this.#mpState !== MpState.STOPPED) this.#wake();
+  }
+
+  /** KVM_IRQ_LINE without a vGIC: the vCPU's own IRQ or FIQ input. */
+  setCpuLine(fiq: boolean, level: boolean): void {
+    if (fiq) this.setInterruptLines(this.#irq, level);
+    else this.setInterruptLines(level, this.#fiq);
+  }
+
+  kick(): void {
+    if (this.#closed) return;
+    this.#kicked = true;
+    if (this.#inGuest) this.cpu.requestStop();
+    else this.#wake();
+  }
+
+  // --- What the processor asks --------------------------------------------------------------------------------------
+
+  readSysreg(index: number): bigint | undefined {
+    const crn = (index >> 7) & 0xf;
+    if (crn === CRN_TIMER) return this.timer.readSysreg(index);
+    if (this.#gic === undefined || (crn !== CRN_GIC && crn !== CRN_GIC_PMR)) return undefined;
+    const value = readIcc(this.#gic, index);
+    return value === undefined ? undefined : BigInt(value);
+  }
+
+  writeSysreg(index: number, value: bigint): boolean {
+    const crn = (index >> 7) & 0xf;
+    if (crn === CRN_TIMER) {
+      if (!this.timer.writeSysreg(index, value)) return false;
+      // The slice may now be longer than to the next deadline.
+      if (this.timer.nextDeadlineNs(0) !== Number.POSITIVE_INFINITY) this.cpu.requestStop();
+      return true;
+    }
+    if (this.#gic === undefined || (crn !== CRN_GIC && crn !== CRN_GIC_PMR)) return false;
+    return writeIcc(this.vm.vgic!, this.#gic, index, value);
+  }
+
+  /** X0 to X3 of an SMCCC call. */
+  setResult(x0: bigint, x1 = 0n, x2 = 0n, x3 = 0n): void {
+    this.cpu.setX(0, BigInt.asUintN(64, x0));
+    this.cpu.setX(1, x1);
+    this.cpu.setX(2, x2);
+    this.cpu.setX(3, x3);
+  }
+
+  // --- State --------------------------------------------------------------------------------------------------------
+
+  getRegList(): bigint[] {
+    this.#checkInitialized('KVM_GET_REG_LIST');
+    return getRegList(this);
+  }
+
+  getOneReg(id: bigint): bigint {
+    this.#checkInitialized('KVM_GET_ONE_REG');
+    return getOneReg(this, id);
+  }
+
+  setOneReg(id: bigint, value: bigint): void {
+    this.#checkInitialized('KVM_SET_ONE_REG');
+    setOneReg(this, id, value);
+  }
+
+  getMpState(): MpState {
+    this.#check('KVM_GET_MP_STATE');
+    return this.#mpState;
+  }
+
+  setMpState(state: MpState): void {
+    this.#check('KVM_SET_MP_STATE');
+    if (state !== MpState.RUNNABLE && state !== MpState.STOPPED && state !== MpState.SUSPENDED) {
+      throw new KvmError('EINVAL', 'KVM_SET_MP_STATE', `${state} is no state of an arm64 vCPU`);
+    }
+    this.#mpState = state;
+    if (state === MpState.RUNNABLE) this.#wake();
+  }
+
+  getVcpuEvents(): VcpuEvents {
+    this.#check('KVM_GET_VCPU_EVENTS');
+    return { serrorPending: this.cpu.serrorPending, serrorHasEsr: false, serrorEsr: 0n, extDabtPending: false };
+  }
+
+  setVcpuEvents(events: Partial<VcpuEvents>): void {
+    this.#check('KVM_SET_VCPU_EVENTS');
+    // Without RAS an SError has no syndrome (KVM_CAP_ARM_INJECT_SERROR_ESR is 0).
+    if (events.serrorPending === true && events.serrorHasEsr === true) {
+      throw new KvmError('EINVAL', 'KVM_SET_VCPU_EVENTS', 'an SError has no syndrome here');
+    }
+    if (events.extDabtPending === true) this.#abortPending = true;
+    if (events.serrorPending === true) this.cpu.injectSerror(0n);
+  }
+
+  setGuestDebug(): void {
+    this.#check('KVM_SET_GUEST_DEBUG');
+    throw new KvmError('EINVAL', 'KVM_SET_GUEST_DEBUG', 'KVM_CAP_SET_GUEST_DEBUG is 0');
+  }
+
+  setSignalMask(mask: bigint | undefined): void {
+    this.#check('KVM_SET_SIGNAL_MASK');
+    this.signalMask = mask;
+  }
+
+  readStats(): ReadonlyMap<string, readonly bigint[]> {
+    this.#check('KVM_GET_STATS_FD');
+    return this.stats.read(this.cpu.instructions);
+  }
+
+  hasDeviceAttr(group: number, attr: number | bigint): boolean {
+    this.#check('KVM_HAS_DEVICE_ATTR');
+    return hasVcpuAttr(group, BigInt(attr));
+  }
+
+  setDeviceAttr(group: number, attr: number | bigint, value?: number | bigint | Uint8Array): void {
+    this.#check('KVM_SET_DEVICE_ATTR');
+    setVcpuAttr(this, group, BigInt(attr), value);
+  }
+
+  getDeviceAttr(group: number, attr: number | bigint): bigint {
+    this.#check('KVM_GET_DEVICE_ATTR');
+    return getVcpuAttr(this, group, BigInt(attr));
+  }
+}

@@ -1,0 +1,235 @@
+import { INTID_SPURIOUS, PRIORITY_MASK, type VgicIrq } from './irq.js';
+
+/** What the vGIC needs of a vCPU. */
+export interface VgicVcpu {
+  readonly id: number;
+  /** Aff2.Aff1.Aff0. */
+  readonly affinity: number;
+  /** The levels of the interface's IRQ and FIQ outputs. */
+  setInterruptLines(irq: boolean, fiq: boolean): void;
+}
+
+/** What the CPU interface tells the distributor. */
+export interface Deactivation {
+  /** `irq` is no longer active: route it anew. */
+  deactivated(irq: VgicIrq): void;
+}
+
+/** ICC_CTLR_EL1: PRIbits (five bits of priority), IDbits 16. */
+const CTLR_PRI_BITS = 4 << 8;
+const CTLR_CBPR = 1;
+const CTLR_EOIMODE = 2;
+/** The lowest ICC_BPR0_EL1 that leaves every implemented bit in the group priority. */
+const BPR0_MIN = 2;
+const BPR1_MIN = BPR0_MIN + 1;
+const IDLE_PRIORITY = 0xff;
+
+/**
+ * A GICv3 CPU interface (IHI 0069, 12.2: ICC_* registers) as a guest of KVM sees it: one Security state, five priority
+ * bits, so one active-priority register a group. Holds the list of interrupts that are pending or active at this vCPU.
+ */
+export class CpuInterface {
+  readonly vcpu: VgicVcpu;
+  readonly #distributor: Deactivation;
+  readonly #list: VgicIrq[] = [];
+  /** The highest-priority pending interrupt of an enabled group; `undefined` for none. */
+  #best: VgicIrq | undefined;
+  #pmr = 0;
+  #bpr0 = BPR0_MIN;
+  #bpr1 = BPR1_MIN;
+  #cbpr = false;
+  #eoiMode = false;
+  #groupEnabled0 = false;
+  #groupEnabled1 = false;
+  /** ICC_AP0R0_EL1 and ICC_AP1R0_EL1: bit n is priority n << 3. */
+  #ap0r = 0;
+  #ap1r = 0;
+
+  constructor(vcpu: VgicVcpu, distributor: Deactivation) {
+    this.vcpu = vcpu;
+    this.#distributor = distributor;
+  }
+
+  /** Back to the reset values of ICC_*; the list stays, it is the distributor's. */
+  reset(): void {
+    this.#pmr = 0;
+    this.#bpr0 = BPR0_MIN;
+    this.#bpr1 = BPR1_MIN;
+    this.#cbpr = false;
+    this.#eoiMode = false;
+    this.#groupEnabled0 = false;
+    this.#groupEnabled1 = false;
+    this.#ap0r = 0;
+    this.#ap1r = 0;
+    this.update();
+  }
+
+  add(irq: VgicIrq): void {
+    irq.holder = this;
+    this.#list.push(irq);
+  }
+
+  remove(irq: VgicIrq): void {
+    irq.holder = undefined;
+    const at = this.#list.indexOf(irq);
+    if (at >= 0) this.#list.splice(at, 1);
+  }
+
+  /** Finds the interrupt to signal and drives the outputs. Called after every change of an interrupt in the list or of ICC_*. */
+  update(): void {
+    let best: VgicIrq | undefined;
+    for (const irq of this.#list) {
+      if (irq.active || !irq.enabled || !irq.pending) continue;
+      if (!(irq.group === 0 ? this.#groupEnabled0 : this.#groupEnabled1)) continue;
+      if (
+        best === undefined ||
+        irq.priority < best.priority ||
+        (irq.priority === best.priority && irq.intid < best.intid)
+      ) {
+        best = irq;
+      }
+    }
+    this.#best = best;
+    const signal = best !== undefined && this.#preempts(best);
+    this.vcpu.setInterruptLines(signal && best?.group === 1, signal && best?.group === 0);
+  }
+
+  #preempts(irq: VgicIrq): boolean {
+    return irq.priority < this.#pmr && this.#groupPriority(irq.priority, irq.group) < this.#runningPriority();
+  }
+
+  #groupPriority(priority: number, group: 0 | 1): number {
+    const shift = group === 0 ? this.#bpr0 + 1 : this.bpr1;
+    return priority & (0xff << shift) & 0xff;
+  }
+
+  #runningPriority(): number {
+    const active = this.#ap0r | this.#ap1r;
+    return active === 0 ? IDLE_PRIORITY : (31 - Math.clz32(active & -active)) << 3;
+  }
+
+  /** ICC_IAR0_EL1, ICC_IAR1_EL1. */
+  acknowledge(group: 0 | 1): number {
+    const irq = this.#best;
+    if (irq === undefined || irq.group !== group || !this.#preempts(irq)) return INTID_SPURIOUS;
+    irq.active = true;
+    irq.pendingLatch = false;
+    const bit = 1 << (this.#groupPriority(irq.priority, group) >> 3);
+    if (group === 0) this.#ap0r |= bit;
+    else this.#ap1r |= bit;
+    this.update();
+    return irq.intid;
+  }
+
+  /** ICC_EOIR0_EL1, ICC_EOIR1_EL1: drops the running priority and, unless EOImode splits the two, deactivates. */
+  endOfInterrupt(group: 0 | 1, intid: number): void {
+    if (intid >= 1020 && intid <= INTID_SPURIOUS) return;
+    const dropped = this.#dropPriority();
+    if (!this.#eoiMode) {
+      const irq = this.#findActive(intid);
+      // An end without its acknowledge is the guest's mistake and ends nothing, as in the kernel.
+      if (irq !== undefined && irq.group === group && this.#groupPriority(irq.priority, group) === dropped) {
+        this.#deactivate(irq);
+        return;
+      }
+    }
+    this.update();
+  }
+
+  #dropPriority(): number {
+    const active = this.#ap0r | this.#ap1r;
+    if (active === 0) return IDLE_PRIORITY;
+    const bit = active & -active;
+    if ((this.#ap0r & bit) !== 0) this.#ap0r &= ~bit;
+    else this.#ap1r &= ~bit;
+    return (31 - Math.clz32(bit)) << 3;
+  }
+
+  /** ICC_DIR_EL1. */
+  deactivate(intid: number): void {
+    if (!this.#eoiMode) return;
+    const irq = this.#findActive(intid);
+    if (irq !== undefined) this.#deactivate(irq);
+  }
+
+  #findActive(intid: number): VgicIrq | undefined {
+    for (const irq of this.#list) if (irq.active && irq.intid === intid) return irq;
+    return undefined;
+  }
+
+  #deactivate(irq: VgicIrq): void {
+    irq.active = false;
+    this.#distributor.deactivated(irq);
+  }
+
+  /** ICC_HPPIR0_EL1, ICC_HPPIR1_EL1. */
+  highestPending(group: 0 | 1): number {
+    const irq = this.#best;
+    return irq !== undefined && irq.group === group ? irq.intid : INTID_SPURIOUS;
+  }
+
+  /** ICC_RPR_EL1. */
+  get runningPriority(): number {
+    return this.#runningPriority();
+  }
+
+  get pmr(): number {
+    return this.#pmr;
+  }
+
+  set pmr(value: number) {
+    this.#pmr = value & PRIORITY_MASK;
+    this.update();
+  }
+
+  get bpr0(): number {
+    return this.#bpr0;
+  }
+
+  set bpr0(value: number) {
+    this.#bpr0 = Math.max(value & 7, BPR0_MIN);
+    this.update();
+  }
+
+  get bpr1(): number {
+    return this.#cbpr ? Math.min(this.#bpr0 + 1, 7) : this.#bpr1;
+  }
+
+  /** ICC_CTLR_EL1.CBPR makes writes ignored. */
+  set bpr1(value: number) {
+    if (this.#cbpr) return;
+    this.#bpr1 = Math.max(value & 7, BPR1_MIN);
+    this.update();
+  }
+
+  get ctlr(): number {
+    return CTLR_PRI_BITS | (this.#cbpr ? CTLR_CBPR : 0) | (this.#eoiMode ? CTLR_EOIMODE : 0);
+  }
+
+  set ctlr(value: number) {
+    this.#cbpr = (value & CTLR_CBPR) !== 0;
+    this.#eoiMode = (value & CTLR_EOIMODE) !== 0;
+    this.update();
+  }
+
+  getGroupEnabled(group: 0 | 1): boolean {
+    return group === 0 ? this.#groupEnabled0 : this.#groupEnabled1;
+  }
+
+  setGroupEnabled(group: 0 | 1, enabled: boolean): void {
+    if (group === 0) this.#groupEnabled0 = enabled;
+    else this.#groupEnabled1 = enabled;
+    this.update();
+  }
+
+  /** ICC_AP0R0_EL1, ICC_AP1R0_EL1. */
+  getActivePriorities(group: 0 | 1): number {
+    return (group === 0 ? this.#ap0r : this.#ap1r) >>> 0;
+  }
+
+  setActivePriorities(group: 0 | 1, value: number): void {
+    if (group === 0) this.#ap0r = value | 0;
+    else this.#ap1r = value | 0;
+    this.update();
+  }
+}

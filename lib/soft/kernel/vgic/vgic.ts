@@ -1,0 +1,282 @@
+import { KvmError } from '../../../kvm/index.js';
+import type { IoBus } from '../io-bus.js';
+import { CpuInterface, type Deactivation, type VgicVcpu } from './cpu-interface.js';
+import { Distributor, GICD_SIZE } from './distributor.js';
+import { NR_PRIVATE, NR_SGIS, VgicIrq } from './irq.js';
+import { GICR_SIZE, Redistributor, RedistributorRegion } from './redistributor.js';
+
+/** A region of redistributors, as KVM_DEV_ARM_VGIC_GRP_ADDR sets it. */
+interface RegionAddress {
+  readonly base: number;
+  /** Redistributors in it; 0 for the one region of KVM_VGIC_V3_ADDR_TYPE_REDIST, which holds all. */
+  readonly count: number;
+}
+
+/** What `VgicAddr` reads while an address is not set (VGIC_ADDR_UNDEF). */
+export const ADDR_UNDEFINED = 0xffff_ffff_ffff_ffffn;
+const FRAME_ALIGN = 0x10000;
+/** VGIC_NR_IRQS_LEGACY: what NR_IRQS is where nobody set it. */
+const DEFAULT_NR_IRQS = 256;
+/** Most INTIDs a vGIC can have, reserved ones included. */
+const MAX_NR_IRQS = 1024;
+
+/**
+ * A GICv3 in the kernel: `struct vgic_dist`. Interrupts are routed to the CPU interface that lists them; a CPU interface
+ * drives its vCPU's IRQ and FIQ lines as soon as anything changes.
+ */
+export class Vgic implements Deactivation {
+  readonly distributor: Distributor;
+  readonly #ipaSize: number;
+  readonly #vcpus: () => Iterable<VgicVcpu>;
+  #distBase: number | undefined;
+  readonly #regions: RegionAddress[] = [];
+  #nrIrqs = 0;
+  #initialized = false;
+  #mapped = false;
+  #enabled = false;
+  #spis: VgicIrq[] = [];
+  readonly #redistributors = new Map<number, Redistributor>();
+  readonly #byAffinity = new Map<number, Redistributor>();
+  /** Called when the guest ends a level-triggered SPI: where RESAMPLE irqfds learn of it. */
+  onLevelEnded: ((spi: number) => void) | undefined;
+
+  /**
+   * @param ipaSize bytes of guest-physical address space
+   * @param vcpus the VM's vCPUs, in the order of their creation
+   */
+  constructor(ipaSize: number, vcpus: () => Iterable<VgicVcpu>) {
+    this.#ipaSize = ipaSize;
+    this.#vcpus = vcpus;
+    this.distributor = new Distributor(this);
+  }
+
+  get initialized(): boolean {
+    return this.#initialized;
+  }
+
+  get enabled(): boolean {
+    return this.#enabled;
+  }
+
+  /** INTIDs, SGIs and PPIs included. */
+  get nrIrqs(): number {
+    return this.#nrIrqs === 0 ? DEFAULT_NR_IRQS : this.#nrIrqs;
+  }
+
+  /** KVM_DEV_ARM_VGIC_GRP_NR_IRQS. @throws KvmError EINVAL, EBUSY */
+  setNrIrqs(value: number): void {
+    if (value < NR_PRIVATE + 32 || value > MAX_NR_IRQS || value % 32 !== 0) {
+      throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', `NR_IRQS is a multiple of 32 from 64 to 1024, not ${value}`);
+    }
+    if (this.#initialized || this.#nrIrqs !== 0) {
+      throw new KvmError('EBUSY', 'KVM_SET_DEVICE_ATTR', 'NR_IRQS is already set, or the vGIC initialised');
+    }
+    this.#nrIrqs = value;
+  }
+
+  get distributorBase(): number | undefined {
+    return this.#distBase;
+  }
+
+  /** @throws KvmError EEXIST, EINVAL, E2BIG */
+  setDistributorBase(base: bigint): void {
+    if (this.#distBase !== undefined) {
+      throw new KvmError('EEXIST', 'KVM_SET_DEVICE_ATTR', "the distributor's address is set");
+    }
+    this.#distBase = this.#checkRange(base, GICD_SIZE);
+  }
+
+  /** The index-th redistributor region. */
+  region(index: number): RegionAddress | undefined {
+    return this.#regions[index];
+  }
+
+  /**
+   * Adds a redistributor region (kernel: vgic_v3_alloc_redist_region).
+   * @param count redistributors in it, 0 for as many as there are vCPUs
+   * @throws KvmError EEXIST, EINVAL, E2BIG
+   */
+  addRegion(index: number, base: bigint, count: number): void {
+    const last = this.#regions.at(-1);
+    if (last !== undefined && count === 0 && last.count === 0) {
+      throw new KvmError('EEXIST', 'KVM_SET_DEVICE_ATTR', "the redistributors' address is set");
+    }
+    const mixes = last !== undefined && (count === 0) !== (last.count === 0);
+    if (mixes || index !== this.#regions.length) {
+      const rule = 'REDIST and REDIST_REGION do not mix, and regions come in the order of their index';
+      throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', rule);
+    }
+    const size = (count === 0 ? [...this.#vcpus()].length : count) * GICR_SIZE;
+    const start = this.#checkRange(base, size);
+    const overlaps = (at: number, bytes: number): boolean => start < at + bytes && at < start + size;
+    if (
+      (this.#distBase !== undefined && overlaps(this.#distBase, GICD_SIZE)) ||
+      this.#regions.some((r) => overlaps(r.base, r.count * GICR_SIZE))
+    ) {
+      throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', `the region overlaps another at 0x${start.toString(16)}`);
+    }
+    this.#regions.push({ base: start, count });
+  }
+
+  #checkRange(base: bigint, size: number): number {
+    if (base % BigInt(FRAME_ALIGN) !== 0n) {
+      throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', `0x${base.toString(16)} is not aligned to 64 KiB`);
+    }
+    if (base + BigInt(size) > BigInt(this.#ipaSize)) {
+      throw new KvmError('E2BIG', 'KVM_SET_DEVICE_ATTR', `0x${base.toString(16)} is beyond the IPA size`);
+    }
+    return Number(base);
+  }
+
+  /** KVM_DEV_ARM_VGIC_CTRL_INIT: makes the interrupts; idempotent. No vCPU can be made afterwards. */
+  init(): void {
+    if (this.#initialized) return;
+    this.#nrIrqs = this.nrIrqs;
+    for (const vcpu of this.#vcpus()) {
+      const redistributor = new Redistributor(this, new CpuInterface(vcpu, this));
+      this.#redistributors.set(vcpu.id, redistributor);
+      this.#byAffinity.set(vcpu.affinity, redistributor);
+    }
+    const [first] = this.#redistributors.values();
+    for (let intid = NR_PRIVATE; intid < this.#nrIrqs; intid++) {
+      this.#spis.push(new VgicIrq(intid, first?.cpu, true));
+    }
+    this.#initialized = true;
+  }
+
+  /**
+   * Puts the frames on the bus (kernel: kvm_vgic_map_resources), at the first run of the first vCPU.
+   * @throws KvmError ENXIO an address is missing, EBUSY not initialised, EINVAL a region is too small or overlaps
+   */
+  mapResources(bus: IoBus): void {
+    if (this.#mapped) return;
+    const capacity = this.#regions.reduce((sum, r) => sum + (r.count === 0 ? Number.POSITIVE_INFINITY : r.count), 0);
+    const vcpus = [...this.#vcpus()];
+    if (this.#distBase === undefined || capacity < vcpus.length) {
+      throw new KvmError('ENXIO', 'KVM_RUN', "the vGIC's addresses are not all set");
+    }
+    if (!this.#initialized) throw new KvmError('EBUSY', 'KVM_RUN', 'the vGIC is not initialised');
+    let left = [...this.#redistributors.values()];
+    for (const region of this.#regions) {
+      const here = left.slice(0, region.count === 0 ? left.length : region.count);
+      left = left.slice(here.length);
+      if (here.length > 0) bus.addDevice(region.base, here.length * GICR_SIZE, new RedistributorRegion(here));
+    }
+    bus.addDevice(this.#distBase, GICD_SIZE, this.distributor);
+    this.#mapped = true;
+  }
+
+  redistributor(vcpuId: number): Redistributor | undefined {
+    return this.#redistributors.get(vcpuId);
+  }
+
+  /** @param affinity Aff2.Aff1.Aff0 */
+  redistributorAt(affinity: number): Redistributor | undefined {
+    return this.#byAffinity.get(affinity);
+  }
+
+  spi(intid: number): VgicIrq | undefined {
+    return this.#spis[intid - NR_PRIVATE];
+  }
+
+  setEnabled(enabled: boolean): void {
+    if (this.#enabled === enabled) return;
+    this.#enabled = enabled;
+    for (const irq of this.#spis) this.route(irq);
+    for (const { irq } of this.#private()) this.route(irq);
+  }
+
+  *#private(): Generator<{ irq: VgicIrq }> {
+    for (const redistributor of this.#redistributors.values()) {
+      for (let intid = 0; intid < NR_PRIVATE; intid++) yield { irq: redistributor.irq(intid)! };
+    }
+  }
+
+  /** GICD_IROUTER. */
+  setAffinity(irq: VgicIrq, affinity: number): void {
+    irq.affinity = affinity;
+    irq.target = this.#byAffinity.get(affinity)?.cpu;
+    this.route(irq);
+  }
+
+  /** Puts `irq` into the list of the CPU interface that shall signal it (kernel: vgic_target_oracle), and out of any other. */
+  route(irq: VgicIrq): void {
+    const from = irq.holder;
+    let to: CpuInterface | undefined;
+    if (irq.active) to = from ?? irq.target;
+    else if (irq.enabled && irq.pending && this.#enabled) to = irq.target;
+    if (from !== to) {
+      if (from !== undefined) {
+        from.remove(irq);
+        from.update();
+      }
+      to?.add(irq);
+    }
+    to?.update();
+  }
+
+  deactivated(irq: VgicIrq): void {
+    this.route(irq);
+    if (!irq.edge && irq.intid >= NR_PRIVATE) this.onLevelEnded?.(irq.intid - NR_PRIVATE);
+  }
+
+  /** kvm_vgic_inject_irq for an SPI. @returns whether there is such an SPI */
+  injectSpi(intid: number, level: boolean): boolean {
+    const irq = this.spi(intid);
+    if (irq === undefined) return false;
+    this.#inject(irq, level);
+    return true;
+  }
+
+  /** kvm_vgic_inject_irq for a PPI. @param owner the vCPU's own timer drives it */
+  injectPpi(vcpuId: number, intid: number, level: boolean, owner: boolean): void {
+    const irq = this.#redistributors.get(vcpuId)?.irq(intid);
+    if (irq !== undefined && irq.owned === owner) this.#inject(irq, level);
+  }
+
+  #inject(irq: VgicIrq, level: boolean): void {
+    if (irq.edge) {
+      if (!level) return;
+      irq.pendingLatch = true;
+    } else {
+      if (irq.lineLevel === level) return;
+      irq.lineLevel = level;
+    }
+    this.route(irq);
+  }
+
+  /**
+   * ICC_SGI1R_EL1, ICC_SGI0R_EL1 and ICC_ASGI1R_EL1 (kernel: vgic_v3_dispatch_sgi).
+   * @param group1 whether the register may make Group 1 interrupts pending: those of ICC_SGI1R_EL1
+   */
+  sendSgi(self: CpuInterface, value: bigint, group1: boolean): void {
+    const intid = Number((value >> 24n) & 0xfn);
+    if ((value & (1n << 40n)) !== 0n) {
+      for (const { cpu, irq } of this.#sgis(intid)) if (cpu !== self) this.#sendSgi(irq, group1);
+      return;
+    }
+    const aff3 = (value >> 48n) & 0xffn;
+    if (aff3 !== 0n) return;
+    const aff2 = Number((value >> 32n) & 0xffn);
+    const aff1 = Number((value >> 16n) & 0xffn);
+    const range = Number((value >> 44n) & 0xfn) << 4;
+    const list = Number(value & 0xffffn);
+    for (let i = 0; i < NR_SGIS; i++) {
+      if ((list & (1 << i)) === 0) continue;
+      const redistributor = this.#byAffinity.get((aff2 << 16) | (aff1 << 8) | (range + i));
+      if (redistributor !== undefined) this.#sendSgi(redistributor.irq(intid)!, group1);
+    }
+  }
+
+  *#sgis(intid: number): Generator<{ cpu: CpuInterface; irq: VgicIrq }> {
+    for (const redistributor of this.#redistributors.values()) {
+      yield { cpu: redistributor.cpu, irq: redistributor.irq(intid)! };
+    }
+  }
+
+  #sendSgi(irq: VgicIrq, group1: boolean): void {
+    if (irq.group === 1 && !group1) return;
+    irq.pendingLatch = true;
+    this.route(irq);
+  }
+}

@@ -1,0 +1,245 @@
+import type { PhysicalMap } from './physical.js';
+
+/** Fault status codes without the level, as in ESR_ELx.ISS.DFSC (Arm ARM DDI 0487 D24.2.37). */
+export const FaultStatus = {
+  ADDRESS_SIZE: 0b000000,
+  TRANSLATION: 0b000100,
+  ACCESS_FLAG: 0b001000,
+  PERMISSION: 0b001100,
+  EXTERNAL: 0b010000,
+  EXTERNAL_WALK: 0b010100,
+  ALIGNMENT: 0b100001,
+} as const;
+
+/** The registers that stage 1 of the EL1&0 regime depends on, as the walk wants them: read anew with {@link setRegime} when one changes. */
+export interface Regime {
+  /** SCTLR_EL1.M, .WXN. */
+  enabled: boolean;
+  wxn: boolean;
+  /** TCR_EL1. */
+  tcr: bigint;
+  ttbr0: bigint;
+  ttbr1: bigint;
+  mair: bigint;
+}
+
+/** One half of the address space: what TCR_EL1 says of it. */
+interface Half {
+  /** Address of the table at the first level. */
+  table: number;
+  /** Bits of input address. */
+  inputBits: number;
+  /** log2 of the granule: 12, 14 or 16. */
+  granule: number;
+  /** EPDn: walks are disabled. */
+  disabled: boolean;
+  /** TBIn: the top byte is ignored. */
+  ignoreTop: boolean;
+  /** HPDn: hierarchical permissions are off. */
+  hpd: boolean;
+  /** E0PDn: EL0 accesses fault. */
+  e0pd: boolean;
+  /** First level of the walk. */
+  level: number;
+}
+
+const LOW48 = 0xffff_ffff_ffff;
+
+/** Result bits of {@link Translator.walk}. */
+export interface Translation {
+  /** Physical address of the page's first byte (4 KiB granularity). */
+  pa: number;
+  readEl0: boolean;
+  writeEl0: boolean;
+  execEl0: boolean;
+  readEl1: boolean;
+  writeEl1: boolean;
+  execEl1: boolean;
+  /** Level of the last descriptor. */
+  level: number;
+  /** Attribute index into MAIR_EL1; -1 with the MMU off. */
+  attr: number;
+  /** SH bits. */
+  shareability: number;
+  /** nG. */
+  notGlobal: boolean;
+}
+
+/** Stage 1 translation of the EL1&0 regime (Arm ARM DDI 0487 D8). Addresses are two unsigned 32-bit halves, because a bigint a walk is too slow. */
+export class Translator {
+  readonly #map: PhysicalMap;
+  readonly #memory: () => Uint32Array;
+  readonly #lower: Half = newHalf();
+  readonly #upper: Half = newHalf();
+  #enabled = false;
+  #wxn = false;
+  /** Bits of output address (TCR_EL1.IPS, bounded by what the processor has). */
+  #outputLimit = 2 ** 40;
+  /** The last successful walk. */
+  readonly result: Translation = {
+    pa: 0,
+    readEl0: false,
+    writeEl0: false,
+    execEl0: false,
+    readEl1: false,
+    writeEl1: false,
+    execEl1: false,
+    level: 0,
+    attr: -1,
+    shareability: 0,
+    notGlobal: false,
+  };
+  /** After a failed walk: the fault status with its level, and the physical address of a table that no RAM backs. */
+  status = 0;
+  walkAddress = 0;
+
+  constructor(map: PhysicalMap, memory: () => Uint32Array) {
+    this.#map = map;
+    this.#memory = memory;
+  }
+
+  setRegime(r: Regime): void {
+    this.#enabled = r.enabled;
+    this.#wxn = r.wxn;
+    const bits = (lsb: number, width: number): number => Number((r.tcr >> BigInt(lsb)) & ((1n << BigInt(width)) - 1n));
+    const tg0 = [12, 16, 14, 12][bits(14, 2)]!;
+    const tg1 = [12, 14, 12, 16][bits(30, 2)]!;
+    const ips = [32, 36, 40, 40, 40, 40, 40, 40][bits(32, 3)]!;
+    this.#outputLimit = 2 ** ips;
+    setHalf(this.#lower, r.ttbr0, bits(0, 6), tg0, bits(7, 1), bits(37, 1), bits(41, 1), bits(55, 1));
+    setHalf(this.#upper, r.ttbr1, bits(16, 6), tg1, bits(23, 1), bits(38, 1), bits(42, 1), bits(56, 1));
+  }
+
+  /** TBI of the half that the address is in: faults and PC drop the top byte. */
+  ignoresTop(hi: number): boolean {
+    return this.#enabled && ((hi & 0x0080_0000) !== 0 ? this.#upper : this.#lower).ignoreTop;
+  }
+
+  /**
+   * Translates the page of an address; permissions are left to the caller, but for E0PD.
+   * @returns whether it succeeded: {@link result}, else {@link status}
+   */
+  walk(lo: number, hi: number, el0: boolean): boolean {
+    const out = this.result;
+    if (!this.#enabled) {
+      const pa = (hi & 0xffff) * 0x1_0000_0000 + (lo >>> 0);
+      // With the MMU off the address must fit the output size; the top byte is not ignored.
+      if (hi >>> 16 !== 0 || pa >= 2 ** 40) {
+        this.status = FaultStatus.ADDRESS_SIZE;
+        return false;
+      }
+      out.pa = pa - (pa % 4096);
+      out.readEl0 = out.writeEl0 = out.execEl0 = out.readEl1 = out.writeEl1 = out.execEl1 = true;
+      out.level = 0;
+      out.attr = -1;
+      out.notGlobal = false;
+      return true;
+    }
+    const upper = (hi & 0x0080_0000) !== 0;
+    const half = upper ? this.#upper : this.#lower;
+    const va = (hi & 0xffff) * 0x1_0000_0000 + (lo >>> 0);
+    // Bits above the input size must all equal bit 55, but for an ignored top byte.
+    const top = half.ignoreTop ? hi & 0x00ff_0000 : hi & 0xffff_0000;
+    const wanted = upper ? (half.ignoreTop ? 0x00ff_0000 : 0xffff_0000 | 0) : 0;
+    const inputSize = 2 ** half.inputBits;
+    const inRange = upper ? va >= 2 ** 48 - inputSize : va < inputSize;
+    if (top !== wanted || !inRange || half.disabled || (el0 && half.e0pd)) {
+      this.status = FaultStatus.TRANSLATION;
+      return false;
+    }
+    const input = upper ? va - (2 ** 48 - inputSize) : va;
+    const memory = this.#memory();
+    const stride = half.granule - 3;
+    let table = half.table;
+    let tableNoEl0 = false;
+    let tableReadonly = false;
+    let tablePxn = false;
+    let tableUxn = false;
+    for (let level = half.level; ; level++) {
+      const shift = half.granule + (3 - level) * stride;
+      const index = Math.floor(input / 2 ** shift) % 2 ** (level === half.level ? half.inputBits - shift : stride);
+      const address = table + index * 8;
+      if (table >= this.#outputLimit) {
+        this.status = FaultStatus.ADDRESS_SIZE | (level === half.level ? 0 : level - 1);
+        return false;
+      }
+      const region = this.#map.find(address);
+      if (region === undefined) {
+        this.status = FaultStatus.EXTERNAL_WALK | level;
+        this.walkAddress = address;
+        return false;
+      }
+      const at = (region.linear + (address - region.base)) >>> 2;
+      const low = memory[at]!;
+      const high = memory[at + 1]!;
+      if ((low & 1) === 0) {
+        this.status = FaultStatus.TRANSLATION | level;
+        return false;
+      }
+      const output = (high & 0xffff) * 0x1_0000_0000 + (low & 0xffff_f000) * 1;
+      const outputAddress = (low & 0xffff_f000) < 0 ? output + 0x1_0000_0000 : output;
+      if (level < 3 && (low & 2) !== 0) {
+        table = outputAddress - (outputAddress % 2 ** half.granule);
+        if (!half.hpd) {
+          tablePxn ||= (high & (1 << 27)) !== 0;
+          tableUxn ||= (high & (1 << 28)) !== 0;
+          tableNoEl0 ||= (high & (1 << 29)) !== 0;
+          tableReadonly ||= (high & (1 << 30)) !== 0;
+        }
+        continue;
+      }
+      const block = level < 3;
+      const blockAllowed = half.granule === 12 ? level === 1 || level === 2 : level === 2;
+      if (block ? !blockAllowed : (low & 2) === 0) {
+        this.status = FaultStatus.TRANSLATION | level;
+        return false;
+      }
+      if (outputAddress >= this.#outputLimit) {
+        this.status = FaultStatus.ADDRESS_SIZE | level;
+        return false;
+      }
+      if ((low & (1 << 10)) === 0) {
+        this.status = FaultStatus.ACCESS_FLAG | level;
+        return false;
+      }
+      const span = 2 ** shift;
+      out.pa = outputAddress - (outputAddress % span) + (input % span) - (input % 4096);
+      out.level = level;
+      out.attr = (low >> 2) & 7;
+      out.shareability = (low >> 8) & 3;
+      out.notGlobal = (low & (1 << 11)) !== 0;
+      const el0Access = (low & (1 << 6)) !== 0 && !tableNoEl0;
+      const writable = (low & (1 << 7)) === 0 && !tableReadonly;
+      const pxn = (high & (1 << 21)) !== 0 || tablePxn;
+      const uxn = (high & (1 << 22)) !== 0 || tableUxn;
+      out.readEl1 = true;
+      out.writeEl1 = writable;
+      out.readEl0 = el0Access;
+      out.writeEl0 = el0Access && writable;
+      // A page that EL0 can write is never executable at EL1; WXN makes that so for each EL's own writes.
+      out.execEl1 = !pxn && !(el0Access && writable) && !(this.#wxn && writable);
+      out.execEl0 = !uxn && !(this.#wxn && out.writeEl0);
+      return true;
+    }
+  }
+}
+
+function newHalf(): Half {
+  return { table: 0, inputBits: 48, granule: 12, disabled: false, ignoreTop: false, hpd: false, e0pd: false, level: 0 };
+}
+
+function setHalf(h: Half, ttbr: bigint, tsz: number, granule: number, epd: number, tbi: number, hpd: number, e0pd: number): void {
+  // T0SZ below 16 needs FEAT_LVA, above 39 FEAT_TTST: neither is there, and out-of-range values act as the limit.
+  h.inputBits = 64 - Math.min(Math.max(tsz, 16), 39);
+  h.granule = granule;
+  const stride = granule - 3;
+  h.level = 4 - Math.ceil((h.inputBits - granule) / stride);
+  const firstBits = h.inputBits - (granule + (3 - h.level) * stride);
+  const align = 2 ** Math.max(firstBits + 3, 6);
+  const base = Number(ttbr & BigInt(LOW48) & ~1n);
+  h.table = base - (base % align);
+  h.disabled = epd === 1;
+  h.ignoreTop = tbi === 1;
+  h.hpd = hpd === 1;
+  h.e0pd = e0pd === 1;
+}

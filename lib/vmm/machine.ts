@@ -1,0 +1,325 @@
+import {
+  Cap,
+  DeviceType,
+  type GuestMemory,
+  type Kvm,
+  KvmError,
+  Reg,
+  sysregId,
+  type Vcpu,
+  VcpuFeature,
+  VgicAddr,
+  VgicCtrl,
+  VgicGroup,
+  type Vm,
+} from '../kvm/index.js';
+import {
+  GICD_BASE,
+  GICR_BASE,
+  ipaBitsFor,
+  NR_IRQS,
+  PL011,
+  PL031,
+  PL061,
+  POWER_KEY_GPIO,
+  RAM_BASE,
+} from './board.js';
+import { boardFdt } from './board-fdt.js';
+import { DTB_MAX_SIZE, type Kernel, type Load, placeBoot } from './boot/index.js';
+import type { BlockBackend } from './devices/virtio/blk.js';
+import type { VmClock } from './devices/device.js';
+import { PowerKey } from './devices/gpio-keys.js';
+import { Pl011 } from './devices/pl011.js';
+import { Pl031 } from './devices/pl031.js';
+import { Pl061 } from './devices/pl061.js';
+import { VmError } from './errors.js';
+import { editChosen } from './fdt/index.js';
+import { BoardRam } from './guest-ram.js';
+import { connectIrq } from './irq.js';
+import type { VmConsoles } from './micro-vm.js';
+import { MmioBus } from './mmio-bus.js';
+import type { ResolvedOptions } from './options.js';
+import { type ExitCounts, RunLoop, type RunLoopEvents } from './run-loop.js';
+import type { Scheduler } from './scheduler.js';
+import { connectVirtio } from './virtio-wiring.js';
+
+/** What a machine is built from. */
+export interface MachineParts {
+  readonly options: ResolvedOptions;
+  readonly scheduler: Scheduler;
+  readonly kvm: Kvm;
+  readonly kernel: Kernel;
+  readonly initrd: Uint8Array | undefined;
+  readonly dtb: Uint8Array | undefined;
+  readonly disks: readonly BlockBackend[];
+  readonly consoles: VmConsoles;
+}
+
+/** Counters of a machine. */
+export interface MachineStats {
+  readonly cpus: number;
+  /** Bytes of RAM. */
+  readonly memory: number;
+  /** Exits, by reason. */
+  readonly exits: Readonly<ExitCounts>;
+  /** MMIO exits that a device answered, and those that none did. */
+  readonly mmio: { readonly answered: number; readonly unassigned: number };
+  /** Times the run loop had the thread, and milliseconds it slept because every vCPU was idle. */
+  readonly turns: number;
+  readonly idleMs: number;
+  /** What the backend counts, a vCPU each (KVM_GET_STATS_FD). */
+  readonly vcpuStats: readonly Readonly<Record<string, readonly bigint[]>>[];
+}
+
+/** The virtual clock's wall time at boot: 2025-01-01T00:00:00Z. */
+const VIRTUAL_EPOCH_MS = 1_735_689_600_000;
+/** CNTFRQ_EL0 where the backend does not say: that of QEMU's boards. */
+const USUAL_COUNTER_HZ = 62_500_000;
+const CNTFRQ_EL0 = sysregId(3, 3, 14, 0, 0);
+/** Bytes of `rng-seed`: what Linux's pool takes in full. */
+const RNG_SEED_BYTES = 64;
+
+/**
+ * One board, from power-on to power-off: a VM with its RAM, vCPUs, vGIC and devices, the kernel loaded and vCPU 0 at its
+ * entry. A reboot is a new one. Built in the order that every kernel accepts (create all vCPUs, init them, vGIC, irqfds).
+ */
+export class Machine {
+  readonly loop: RunLoop;
+  /** Set by the owner before the loop starts. */
+  events: RunLoopEvents | undefined;
+  readonly #vm: Vm;
+  readonly #memory: GuestMemory;
+  readonly #vcpus: Vcpu[] = [];
+  readonly #bus = new MmioBus();
+  readonly #consoles: VmConsoles;
+  readonly #options: ResolvedOptions;
+  readonly #powerKey: PowerKey;
+  /** Given back in reverse order. */
+  readonly #closers: (() => void)[] = [];
+  /** Hand out what devices still gather. */
+  readonly #flushers: (() => void)[] = [];
+  #last: MachineStats | undefined;
+
+  /** @throws VmError what is wrong with the kernel, initrd, device tree or memory size; KvmError. Nothing is left open. */
+  constructor(parts: MachineParts) {
+    const { options, kvm, consoles } = parts;
+    this.#options = options;
+    this.#consoles = consoles;
+    try {
+      this.#vm = kvm.createVm(ipaBitsFor(options.memory));
+      this.#closers.push(() => this.#vm.close());
+      this.#memory = this.#createMemory();
+      this.#createVcpus();
+      this.#createVgic();
+      const clock = options.clock === 'virtual' ? virtualClock(this.#vcpus[0]!) : hostClock(parts.scheduler);
+      this.loop = new RunLoop({
+        vm: this.#vm,
+        vcpus: this.#vcpus,
+        bus: this.#bus,
+        scheduler: parts.scheduler,
+        clock,
+        virtualClock: options.clock === 'virtual',
+        events: {
+          entered: () => this.events?.entered(),
+          systemEvent: (type) => {
+            this.#flush();
+            this.events?.systemEvent(type);
+          },
+          failed: (error) => {
+            this.#flush();
+            this.events?.failed(error);
+          },
+          turnEnds: () => this.events?.turnEnds(),
+        },
+      });
+      this.#closers.push(() => this.loop.close());
+      this.#powerKey = this.#createPlatform(kvm, clock);
+      const ram = new BoardRam(RAM_BASE, this.#memory);
+      const virtio = connectVirtio({ ...parts, vm: this.#vm, bus: this.#bus, ram, loop: this.loop });
+      this.#flushers.push(() => virtio.flush());
+      this.#closers.push(() => virtio.close());
+      this.#load(parts, virtio.slots);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** Presses the power key for a moment. */
+  pressPowerKey(): void {
+    this.#powerKey.press();
+  }
+
+  stats(): MachineStats {
+    return (
+      this.#last ?? {
+        cpus: this.#options.cpus,
+        memory: this.#options.memory,
+        exits: { ...this.loop.exits },
+        mmio: { answered: this.#bus.accesses, unassigned: this.#bus.unassigned },
+        turns: this.loop.turns,
+        idleMs: this.loop.idleMs,
+        vcpuStats: this.#vcpus.map((vcpu) => Object.fromEntries(vcpu.readStats())),
+      }
+    );
+  }
+
+  /** Puts the counters aside and gives everything back. */
+  close(): void {
+    if (this.loop !== undefined) this.#last ??= this.stats();
+    this.#flush();
+    for (const close of this.#closers.splice(0).reverse()) close();
+    const { serial, hvc0, ports } = this.#consoles;
+    for (const core of [serial, hvc0, ...ports.values()]) core?.disconnect();
+  }
+
+  #flush(): void {
+    for (const flush of this.#flushers) flush();
+  }
+
+  #createMemory(): GuestMemory {
+    const { memory: size } = this.#options;
+    let memory: GuestMemory;
+    try {
+      memory = this.#vm.createMemory(size);
+    } catch (error) {
+      if (!KvmError.is(error, 'ENOMEM') && !(error instanceof RangeError)) throw error;
+      throw new VmError('ERR_MEMORY_UNAVAILABLE', `memory: there is no room for ${size / 2 ** 20} MiB here; give less`, {
+        cause: error,
+      });
+    }
+    this.#closers.push(() => memory.close());
+    this.#vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM_BASE, memorySize: size, memory });
+    return memory;
+  }
+
+  #createVcpus(): void {
+    const { cpus } = this.#options;
+    const max = this.#vm.checkExtension(Cap.MAX_VCPUS);
+    if (max > 0 && cpus > max) {
+      throw new VmError('ERR_INVALID_OPTION', `cpus: this KVM runs at most ${max} in a VM, not ${cpus}`);
+    }
+    const { target } = this.#vm.getPreferredTarget();
+    for (let id = 0; id < cpus; id++) {
+      const vcpu = this.#vm.createVcpu(id);
+      this.#vcpus.push(vcpu);
+      this.#closers.push(() => vcpu.close());
+    }
+    const features = 1 << VcpuFeature.PSCI_0_2;
+    // All but the first wait for PSCI CPU_ON.
+    for (const vcpu of this.#vcpus) {
+      vcpu.init(target, vcpu.id === 0 ? features : features | (1 << VcpuFeature.POWER_OFF));
+    }
+  }
+
+  #createVgic(): void {
+    const gic = this.#vm.createDevice(DeviceType.ARM_VGIC_V3);
+    this.#closers.push(() => gic.close());
+    gic.setDeviceAttr(VgicGroup.NR_IRQS, 0, NR_IRQS);
+    gic.setDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_DIST, BigInt(GICD_BASE));
+    gic.setDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_REDIST, BigInt(GICR_BASE));
+    gic.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.INIT);
+  }
+
+  #createPlatform(kvm: Kvm, clock: VmClock): PowerKey {
+    const irq = (spi: number): ReturnType<typeof connectIrq> => {
+      const line = connectIrq(kvm, this.#vm, spi);
+      this.#closers.push(() => line.close());
+      return line;
+    };
+    const timers = this.loop;
+    const { serial } = this.#consoles;
+    const pl011 = new Pl011({
+      irq: irq(PL011.spi),
+      schedule: this.loop.defer,
+      onTransmit: (bytes) => serial.output(bytes),
+      onReceiveReady: () => serial.inputReady(),
+    });
+    this.#flushers.push(() => {
+      pl011.resumeTransmit();
+      pl011.flush();
+    });
+    serial.connect({ receive: (bytes) => pl011.receive(bytes), resumeTransmit: () => pl011.resumeTransmit() });
+    const gpio = new Pl061({ irq: irq(PL061.spi) });
+    const pl031 = new Pl031({ irq: irq(PL031.spi), clock, timers });
+    const powerKey = new PowerKey({ gpio, timers, line: POWER_KEY_GPIO });
+    this.#bus.add(PL011.base, pl011);
+    this.#bus.add(PL031.base, pl031);
+    this.#bus.add(PL061.base, gpio);
+    this.#closers.push(() => {
+      powerKey.close();
+      pl031.close();
+    });
+    return powerKey;
+  }
+
+  /** Puts kernel, initrd and device tree into RAM, and vCPU 0 at the entry (Linux, `Documentation/arch/arm64/booting.rst`). */
+  #load(parts: MachineParts, virtioSlots: readonly number[]): void {
+    const { kernel, initrd } = parts;
+    const ram = { base: RAM_BASE, size: this.#options.memory };
+    const placement = placeBoot({ ram, kernel, initrdSize: initrd?.length, dtbSize: DTB_MAX_SIZE });
+    for (const load of placement.kernel) this.#put(load);
+    if (initrd !== undefined) this.#put({ address: placement.initrd!.start, bytes: initrd, size: initrd.length });
+    const dtb = machineDtb(this.#options, parts.dtb, virtioSlots, placement.initrd);
+    if (dtb.length > DTB_MAX_SIZE) {
+      throw new VmError('ERR_DTB_TOO_BIG', `dtb: ${dtb.length} bytes; the boot protocol allows ${DTB_MAX_SIZE}`);
+    }
+    this.#put({ address: placement.dtb, bytes: dtb, size: dtb.length });
+    const boot = this.#vcpus[0]!;
+    boot.setOneReg(Reg.x(0), BigInt(placement.dtb));
+    boot.setOneReg(Reg.PC, BigInt(placement.entry));
+  }
+
+  #put(load: Load): void {
+    const offset = load.address - RAM_BASE;
+    const { bytes } = this.#memory;
+    // Fresh RAM is zero: what the bytes do not fill (the BSS) need not be written.
+    bytes.set(load.bytes, offset);
+    if (load.bytes.length > 0) this.#memory.written(offset, load.bytes.length);
+  }
+}
+
+/** The device tree that a machine with these options is given: the user's own, or the board's. */
+export function machineDtb(
+  options: ResolvedOptions,
+  own: Uint8Array | undefined,
+  virtioSlots: readonly number[],
+  initrd: { readonly start: number; readonly end: number } | undefined,
+): Uint8Array {
+  if (own !== undefined) {
+    return editChosen(own, {
+      ...(options.cmdline === undefined ? {} : { bootargs: options.cmdline }),
+      ...(initrd === undefined ? {} : { initrd }),
+    });
+  }
+  // On the virtual clock two runs are the same run: the seed is no secret, but always the same, and KASLR is left out.
+  const virtual = options.clock === 'virtual';
+  const seed = new Uint8Array(RNG_SEED_BYTES);
+  if (virtual) for (let i = 0; i < seed.length; i++) seed[i] = (i * 167 + 13) & 0xff;
+  else crypto.getRandomValues(seed);
+  const kaslr = virtual ? undefined : crypto.getRandomValues(new BigUint64Array(1))[0];
+  return boardFdt({
+    cpus: options.cpus,
+    memorySize: options.memory,
+    virtioSlots,
+    bootargs: options.cmdline ?? '',
+    initrd,
+    rngSeed: seed,
+    kaslrSeed: kaslr,
+  });
+}
+
+const hostClock = (scheduler: Scheduler): VmClock => ({ now: () => scheduler.now(), wallMs: () => Date.now() });
+
+/** The guest's own counter as a clock: the only time there is when time is counted in instructions. */
+function virtualClock(vcpu: Vcpu): VmClock {
+  let hz = USUAL_COUNTER_HZ;
+  try {
+    hz = Number(vcpu.getOneReg(CNTFRQ_EL0)) || USUAL_COUNTER_HZ;
+  } catch (error) {
+    // A kernel does not give this register to user space.
+    if (!KvmError.is(error)) throw error;
+  }
+  const now = (): number => (vcpu.closed ? 0 : (Number(vcpu.getOneReg(Reg.TIMER_CNT)) * 1000) / hz);
+  return { now, wallMs: () => VIRTUAL_EPOCH_MS + now() };
+}

@@ -1,0 +1,24 @@
+import type { Kvm } from '../kvm/index.js';
+import type { Gunzip } from './boot/index.js';
+import type { BlockBackend } from './devices/virtio/blk.js';
+import type { BackendKind, ClockKind, DiskSpec } from './options.js';
+import type { Scheduler } from './scheduler.js';
+
+/**
+ * What the VMM needs from where it runs. `lib/node/` has Node's; a browser's leaves out what browsers do not have, and the
+ * options that would need it are refused.
+ */
+export interface Platform {
+  /** A scheduler of one VM's own. */
+  createScheduler(): Scheduler;
+  /** Opens the KVM that the options ask for. */
+  openKvm(options: { readonly backend: BackendKind; readonly clock: ClockKind }): Kvm;
+  /** Reads a kernel, an initrd or a device tree; `what` names it in errors. */
+  readFile?(source: string | URL, what: string): Promise<Uint8Array>;
+  /** Opens a disk image. With the virtual clock, its requests must end at no time but the guest's own. */
+  openDisk?(spec: DiskSpec, clock: ClockKind): BlockBackend | Promise<BlockBackend>;
+  /** Inflates gzip faster than `DecompressionStream` does. */
+  readonly gunzip?: Gunzip;
+  /** Tells observers (in Node: `node:diagnostics_channel`). */
+  publish?(channel: string, message: () => object): void;
+}

@@ -1,0 +1,305 @@
+/**
+ * A Kvm whose vCPUs play a script instead of executing instructions: enough of the contract for the VMM above it, with no
+ * processor in between. A script is a generator: it yields what the guest does next, and gets what a read returned.
+ */
+import {
+  type Device,
+  type EventFd,
+  type GuestMemory,
+  type Ioeventfd,
+  type Kvm,
+  KvmError,
+  Reg,
+  SystemEvent,
+  type UserMemoryRegion,
+  type Vcpu,
+  type VcpuExit,
+  type Vm,
+} from '#lib/kvm/index.js';
+
+/** One step of a scripted guest. */
+export type Step =
+  | { write: number; value: number; len?: number }
+  | { read: number; len?: number }
+  /** Computes until the quantum is over. */
+  | { spin: true }
+  /** WFI; goes on after `wfi` milliseconds, or at an interrupt. */
+  | { wfi: number }
+  | { event: SystemEvent }
+  | { exit: VcpuExit }
+  | { fail: Error };
+
+export type Script = (guest: FakeVm, vcpu: FakeVcpu) => Generator<Step, void, number>;
+
+export const PL011_DR = 0x0900_0000;
+
+/** The steps that print `text` on the PL011. */
+export function* print(text: string): Generator<Step, void, number> {
+  for (const byte of new TextEncoder().encode(text)) yield { write: PL011_DR, value: byte, len: 1 };
+}
+
+export class FakeEventFd implements EventFd {
+  closed = false;
+  count = 0;
+  hook: ((n: number) => void) | undefined;
+  #listener: ((count: number) => void) | undefined;
+
+  signal(n = 1): void {
+    this.count += n;
+    this.hook?.(n);
+    if (this.#listener !== undefined) this.#listener(this.read());
+  }
+  read(): number {
+    const { count } = this;
+    this.count = 0;
+    return count;
+  }
+  onSignal(listener: ((count: number) => void) | undefined): void {
+    this.#listener = listener;
+  }
+  close(): void {
+    this.closed = true;
+  }
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+class FakeMemory implements GuestMemory {
+  closed = false;
+  readonly bytes: Uint8Array;
+  constructor(readonly size: number) {
+    this.bytes = new Uint8Array(size);
+  }
+  written(offset: number, length: number): void {
+    if (offset < 0 || offset + length > this.size) throw new RangeError('written outside the memory');
+  }
+  close(): void {
+    this.closed = true;
+  }
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+export class FakeVcpu {
+  closed = false;
+  immediateExit = false;
+  readonly deviceIrqLevel = 0;
+  readonly regs = new Map<bigint, bigint>();
+  readonly #steps: Generator<Step, void, number>;
+  #answer: { data: Uint8Array; len: number } | undefined;
+  #kicked = false;
+  #idle = false;
+  runs = 0;
+
+  constructor(
+    readonly vm: FakeVm,
+    readonly id: number,
+    script: Script,
+  ) {
+    this.#steps = script(vm, this);
+  }
+  init(): void {}
+  setOneReg(id: bigint, value: bigint): void {
+    this.regs.set(id, value);
+  }
+  getOneReg(id: bigint): bigint {
+    const value = this.regs.get(id);
+    if (value === undefined) throw new KvmError('ENOENT', 'KVM_GET_ONE_REG');
+    return value;
+  }
+  readStats(): ReadonlyMap<string, readonly bigint[]> {
+    return new Map([['runs', [BigInt(this.runs)]]]);
+  }
+  setVcpuEvents(): void {}
+  setMpState(): void {}
+  kick(): void {
+    this.#kicked = true;
+  }
+  wake(): void {
+    if (!this.#idle) return;
+    this.#idle = false;
+    this.vm.runnable?.(this as unknown as Vcpu);
+  }
+  run(quantumMs = 1): VcpuExit {
+    if (this.closed || this.vm.closed) throw new KvmError('EIO', 'KVM_RUN');
+    this.runs++;
+    this.#idle = false;
+    const end = performance.now() + quantumMs;
+    for (;;) {
+      if (this.#kicked) {
+        this.#kicked = false;
+        return { reason: 'intr' };
+      }
+      let value = 0;
+      if (this.#answer !== undefined) {
+        for (let i = this.#answer.len - 1; i >= 0; i--) value = value * 256 + this.#answer.data[i]!;
+        this.#answer = undefined;
+      }
+      const { value: step, done } = this.#steps.next(value);
+      if (done === true) return { reason: 'system_event', type: SystemEvent.SHUTDOWN, data: [0n] };
+      if ('write' in step) {
+        const len = step.len ?? 4;
+        const data = new Uint8Array(8);
+        for (let i = 0, v = step.value; i < len; i++, v = Math.floor(v / 256)) data[i] = v & 0xff;
+        if (this.vm.notify(step.write, len, step.value)) continue;
+        return { reason: 'mmio', physAddr: step.write, len, isWrite: true, data };
+      }
+      if ('read' in step) {
+        const len = step.len ?? 4;
+        this.#answer = { data: new Uint8Array(8), len };
+        return { reason: 'mmio', physAddr: step.read, len, isWrite: false, data: this.#answer.data };
+      }
+      if ('spin' in step) {
+        while (performance.now() < end);
+        return { reason: 'intr' };
+      }
+      if ('wfi' in step) {
+        this.#idle = true;
+        return { reason: 'intr', idleMs: step.wfi };
+      }
+      if ('event' in step) return { reason: 'system_event', type: step.event, data: [0n] };
+      if ('exit' in step) return step.exit;
+      throw step.fail;
+    }
+  }
+  hasDeviceAttr(): boolean {
+    return false;
+  }
+  close(): void {
+    this.closed = true;
+  }
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+export class FakeVm {
+  closed = false;
+  memory: FakeMemory | undefined;
+  region: UserMemoryRegion | undefined;
+  readonly vcpus: FakeVcpu[] = [];
+  readonly ioeventfds: Ioeventfd[] = [];
+  /** Edges by GSI, and levels by `irqLine` number. */
+  readonly edges = new Map<number, number>();
+  readonly levels = new Map<number, boolean>();
+  readonly attrs: [number, number | bigint, number | bigint | undefined][] = [];
+  runnable: ((vcpu: Vcpu) => void) | undefined;
+
+  constructor(
+    readonly kvm: FakeKvm,
+    readonly boot: number,
+  ) {}
+  checkExtension(): number {
+    return 512;
+  }
+  createMemory(size: number): GuestMemory {
+    if (size > 2 ** 30) throw new KvmError('ENOMEM', 'mmap');
+    this.memory = new FakeMemory(size);
+    return this.memory;
+  }
+  setUserMemoryRegion(region: UserMemoryRegion): void {
+    this.region = region;
+  }
+  createVcpu(id: number): Vcpu {
+    const vcpu = new FakeVcpu(this, id, this.kvm.script);
+    this.vcpus.push(vcpu);
+    return vcpu as unknown as Vcpu;
+  }
+  getPreferredTarget(): { target: number; features: number } {
+    return { target: 5, features: 0 };
+  }
+  createDevice(type: number): Device {
+    return {
+      type,
+      closed: false,
+      close() {},
+      [Symbol.dispose]() {},
+      hasDeviceAttr: () => true,
+      getDeviceAttr: () => 0n,
+      setDeviceAttr: (group: number, attr: number | bigint, value?: number | bigint) => {
+        this.attrs.push([group, attr, value]);
+      },
+    } as unknown as Device;
+  }
+  irqfd({ fd, gsi }: { fd: EventFd; gsi: number }): void {
+    (fd as FakeEventFd).hook = () => {
+      this.edges.set(gsi, (this.edges.get(gsi) ?? 0) + 1);
+      this.wake();
+    };
+  }
+  irqLine(irq: number, level: boolean): void {
+    this.levels.set(irq & 0xffff, level);
+    if (level) this.wake();
+  }
+  ioeventfd(ioeventfd: Ioeventfd): void {
+    this.ioeventfds.push(ioeventfd);
+  }
+  notify(addr: number, len: number, value: number): boolean {
+    const match = this.ioeventfds.find(
+      (f) => f.addr === addr && f.len === len && (f.datamatch === undefined || f.datamatch === BigInt(value)),
+    );
+    match?.fd.signal();
+    return match !== undefined;
+  }
+  onRunnable(listener: ((vcpu: Vcpu) => void) | undefined): void {
+    this.runnable = listener;
+  }
+  resetDirtyRings(): number {
+    return 0;
+  }
+  wake(): void {
+    for (const vcpu of this.vcpus) vcpu.wake();
+  }
+  /** The device tree that the boot vCPU was given. */
+  dtb(): Uint8Array {
+    const at = Number(this.vcpus[0]!.getOneReg(Reg.x(0))) - this.region!.guestPhysAddr;
+    const { bytes } = this.memory!;
+    const size = new DataView(bytes.buffer).getUint32(at + 4);
+    return bytes.slice(at, at + size);
+  }
+  close(): void {
+    this.closed = true;
+  }
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+export class FakeKvm {
+  readonly backend = 'soft';
+  closed = false;
+  readonly vms: FakeVm[] = [];
+  constructor(readonly script: Script) {}
+  createVm(): Vm {
+    const vm = new FakeVm(this, this.vms.length);
+    this.vms.push(vm);
+    return vm as unknown as Vm;
+  }
+  createEventFd(): EventFd {
+    return new FakeEventFd();
+  }
+  close(): void {
+    this.closed = true;
+  }
+  [Symbol.dispose](): void {
+    this.close();
+  }
+  /** As the contract types it. */
+  get kvm(): Kvm {
+    return this as unknown as Kvm;
+  }
+}
+
+/** The smallest file that passes for an arm64 Image: a header (booting.rst, 4) and a branch to itself. */
+export function tinyKernel(imageSize = 4096): Uint8Array {
+  const bytes = new Uint8Array(4096);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, 0x1400_0000, true);
+  view.setBigUint64(8, 0n, true);
+  view.setBigUint64(16, BigInt(imageSize), true);
+  view.setBigUint64(24, 0xan, true);
+  view.setUint32(56, 0x644d_5241, true);
+  return bytes;
+}
