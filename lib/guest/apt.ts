@@ -49,12 +49,15 @@ const KEYRINGS = ['/usr/share/keyrings/debian-archive-keyring.pgp', '/usr/share/
 export class PrivateApt {
   readonly #dir: string;
   readonly #signal: AbortSignal | undefined;
+  /** The sources are the host's: any archive may be among them. */
+  readonly #hosts: boolean;
   #sources: readonly AptSource[];
 
-  private constructor(dir: string, sources: readonly AptSource[], signal: AbortSignal | undefined) {
+  private constructor(dir: string, sources: readonly AptSource[], options: PrivateAptOptions) {
     this.#dir = dir;
     this.#sources = sources;
-    this.#signal = signal;
+    this.#signal = options.signal;
+    this.#hosts = options.override.mirror === undefined;
   }
 
   /**
@@ -112,7 +115,7 @@ export class PrivateApt {
         '',
       ].join('\n'),
     );
-    const apt = new PrivateApt(dir, sources, options.signal);
+    const apt = new PrivateApt(dir, sources, options);
     await apt.#writeSources();
     return apt;
   }
@@ -124,13 +127,14 @@ export class PrivateApt {
   async update(onProgress: (progress: AptProgress) => void): Promise<void> {
     const ran = await this.#apt('apt-get', ['update', '-o', 'APT::Update::Error-Mode=any'], onProgress);
     if (ran.status !== 0) throw fetchFailed('the package lists', ran);
+    if (!this.#hosts) return;
     const format = '$(ORIGIN)\t$(REPO_URI)\t$(RELEASE)';
     const targets = await this.#apt('apt-get', ['indextargets', '--format', format, 'Created-By: Packages']);
     const foreign = targets.stdout
       .toString()
       .split('\n')
       .map((line) => line.split('\t'))
-      .filter(([origin, uri]) => uri !== undefined && origin !== 'Debian');
+      .filter(([origin, uri]) => uri !== undefined && origin !== 'Debian' && origin !== 'Debian Backports');
     if (foreign.length === 0) return;
     const isForeign = (uri: string, suite: string) =>
       foreign.some(([, foreignUri, release]) => slash(foreignUri!) === slash(uri) && release === suite);

@@ -80,7 +80,7 @@ export async function fetchGuest(options: FetchGuestOptions = {}): Promise<Defau
     onProgress({ stage: 'update', detail: 'package lists' });
     await apt.update((progress) => onProgress({ stage: 'update', ...progress }));
     const packages = [...(await kernelPackages(apt, flavour)), await candidate(apt, BUSYBOX)];
-    const key = keyOf(flavour, packages);
+    const key = keyOf(flavour, packages, request);
     const cached = (await listCache(cache)).find((guest) => guest.key === key);
     if (cached !== undefined) return guestOf(cached);
 
@@ -165,8 +165,12 @@ function guestOf({ kernel, initrd, description, key }: CachedGuest): DefaultGues
   return { kernel, initrd, description, key };
 }
 
-function keyOf(flavour: GuestFlavour, packages: readonly AptPackage[]): string {
+function keyOf(flavour: GuestFlavour, packages: readonly AptPackage[], request: SourceOverride): string {
   const parts = packages.map(({ name, version }) => `${name}_${version}`);
+  // Another archive may have other packages of the same name and version.
+  if (request.mirror !== undefined || request.suite !== undefined) {
+    parts.push(createHash('sha256').update(JSON.stringify(request)).digest('hex').slice(0, 8));
+  }
   return [flavour, FORMAT, ...parts].join('_').replaceAll(/[^A-Za-z0-9.+~_-]/g, '-');
 }
 

@@ -1,4 +1,5 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { Readable } from 'node:stream';
 
 /** A program that ended. */
 export interface Ran {
@@ -30,7 +31,7 @@ export async function run(command: string, args: readonly string[], options: Run
       env: { ...(options.env ?? process.env), LC_ALL: 'C' },
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       stdio: ['pipe', 'pipe', 'pipe', onStatusLine === undefined ? 'ignore' : 'pipe'],
-    });
+    }) as ChildProcessWithoutNullStreams;
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
@@ -39,7 +40,7 @@ export async function run(command: string, args: readonly string[], options: Run
     child.stdin.on('error', () => {});
     child.stdin.end(options.stdin);
     const status = child.stdio[3];
-    if (onStatusLine !== undefined && status !== null && status !== undefined && 'setEncoding' in status) {
+    if (onStatusLine !== undefined && status instanceof Readable) {
       let rest = '';
       status.setEncoding('utf8');
       status.on('data', (chunk: string) => {

@@ -111,11 +111,6 @@ function fits(r: Row, mnemonic: string): boolean {
 const hex = (word: number): string => (word >>> 0).toString(16).padStart(8, '0');
 
 describe('the table', () => {
-  test('has no two rows of one name and pattern', () => {
-    const names = TABLE.map((r) => `${r.name}: ${r.pattern}`);
-    expect(names.filter((n, i) => names.indexOf(n) !== i)).toEqual([]);
-  });
-
   test('has no row that another hides', () => {
     const random = new Random();
     const decoder = new Decoder(TABLE);

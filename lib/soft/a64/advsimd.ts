@@ -7,6 +7,7 @@ import { advsimdShiftImm } from './advsimd-shift-imm.js';
 import { advsimdThreeDifferent } from './advsimd-three-different.js';
 import { advsimdThreeSame } from './advsimd-three-same.js';
 import { advsimdTwoMisc } from './advsimd-two-misc.js';
+import { crypto } from './crypto.js';
 import type { Row } from './row.js';
 
 /** Advanced SIMD integer data processing and cryptography. */
@@ -21,4 +22,5 @@ export const advsimd: readonly Row[] = [
   ...advsimdShiftImm,
   ...advsimdByElement,
   ...advsimdScalar,
+  ...crypto,
 ];

@@ -20,7 +20,9 @@ import {
   softUnary,
   unflushed,
 } from './fp-emit.js';
-import { type BinaryName, fpMulAdd32, fpMulAdd64, mulAddCode } from './fp-helpers.js';
+import { fusedDouble, fusedSingle } from './fp-fused.js';
+import { fpMulAdd32, fpMulAdd64 } from './fp-helpers.js';
+import { type BinaryName, mulAddCode } from './fp-operations.js';
 import { type Row, row } from './row.js';
 
 /** Floating-point data-processing, one, two and three sources (Arm ARM DDI 0487 C4.1.96). */
@@ -210,11 +212,32 @@ function roundAsSet(name: 'rinti' | 'rintx') {
 function mulAdd(negateProduct: boolean, negateAddend: boolean) {
   return (e: Emitter, f: Operands2 & { readonly Va: VOperand }): void => {
     const bytes: FpBytes = bytesOf(f.type);
-    const addend = getBits(e, f.Va, bytes);
-    const a = getBits(e, f.Vn, bytes);
-    const b = getBits(e, f.Vm, bytes);
     const op = e.i32(mulAddCode(negateProduct, negateAddend, formatIndex(bytes)));
-    e.setScalar(f.Vd, bytes, call(e, bytes === 8 ? fpMulAdd64 : fpMulAdd32, op, addend, a, b));
+    if (bytes === 2) {
+      e.setScalar(f.Vd, 2, call(e, fpMulAdd32, op, getBits(e, f.Va, 2), getBits(e, f.Vn, 2), getBits(e, f.Vm, 2)));
+      return;
+    }
+    const c = getFloat(e, f.Va, bytes);
+    const a = getFloat(e, f.Vn, bytes);
+    const b = getFloat(e, f.Vm, bytes);
+    // As a vector of two equal lanes.
+    const lanes = (v: Val, negated: boolean): Val => {
+      const double = bytes === 8 ? v : e.op('f64.promote_f32', v);
+      return e.op('f64x2.splat', negated ? e.op('f64.neg', double) : double);
+    };
+    const fused = (bytes === 8 ? fusedDouble : fusedSingle)(e, lanes(a, negateProduct), lanes(b, false), lanes(c, negateAddend));
+    const all = (mask: Val): Val => e.op('i64x2.all_true', mask);
+    e.if(
+      e.and(all(fused.sure), e.or(ready(e), e.and(plain(e), all(fused.exact)))),
+      () => {
+        const r = e.lane('f64x2.extract_lane', 0, fused.result);
+        e.setScalar(f.Vd, bytes, bytes === 8 ? r : e.op('f32.demote_f64', r));
+      },
+      () => {
+        const target = bytes === 8 ? fpMulAdd64 : fpMulAdd32;
+        e.setScalar(f.Vd, bytes, call(e, target, op, bitsOf(e, c), bitsOf(e, a), bitsOf(e, b)));
+      },
+    );
   };
 }
 

@@ -19,15 +19,8 @@ import {
   ready,
   unflushed,
 } from './fp-emit.js';
-import {
-  convertCode,
-  fpConvert,
-  fpFromInt,
-  fpFromUint,
-  fpToInt,
-  fpToInt32Js,
-  toIntCode,
-} from './fp-helpers.js';
+import { fpConvert, fpFromInt, fpFromUint, fpToInt, fpToInt32Js } from './fp-helpers.js';
+import { convertCode, toIntCode } from './fp-operations.js';
 import { type Row, row } from './row.js';
 
 /** Conversions between floating-point formats, and between floating point and integers (Arm ARM DDI 0487 C4.1.96). */

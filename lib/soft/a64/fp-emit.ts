@@ -1,7 +1,8 @@
 import { Offset } from '../cpu/layout.js';
 import { Fpcr, Fpsr } from '../fp/format.js';
 import type { Emitter, Helper, Val, VOperand } from './emitter.js';
-import { type BinaryName, binaryCode, type FormatIndex, fpBinary32, fpBinary64, fpUnary32, fpUnary64, type UnaryName, unaryCode } from './fp-helpers.js';
+import { fpBinary32, fpBinary64, fpUnary32, fpUnary64 } from './fp-helpers.js';
+import { type BinaryName, binaryCode, type FormatIndex, type UnaryName, unaryCode } from './fp-operations.js';
 
 /**
  * What the floating-point rows share. The host's arithmetic rounds to nearest and shows no exceptions, so its results are

@@ -201,8 +201,12 @@ export const signed16 = (e: Emitter, v: Val): Val => e.extS(e.op('i32.extend16_s
 function pair(p: Pair): Row[] {
   const { name, opc, l, bytes } = p;
   const width = `${bytes * 8}-bit`;
-  const offset = { imm: pairOffset(bytes) };
-  const writeBack = { ops: { offset: pairOffset16(bytes) } };
+  // LDPSW to one register twice, or to its own base, is CONSTRAINED UNPREDICTABLE: UNDEFINED here, as binutils has it.
+  const distinct = (f: { Rt: number; Rt2: number }): boolean => name !== 'LDPSW' || f.Rt !== f.Rt2;
+  const distinctBase = (f: { Rt: number; Rt2: number; Rn: number }): boolean =>
+    distinct(f) && (name !== 'LDPSW' || f.Rn === 31 || (f.Rn !== f.Rt && f.Rn !== f.Rt2));
+  const offset = { when: distinct, imm: pairOffset(bytes) };
+  const writeBack = { when: distinctBase, ops: { offset: pairOffset16(bytes) } };
   const rows = [
     row(`${name} (signed offset, ${width})`, `${opc as '00'} 101 0 010 ${l as '0'} imm7:7# Rt2 Rn|SP Rt`, offset, (e, f) => {
       transferPair(e, p, e.add(e.getX(f.Rn), f.imm), f);
@@ -252,13 +256,13 @@ function ordered(a: Access): Row[] {
   const l = a.isStore ? '0' : '1';
   const names = a.isStore ? ['LLR', 'LR'] : ['LAR', 'AR'];
   const rows = [
-    row(`${variant(a.name, names[0]!)} (${width(a)})`, `${a.size as '00'} 001000 1 ${l as '0'} 0 xxxxx 0 xxxxx Rn|SP Rt`, options, emit),
-    row(`${variant(a.name, names[1]!)} (${width(a)})`, `${a.size as '00'} 001000 1 ${l as '0'} 0 xxxxx 1 xxxxx Rn|SP Rt`, options, emit),
+    row(`${variant(a.name, names[0]!)} (${width(a)})`, `${a.size as '00'} 001000 1 ${l as '0'} 0 11111 0 11111 Rn|SP Rt`, options, emit),
+    row(`${variant(a.name, names[1]!)} (${width(a)})`, `${a.size as '00'} 001000 1 ${l as '0'} 0 11111 1 11111 Rn|SP Rt`, options, emit),
   ];
   if (a.isStore) return rows;
   return [
     ...rows,
-    row(`${variant(a.name, 'APR')} (${width(a)})`, `${a.size as '00'} 111 0 00 1 0 1 xxxxx 1 100 00 Rn|SP Rt`, options, emit),
+    row(`${variant(a.name, 'APR')} (${width(a)})`, `${a.size as '00'} 111 0 00 1 0 1 11111 1 100 00 Rn|SP Rt`, options, emit),
   ];
 }
 

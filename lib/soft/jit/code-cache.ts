@@ -69,9 +69,12 @@ export class CodeCache {
     return slot.address;
   }
 
+  /** Makes every record of the slot one to decode. Operands stay: the instruction that stores to its own page still reads them. */
   #clear(slot: Slot): void {
-    this.#env.u8.fill(0, slot.address, slot.address + SLOT_SIZE);
-    this.#env.u8[slot.address + RECORDS * RECORD_SIZE] = PAGE_END;
+    const { u16 } = this.#env;
+    const end = (slot.address + RECORDS * RECORD_SIZE) >> 1;
+    for (let at = slot.address >> 1; at < end; at += RECORD_SIZE / 2) u16[at] = DECODE;
+    u16[end] = PAGE_END;
   }
 
   /** Linear address of the instruction that a record stands for. */

@@ -77,9 +77,19 @@ function* staticCombinations(row: Row): Generator<Record<string, number>> {
 
 /** A handler as {@link HOT_HANDLERS} names it. */
 const hotKey = (row: Row, raw: Readonly<Record<string, number>>): string => `${row.name}|${staticsOf(row, raw)}`;
-/** Several rows may share a name, or a pattern, but not both. */
+const rowNumbers = new WeakMap<Row, number>();
+let nextRowNumber = 0;
+/** A row by its identity: rows may share a name, and a special case the pattern of the general one. */
+function rowNumber(row: Row): number {
+  let n = rowNumbers.get(row);
+  if (n === undefined) {
+    n = nextRowNumber++;
+    rowNumbers.set(row, n);
+  }
+  return n;
+}
 const handlerKey = (row: Row, raw: Readonly<Record<string, number>>, near: boolean): string =>
-  `${row.pattern}|${hotKey(row, raw)}${near ? 'near' : ''}`;
+  `${rowNumber(row)}|${staticsOf(row, raw)}${near ? 'near' : ''}`;
 
 /** Lowers handlers inside the interpreter's loop. */
 class LoopLowering extends HandlerLowering {

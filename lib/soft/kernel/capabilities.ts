@@ -6,8 +6,8 @@ import { NR_MEMSLOTS } from './memslots.js';
 export const MAX_VCPUS = 512;
 /** vCPUs that make sense: they run in turn on one thread. */
 const RECOMMENDED_VCPUS = 8;
-/** Bits of guest-physical address that a VM can have. */
-export const IPA_BITS_MAX = 44;
+/** Bits of guest-physical address that a VM can have: the processor's ID_AA64MMFR0_EL1.PARange. */
+export const IPA_BITS_MAX = 40;
 /** A VM of type 0 has this many. */
 export const IPA_BITS_DEFAULT = 40;
 /** The least that the kernel takes (ARM64_MIN_PARANGE_BITS). */

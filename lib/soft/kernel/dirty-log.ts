@@ -45,11 +45,16 @@ export class DirtyLog {
     if (bitmap.length * 8 < pages) {
       throw new KvmError('EINVAL', 'KVM_CLEAR_DIRTY_LOG', `the bitmap has ${bitmap.length} bytes for ${pages} pages`);
     }
+    let first = pages;
+    let end = 0;
     for (let i = 0; i < pages; i++) {
       if (((bitmap[i >>> 3]! >>> (i & 7)) & 1) === 0) continue;
       const page = firstPage + i;
       this.#bits[page >>> 3]! &= ~(1 << (page & 7));
-      this.#rearm(page, 1);
+      first = Math.min(first, i);
+      end = i + 1;
     }
+    // One call: a page in between that stays dirty is marked again, which changes nothing.
+    if (end > first) this.#rearm(firstPage + first, end - first);
   }
 }

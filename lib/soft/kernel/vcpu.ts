@@ -4,7 +4,7 @@ import {
   KvmError,
   type MmioExit,
   MpState,
-  type SystemEvent,
+  SystemEvent,
   sysregIndex,
   type Vcpu,
   type VcpuEvents,
@@ -148,6 +148,9 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
 
   #resetState(): void {
     this.cpu.reset();
+    // The lines are inputs: a reset does not change them.
+    this.cpu.setIrq(this.#irq);
+    this.cpu.setFiq(this.#fiq);
     this.timer.reset();
     this.#halted = false;
     this.#pending = Pending.NONE;
@@ -344,7 +347,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     if (this.#mpState === MpState.STOPPED) return this.#exitIntr(Number.POSITIVE_INFINITY);
     if (this.cpu.interruptPending) {
       // A suspended vCPU stays so until user space, told of the wake-up, says otherwise.
-      if (this.#mpState === MpState.SUSPENDED) return this.exitSystemEvent(4);
+      if (this.#mpState === MpState.SUSPENDED) return this.exitSystemEvent(SystemEvent.WAKEUP);
       this.#halted = false;
       this.stats.haltWakeups++;
       return undefined;

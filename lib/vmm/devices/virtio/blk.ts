@@ -100,7 +100,10 @@ export class VirtioBlk implements VirtioDevice {
   readonly #rangesView = new DataView(this.#ranges.buffer);
 
   #queue: Virtqueue | undefined;
-  #negotiated = 0n;
+  /** What the driver negotiated. */
+  #canFlush = false;
+  #canDiscard = false;
+  #canWriteZeroes = false;
   #more = false;
   /** Bytes of the request in hand that were written to the guest, status apart. */
   #written = 0;
@@ -131,7 +134,9 @@ export class VirtioBlk implements VirtioDevice {
 
   activate(activation: VirtioActivation): void {
     this.#queue = activation.queues[0];
-    this.#negotiated = activation.features;
+    this.#canFlush = (activation.features & BlkFeature.FLUSH) !== 0n;
+    this.#canDiscard = (activation.features & BlkFeature.DISCARD) !== 0n;
+    this.#canWriteZeroes = (activation.features & BlkFeature.WRITE_ZEROES) !== 0n;
   }
 
   notify(_index: number): void {
@@ -140,7 +145,6 @@ export class VirtioBlk implements VirtioDevice {
 
   reset(): void {
     this.#queue = undefined;
-    this.#negotiated = 0n;
   }
 
   close(): void {
@@ -227,9 +231,9 @@ export class VirtioBlk implements VirtioDevice {
         this.#written = chain.write(this.#id.subarray(0, Math.min(ID_SIZE, chain.writableBytes - 1)));
         return S_OK;
       case T_DISCARD:
-        return (this.#negotiated & BlkFeature.DISCARD) === 0n ? S_UNSUPP : this.#eachRange(chain, true);
+        return this.#canDiscard ? this.#eachRange(chain, true) : S_UNSUPP;
       case T_WRITE_ZEROES:
-        return (this.#negotiated & BlkFeature.WRITE_ZEROES) === 0n ? S_UNSUPP : this.#eachRange(chain, false);
+        return this.#canWriteZeroes ? this.#eachRange(chain, false) : S_UNSUPP;
       default:
         return S_UNSUPP;
     }
@@ -270,7 +274,7 @@ export class VirtioBlk implements VirtioDevice {
       chain.skip(from.length);
     }
     // §5.2.6.2: to a driver that knows no flush, what is written is on the disk.
-    return (this.#negotiated & BlkFeature.FLUSH) === 0n ? this.#flush(queue, chain) : S_OK;
+    return this.#canFlush ? S_OK : this.#flush(queue, chain);
   }
 
   #flush(queue: Virtqueue, chain: DescriptorChain): number {

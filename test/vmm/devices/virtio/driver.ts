@@ -48,7 +48,14 @@ export class DriverQueue {
       const table = this.#driver.alloc(16 * buffers.length, 16);
       buffers.forEach((buffer, i) => {
         const last = i === buffers.length - 1;
-        this.#driver.writeDesc(table, i, buffer.addr, buffer.length, buffer.flags | (last ? 0 : NEXT), last ? 0 : i + 1);
+        this.#driver.writeDesc(
+          table,
+          i,
+          buffer.addr,
+          buffer.length,
+          buffer.flags | (last ? 0 : NEXT),
+          last ? 0 : i + 1,
+        );
       });
       const head = this.#free.pop()!;
       descriptors.push(head);
@@ -114,8 +121,10 @@ export class DriverQueue {
       if (request === undefined) throw new Error(`head ${head} is not in flight`);
       this.#inFlight.delete(head);
       this.#free.push(...request.descriptors);
-      const pieces = request.writable.map(({ addr, length: n }) => [...bytes.subarray(addr - RAM_BASE, addr - RAM_BASE + n)]);
-      done.push({ head, length, data: Uint8Array.from(pieces.flat()) });
+      const pieces = request.writable.map(({ addr, length: n }) =>
+        bytes.subarray(addr - RAM_BASE, addr - RAM_BASE + n),
+      );
+      done.push({ head, length, data: new Uint8Array(Buffer.concat(pieces)) });
       this.#lastUsed = (this.#lastUsed + 1) & 0xffff;
     }
     return done;

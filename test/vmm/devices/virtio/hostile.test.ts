@@ -1,4 +1,4 @@
-import { describe, expect, test } from '@jest/globals';
+import { describe, test } from '@jest/globals';
 import fc from 'fast-check';
 import { VirtioBlk } from '#lib/vmm/devices/virtio/blk.js';
 import { VirtioConsole } from '#lib/vmm/devices/virtio/console.js';
@@ -8,12 +8,21 @@ import { VirtioRng } from '#lib/vmm/devices/virtio/rng.js';
 import { RAM_BASE, TestRam, TestScheduler } from '../bench.ts';
 import { VirtioDriver } from './driver.ts';
 
-const SIZE = 1 << 16;
+const SIZE = 1 << 15;
 
 /** Addresses and lengths that are often good, often just wrong, and sometimes anything. */
 const address = fc.oneof(
   { weight: 6, arbitrary: fc.nat(SIZE - 1).map((offset) => BigInt(RAM_BASE + offset)) },
-  { weight: 1, arbitrary: fc.constantFrom(BigInt(RAM_BASE - 1), BigInt(RAM_BASE + SIZE), BigInt(RAM_BASE + SIZE - 1), 0n, 2n ** 64n - 1n) },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom(
+      BigInt(RAM_BASE - 1),
+      BigInt(RAM_BASE + SIZE),
+      BigInt(RAM_BASE + SIZE - 1),
+      0n,
+      2n ** 64n - 1n,
+    ),
+  },
   { weight: 1, arbitrary: fc.bigInt(0n, 2n ** 64n - 1n) },
 );
 const length = fc.oneof(
@@ -21,7 +30,12 @@ const length = fc.oneof(
   { weight: 1, arbitrary: fc.constantFrom(0, 0x8000_0000, 0xffff_ffff, 0xffff_fff0) },
   { weight: 1, arbitrary: fc.nat(0xffff_ffff) },
 );
-const descriptor = fc.record({ address, length, flags: fc.oneof(fc.nat(7), fc.constantFrom(0, 1, 2, 3)), next: fc.nat(9) });
+const descriptor = fc.record({
+  address,
+  length,
+  flags: fc.oneof(fc.nat(7), fc.constantFrom(0, 1, 2, 3)),
+  next: fc.nat(9),
+});
 
 /** One thing that the guest does. `at` picks a queue, or a place in RAM. */
 const action = fc.oneof(
@@ -30,10 +44,21 @@ const action = fc.oneof(
   fc.record({ do: fc.constant('jump' as const), at: fc.nat(255), index: fc.nat(0xffff) }),
   fc.record({ do: fc.constant('kick' as const), at: fc.nat(255) }),
   // A request header or control message, where a descriptor may find it.
-  fc.record({ do: fc.constant('poke' as const), at: fc.nat(SIZE - 16), words: fc.tuple(fc.nat(14), fc.nat(70_000), fc.nat(9), fc.nat(1)) }),
+  fc.record({
+    do: fc.constant('poke' as const),
+    at: fc.nat(SIZE - 16),
+    words: fc.tuple(fc.nat(14), fc.nat(70_000), fc.nat(9), fc.nat(1)),
+  }),
   fc.constant({ do: 'turn' as const }),
   fc.constant({ do: 'restart' as const }),
 );
+
+/** Thrown and not expected: it runs for every step. */
+function assertReported(ram: TestRam): void {
+  const addresses = ram.unreported();
+  if (addresses.length > 0)
+    throw new Error(`written without a word: ${addresses.map((address) => address.toString(16)).join(' ')}`);
+}
 
 function check(make: (scheduler: TestScheduler) => VirtioDevice): void {
   fc.assert(
@@ -44,21 +69,21 @@ function check(make: (scheduler: TestScheduler) => VirtioDevice): void {
       let driver = new VirtioDriver(device, ram);
       let queues = driver.start(undefined, 8);
       // Everything that is no ring holds something, so that wild pointers find more than zeroes.
-      for (let i = SIZE / 2, x = seed | 1; i < SIZE; i++, x = Math.imul(x, 1664525) + 1013904223) ram.bytes[i] = (x >>> 24) & 7;
+      for (let i = SIZE / 2, x = seed | 1; i < SIZE; i++, x = Math.imul(x, 1664525) + 1013904223)
+        ram.bytes[i] = (x >>> 24) & 7;
       ram.mark();
       for (const step of actions) {
-        const before = () => expect(ram.unreported()).toEqual([]);
         if (step.do === 'turn') {
           scheduler.turn();
         } else if (step.do === 'restart') {
-          before();
+          assertReported(ram);
           driver = new VirtioDriver(device, ram);
           queues = driver.start(undefined, 8);
           ram.mark();
         } else if (step.do === 'kick') {
           driver.mmio.notify(step.at % queues.length);
         } else {
-          before();
+          assertReported(ram);
           const queue = queues[step.at % queues.length]!;
           if (step.do === 'describe') {
             const { address: addr, length: len, flags, next } = step.descriptor;
@@ -77,10 +102,10 @@ function check(make: (scheduler: TestScheduler) => VirtioDevice): void {
         }
       }
       scheduler.turn();
-      expect(ram.guardIntact).toBe(true);
-      expect(ram.unreported()).toEqual([]);
+      assertReported(ram);
+      if (!ram.guardIntact) throw new Error('memory outside the guest’s was touched');
     }),
-    { numRuns: 300 },
+    { numRuns: 200 },
   );
 }
 

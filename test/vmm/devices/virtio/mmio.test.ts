@@ -190,7 +190,9 @@ describe('virtio-mmio', () => {
   });
 
   test('the configuration space is read in any width, written through the device, and has a generation', () => {
-    expect([driver.mmio.read(0x100, 1), driver.mmio.read(0x101, 2), driver.mmio.read(0x102, 4)]).toEqual([1, 0x302, 0x06050403]);
+    expect([driver.mmio.read(0x100, 1), driver.mmio.read(0x101, 2), driver.mmio.read(0x102, 4)]).toEqual([
+      1, 0x302, 0x06050403,
+    ]);
     expect(driver.mmio.read(0x104, 4)).toBe(0x0605);
     expect(driver.mmio.read(0x1fc, 4)).toBe(0);
     driver.mmio.write(0x104, 2, 0x1234);
@@ -232,9 +234,14 @@ describe('virtio-mmio', () => {
 
   test('takes any register access of any guest', () => {
     const access = fc.record({
-      offset: fc.oneof(fc.nat(0x1ff), fc.constantFrom(0x24, 0x20, 0x30, 0x38, 0x44, 0x50, 0x64, 0x70, 0x80, 0x90, 0xa0)),
+      offset: fc.oneof(
+        fc.nat(0x1ff),
+        fc.constantFrom(0x24, 0x20, 0x30, 0x38, 0x44, 0x50, 0x64, 0x70, 0x80, 0x90, 0xa0),
+      ),
       len: fc.constantFrom(1, 2, 4, 4, 4),
-      value: fc.option(fc.oneof(fc.nat(0xffff_ffff), fc.nat(16), fc.constantFrom(RAM_BASE, RAM_BASE + 0x1000, 3, 11, 15))),
+      value: fc.option(
+        fc.oneof(fc.nat(0xffff_ffff), fc.nat(16), fc.constantFrom(RAM_BASE, RAM_BASE + 0x1000, 3, 11, 15)),
+      ),
     });
     fc.assert(
       fc.property(fc.boolean(), fc.array(access, { maxLength: 60 }), (started, accesses) => {
@@ -324,7 +331,8 @@ describe('split virtqueue', () => {
       d.writeDesc(desc, 0, at, 8, 1, 1);
       d.writeDesc(desc, 1, at, 8, 1, 0);
     },
-    'a descriptor that follows itself': (d: VirtioDriver, desc: number, at: number) => d.writeDesc(desc, 0, at, 8, 1, 0),
+    'a descriptor that follows itself': (d: VirtioDriver, desc: number, at: number) =>
+      d.writeDesc(desc, 0, at, 8, 1, 0),
     'a next beyond the table': (d: VirtioDriver, desc: number, at: number) => d.writeDesc(desc, 0, at, 8, 1, 16),
     'zero length': (d: VirtioDriver, desc: number, at: number) => d.writeDesc(desc, 0, at, 0, 0, 0),
     'nearly 4 GiB': (d: VirtioDriver, desc: number, at: number) => d.writeDesc(desc, 0, at, HUGE, 2, 0),
@@ -348,7 +356,8 @@ describe('split virtqueue', () => {
     },
     'an indirect table of 17 bytes': (d: VirtioDriver, desc: number, at: number) => d.writeDesc(desc, 0, at, 17, 4, 0),
     'an indirect table of nothing': (d: VirtioDriver, desc: number, at: number) => d.writeDesc(desc, 0, at, 0, 4, 0),
-    'an indirect table of 4 GiB': (d: VirtioDriver, desc: number, at: number) => d.writeDesc(desc, 0, at, 0xffff_fff0, 4, 0),
+    'an indirect table of 4 GiB': (d: VirtioDriver, desc: number, at: number) =>
+      d.writeDesc(desc, 0, at, 0xffff_fff0, 4, 0),
     'an indirect table outside RAM': (d: VirtioDriver, desc: number) => d.writeDesc(desc, 0, RAM_BASE - 16, 16, 4, 0),
     'a loop in an indirect table': (d: VirtioDriver, desc: number, at: number) => {
       d.writeDesc(desc, 0, at, 32, 4, 0);

@@ -1,0 +1,202 @@
+import { KvmError, Reg, RegGroup, regGroup, regSize, sysregIndex, VcpuFeature } from '../../kvm/index.js';
+import { ticksAt } from './clock.js';
+import { isIdRegister, setIdRegister } from './id-regs.js';
+import { PSCI_0_1, PSCI_VERSIONS } from './psci.js';
+import { FW_BITMAP_VALID } from './smccc.js';
+import type { SoftVcpu } from './vcpu.js';
+
+const SP_EL0 = sysregIndex(3, 0, 4, 1, 0);
+const SPSR_EL1 = sysregIndex(3, 0, 4, 0, 0);
+const ELR_EL1 = sysregIndex(3, 0, 4, 0, 1);
+const FPCR = sysregIndex(3, 3, 4, 4, 0);
+const FPSR = sysregIndex(3, 3, 4, 4, 1);
+const CCSIDR = sysregIndex(3, 1, 0, 0, 0);
+const CSSELR = sysregIndex(3, 2, 0, 0, 0);
+const DCZID = sysregIndex(3, 3, 0, 0, 7);
+/** CRn of PSTATE's parts and of what is a core register. */
+const CRN_PSTATE = 4;
+/** CSSELR values that KVM_REG_ARM_DEMUX_ID_CCSIDR takes. */
+const CSSELR_MAX = 14;
+
+/** Modes of PSTATE.M that a vCPU without EL2 and AArch32 can be in: EL0t, EL1t, EL1h. */
+const MODES: readonly bigint[] = [0n, 4n, 5n];
+const MODE_MASK = 0x1fn;
+
+/** KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_n: "not required" of 1, 2 and 3. */
+const WORKAROUNDS: readonly bigint[] = [2n, 3n, 2n];
+const WORKAROUND_2_ENABLED = 0x10n;
+
+interface Access {
+  get(vcpu: SoftVcpu): bigint;
+  set(vcpu: SoftVcpu, value: bigint): void;
+}
+
+const sysreg = (index: number): Access => ({
+  get: (vcpu) => vcpu.cpu.getSysreg(index) ?? 0n,
+  set: (vcpu, value) => void vcpu.cpu.setSysreg(index, value),
+});
+
+/** The core registers, in the order of `struct kvm_regs`. */
+const CORE = new Map<bigint, Access>();
+for (let n = 0; n <= 30; n++) {
+  CORE.set(Reg.x(n), { get: (v) => v.cpu.getX(n), set: (v, value) => v.cpu.setX(n, value) });
+}
+CORE.set(Reg.SP, sysreg(SP_EL0));
+CORE.set(Reg.PC, { get: (v) => v.cpu.getPc(), set: (v, value) => v.cpu.setPc(value) });
+CORE.set(Reg.PSTATE, { get: (v) => v.cpu.getPstate(), set: setPstate });
+CORE.set(Reg.SP_EL1, { get: (v) => v.cpu.getSpEl1(), set: (v, value) => v.cpu.setSpEl1(value) });
+CORE.set(Reg.ELR_EL1, sysreg(ELR_EL1));
+CORE.set(Reg.SPSR_EL1, sysreg(SPSR_EL1));
+[Reg.SPSR_ABT, Reg.SPSR_UND, Reg.SPSR_IRQ, Reg.SPSR_FIQ].forEach((id, i) => {
+  CORE.set(id, {
+    get: (v) => v.aarch32Spsr[i]!,
+    set: (v, value) => {
+      v.aarch32Spsr[i] = value;
+    },
+  });
+});
+for (let n = 0; n <= 31; n++) {
+  CORE.set(Reg.v(n), { get: (v) => v.cpu.getV(n), set: (v, value) => v.cpu.setV(n, value) });
+}
+CORE.set(Reg.FPSR, sysreg(FPSR));
+CORE.set(Reg.FPCR, sysreg(FPCR));
+
+function setPstate(vcpu: SoftVcpu, value: bigint): void {
+  if (!MODES.includes(value & MODE_MASK)) {
+    throw invalid(`PSTATE 0x${value.toString(16)} is in a mode that the vCPU has not`);
+  }
+  vcpu.cpu.setPstate(value);
+}
+
+/** The timers, under ids of their own. */
+const TIMERS = new Map<bigint, Access>([
+  [Reg.TIMER_CTL, timerCtl('virtual')],
+  [Reg.TIMER_CNT, { get: (v) => v.timer.virtual.count, set: (v, value) => setCounter(v, 'virtualOffset', value) }],
+  [Reg.TIMER_CVAL, timerCval('virtual')],
+  [Reg.PTIMER_CTL, timerCtl('physical')],
+  [Reg.PTIMER_CVAL, timerCval('physical')],
+  [Reg.PTIMER_CNT, { get: (v) => v.timer.physical.count, set: (v, value) => setCounter(v, 'physicalOffset', value) }],
+]);
+
+function timerCtl(which: 'virtual' | 'physical'): Access {
+  return {
+    get: (v) => BigInt(v.timer[which].ctl),
+    set: (v, value) => {
+      v.timer[which].ctl = Number(value & 3n);
+      v.timer.update();
+    },
+  };
+}
+
+function timerCval(which: 'virtual' | 'physical'): Access {
+  return {
+    get: (v) => v.timer[which].cval,
+    set: (v, value) => {
+      v.timer[which].cval = value;
+      v.timer.update();
+    },
+  };
+}
+
+/** A counter is set by its offset, which all vCPUs share; after KVM_ARM_SET_COUNTER_OFFSET it is not set at all. */
+function setCounter(vcpu: SoftVcpu, which: 'virtualOffset' | 'physicalOffset', value: bigint): void {
+  const { vm } = vcpu;
+  if (vm.timers.offsetIsSet) return;
+  vm.timers[which] = BigInt.asUintN(64, BigInt(ticksAt(vm.clock.nowNs())) - value);
+  vm.rebaseTimers();
+}
+
+const FIRMWARE = new Map<bigint, Access>([[Reg.PSCI_VERSION, { get: (v) => v.psciVersion, set: setPsciVersion }]]);
+WORKAROUNDS.forEach((level, i) => {
+  FIRMWARE.set(Reg.fw(i + 1), {
+    get: () => level,
+    set: (_, value) => {
+      const enabled = i === 1 ? value & WORKAROUND_2_ENABLED : 0n;
+      // Less protection than there is can be promised, more cannot.
+      if (value > level || enabled !== 0n) throw invalid(`workaround ${i + 1} is at level ${level}`);
+    },
+  });
+});
+FW_BITMAP_VALID.forEach((valid, i) => {
+  FIRMWARE.set(Reg.fwFeatureBitmap(i), {
+    get: (v) => v.vm.fwBitmaps[i]!,
+    set: (v, value) => {
+      if ((value & ~valid) !== 0n) throw invalid(`bits beyond 0x${valid.toString(16)} are not offered`);
+      if (value === v.vm.fwBitmaps[i]) return;
+      if (v.vm.hasRun) throw new KvmError('EBUSY', 'KVM_SET_ONE_REG', 'a vCPU ran');
+      v.vm.fwBitmaps[i] = value;
+    },
+  });
+});
+
+function setPsciVersion(vcpu: SoftVcpu, value: bigint): void {
+  const has02 = vcpu.hasFeature(VcpuFeature.PSCI_0_2);
+  if (has02 ? !PSCI_VERSIONS.includes(value) : value !== PSCI_0_1) {
+    throw invalid(`0x${value.toString(16)} is not a PSCI version that the vCPU's features allow`);
+  }
+  vcpu.vm.psciVersion = value;
+}
+
+/** Whether a register that the processor holds is one of KVM's system registers, and not a core register or a timer. */
+const isKvmSysreg = (index: number): boolean =>
+  ((index >> 7) & 0xf) !== CRN_PSTATE && index !== DCZID && index !== CCSIDR && !TIMERS.has(sysregIdOf(index));
+
+const sysregIdOf = (index: number): bigint => 0x6030_0000_0013_0000n | BigInt(index);
+
+/** KVM_GET_REG_LIST. */
+export function getRegList(vcpu: SoftVcpu): bigint[] {
+  const ids = [...CORE.keys(), ...FIRMWARE.keys(), ...TIMERS.keys()];
+  for (const index of vcpu.cpu.sysregs()) if (isKvmSysreg(index)) ids.push(sysregIdOf(index));
+  if (vcpu.cpu.getSysreg(CCSIDR) !== undefined) {
+    for (let csselr = 0; csselr < CSSELR_MAX; csselr++) ids.push(Reg.ccsidr(csselr));
+  }
+  return ids;
+}
+
+function find(vcpu: SoftVcpu, id: bigint, syscall: string): Access {
+  const known = CORE.get(id) ?? TIMERS.get(id) ?? FIRMWARE.get(id);
+  if (known !== undefined) return known;
+  const index = Number(id & 0xffffn);
+  if (id === sysregIdOf(index) && isKvmSysreg(index) && vcpu.cpu.getSysreg(index) !== undefined) {
+    return isIdRegister(index)
+      ? { get: (v) => v.cpu.getSysreg(index)!, set: (v, value) => setIdRegister(v, index, value) }
+      : sysreg(index);
+  }
+  const csselr = index & 0xff;
+  if (id === Reg.ccsidr(csselr) && csselr < CSSELR_MAX && vcpu.cpu.getSysreg(CCSIDR) !== undefined) {
+    return { get: (v) => readCcsidr(v, csselr), set: (v, value) => setCcsidr(v, csselr, value) };
+  }
+  // A core register's id with another size is a mistake of its own.
+  if (regGroup(id) === RegGroup.CORE && [...CORE.keys()].some((core) => (core & 0xffffn) === (id & 0xffffn))) {
+    throw new KvmError('EINVAL', syscall, `0x${id.toString(16)}: the register has another size`);
+  }
+  throw new KvmError('ENOENT', syscall, `no register 0x${id.toString(16)}`);
+}
+
+function readCcsidr(vcpu: SoftVcpu, csselr: number): bigint {
+  const selected = vcpu.cpu.getSysreg(CSSELR) ?? 0n;
+  vcpu.cpu.setSysreg(CSSELR, BigInt(csselr));
+  const value = vcpu.cpu.getSysreg(CCSIDR)!;
+  vcpu.cpu.setSysreg(CSSELR, selected);
+  return BigInt.asUintN(32, value);
+}
+
+function setCcsidr(vcpu: SoftVcpu, csselr: number, value: bigint): void {
+  if (value !== readCcsidr(vcpu, csselr)) throw invalid("the processor's caches are what they are");
+}
+
+/** KVM_GET_ONE_REG. @throws KvmError ENOENT, EINVAL */
+export function getOneReg(vcpu: SoftVcpu, id: bigint): bigint {
+  return BigInt.asUintN(regSize(id) * 8, find(vcpu, id, 'KVM_GET_ONE_REG').get(vcpu));
+}
+
+/** KVM_SET_ONE_REG. @throws KvmError ENOENT, EINVAL, EBUSY */
+export function setOneReg(vcpu: SoftVcpu, id: bigint, value: bigint): void {
+  const access = find(vcpu, id, 'KVM_SET_ONE_REG');
+  if (value !== BigInt.asUintN(regSize(id) * 8, value)) {
+    throw invalid(`0x${value.toString(16)} is not an unsigned number of ${regSize(id)} bytes`);
+  }
+  access.set(vcpu, value);
+}
+
+const invalid = (detail: string): KvmError => new KvmError('EINVAL', 'KVM_SET_ONE_REG', detail);

@@ -1,0 +1,462 @@
+import {
+  Cap,
+  type Device,
+  DeviceType,
+  type GuestMemory,
+  type Ioeventfd,
+  type Irqfd,
+  type IrqRoutingEntry,
+  IrqType,
+  KvmError,
+  type Msi,
+  SmcccAttr,
+  TARGET_GENERIC_V8,
+  type UserMemoryRegion,
+  type Vcpu,
+  VmGroup,
+  type Vm,
+} from '../../kvm/index.js';
+import type { Machine } from '../cpu/cpu.js';
+import { createTimerVmData, type TimerVmData } from './arch-timer.js';
+import { capability, MAX_VCPUS } from './capabilities.js';
+import type { Clock } from './clock.js';
+import { readWritableMasks } from './id-regs.js';
+import { IoBus } from './io-bus.js';
+import { setIoeventfd } from './ioeventfd.js';
+import { IrqRouting } from './irq-routing.js';
+import { Irqfds } from './irqfd.js';
+import { Memslots, NR_MEMSLOTS, PAGE_SIZE, SoftGuestMemory } from './memslots.js';
+import { createRandom } from './random.js';
+import { FW_BITMAP_VALID, SmcccFilter } from './smccc.js';
+import { readVmStats } from './stats.js';
+import { SoftVcpu } from './vcpu.js';
+import { VgicDevice } from './vgic/device.js';
+import { NR_PRIVATE, NR_SGIS } from './vgic/irq.js';
+import { Vgic } from './vgic/vgic.js';
+
+/** Bits of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. */
+const MANUAL_PROTECT_ENABLE = 1;
+const MANUAL_PROTECT_INITIALLY_SET = 2;
+/** Aff3 and Aff2.Aff1.Aff0 of an MPIDR value. */
+const AFFINITY_LOW = 0xff_ffffn;
+
+/** A VM: `struct kvm`. It lives until everything that was made of it is closed. */
+export class SoftVm implements Vm {
+  readonly machine: Machine;
+  readonly clock: Clock;
+  readonly timers: TimerVmData;
+  readonly bus = new IoBus();
+  readonly memslots: Memslots;
+  readonly smcccFilter = new SmcccFilter();
+  /** KVM_REG_ARM_*_BMAP. */
+  readonly fwBitmaps: bigint[] = [...FW_BITMAP_VALID];
+  /** KVM_REG_ARM_PSCI_VERSION, where it was set. */
+  psciVersion: bigint | undefined;
+  /** The features that all vCPUs share, from the first KVM_ARM_VCPU_INIT. */
+  vcpuFeatures: number | undefined;
+  /** A vCPU ran: the configuration is fixed. */
+  hasRun = false;
+  vgic: Vgic | undefined;
+  /** The vCPU that is inside `run()`. */
+  current: SoftVcpu | undefined;
+  /** KVM_CAP_ARM_NISV_TO_USER, KVM_CAP_ARM_SYSTEM_SUSPEND, KVM_CAP_ARM_WRITABLE_IMP_ID_REGS. */
+  nisvToUser = false;
+  systemSuspend = false;
+  implementationIds = false;
+  /** What the processor had in the ID registers that were changed. */
+  readonly idRegisterLimits = new Map<number, bigint>();
+  /** 64 random bits for the guest; always the same ones on a virtual clock. */
+  readonly random64: () => bigint;
+
+  readonly #ipaSize: number;
+  readonly #pio = new IoBus();
+  readonly #routing = new IrqRouting();
+  readonly #irqfds: Irqfds;
+  readonly #vcpus = new Map<number, SoftVcpu>();
+  readonly #idRegisters = new Map<number, bigint>();
+  #listener: ((vcpu: Vcpu) => void) | undefined;
+  #dead = false;
+  #closed = false;
+  /** Open handles: the VM's own, its vCPUs', devices' and memories', and a run in progress. */
+  #holders = 1;
+
+  /** @param ipaBits bits of guest-physical address */
+  constructor(machine: Machine, clock: Clock, ipaBits: number) {
+    this.machine = machine;
+    this.clock = clock;
+    this.timers = createTimerVmData(clock);
+    this.#ipaSize = 2 ** ipaBits;
+    this.memslots = new Memslots(machine, this.#ipaSize);
+    this.#irqfds = new Irqfds(this.#routing, () => this.vgic);
+    this.random64 = createRandom(clock.kind);
+  }
+
+  // --- Life ---------------------------------------------------------------------------------------------------------
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#listener = undefined;
+    this.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  hold(): void {
+    this.#holders++;
+  }
+
+  /** Gives up a hold; the last one ends the machine. */
+  release(): void {
+    if (--this.#holders > 0) return;
+    this.#irqfds.close();
+    for (const vcpu of this.#vcpus.values()) this.machine.destroyCpu(vcpu.cpu);
+    this.memslots.close();
+    this.machine.close();
+  }
+
+  /** kvm_vm_dead(): from now on every call is EIO. */
+  die(): void {
+    this.#dead = true;
+  }
+
+  checkAlive(syscall: string): void {
+    if (this.#dead) throw new KvmError('EIO', syscall, 'the VM is dead: its first run failed');
+  }
+
+  #check(syscall: string): void {
+    if (this.#closed) throw new KvmError('EBADF', syscall, 'the VM is closed');
+    this.checkAlive(syscall);
+  }
+
+  // --- Running ------------------------------------------------------------------------------------------------------
+
+  enter(vcpu: SoftVcpu): void {
+    this.#holders++;
+    this.current = vcpu;
+    this.clock.enter(vcpu.cpu);
+  }
+
+  leave(): void {
+    this.clock.leave();
+    this.current = undefined;
+    this.release();
+  }
+
+  get running(): boolean {
+    return this.current !== undefined;
+  }
+
+  vcpuList(): Iterable<SoftVcpu> {
+    return this.#vcpus.values();
+  }
+
+  /** The vCPU with this MPIDR affinity. */
+  vcpuAt(affinity: bigint): SoftVcpu | undefined {
+    if (affinity >> 32n !== 0n) return undefined;
+    const low = Number(affinity & AFFINITY_LOW);
+    for (const vcpu of this.#vcpus.values()) if (vcpu.affinity === low) return vcpu;
+    return undefined;
+  }
+
+  othersIdle(self: SoftVcpu): boolean {
+    for (const vcpu of this.#vcpus.values()) if (vcpu !== self && !vcpu.isIdle) return false;
+    return true;
+  }
+
+  /** The next event of any vCPU's timers. */
+  nextDeadlineNs(now: number): number {
+    let next = Number.POSITIVE_INFINITY;
+    for (const vcpu of this.#vcpus.values()) next = Math.min(next, vcpu.timer.nextDeadlineNs(now));
+    return next;
+  }
+
+  updateTimers(): void {
+    for (const vcpu of this.#vcpus.values()) vcpu.timer.update();
+  }
+
+  rebaseTimers(): void {
+    for (const vcpu of this.#vcpus.values()) vcpu.timer.rebase();
+  }
+
+  /**
+   * The listener is called at once, perhaps inside another vCPU's `run()` or the call that injected an interrupt: it may
+   * plan a `run()`, and not make one.
+   */
+  onRunnable(listener: ((vcpu: Vcpu) => void) | undefined): void {
+    this.#listener = listener;
+  }
+
+  notifyRunnable(vcpu: SoftVcpu): void {
+    if (!vcpu.closed) this.#listener?.(vcpu);
+  }
+
+  // --- Capabilities -------------------------------------------------------------------------------------------------
+
+  checkExtension(cap: number): number {
+    this.#check('KVM_CHECK_EXTENSION');
+    return capability(cap);
+  }
+
+  enableCap(cap: number, args: readonly (number | bigint)[] = [], flags = 0): void {
+    const syscall = 'KVM_ENABLE_CAP';
+    this.#check(syscall);
+    if (flags !== 0) throw new KvmError('EINVAL', syscall, 'flags are 0');
+    switch (cap) {
+      case Cap.ARM_NISV_TO_USER:
+        this.nisvToUser = true;
+        return;
+      case Cap.ARM_SYSTEM_SUSPEND:
+        this.systemSuspend = true;
+        return;
+      case Cap.ARM_WRITABLE_IMP_ID_REGS:
+        if (this.#vcpus.size > 0) throw new KvmError('EINVAL', syscall, 'only before the first vCPU');
+        this.implementationIds = true;
+        return;
+      case Cap.MANUAL_DIRTY_LOG_PROTECT2: {
+        const options = Number(args[0] ?? 0);
+        const allowed =
+          (options & MANUAL_PROTECT_ENABLE) === 0 ? 0 : MANUAL_PROTECT_ENABLE | MANUAL_PROTECT_INITIALLY_SET;
+        if (!Number.isSafeInteger(options) || (options & ~allowed) !== 0) {
+          throw new KvmError('EINVAL', syscall, `options 0x${options.toString(16)} are 0, 1 or 3`);
+        }
+        this.memslots.manualProtect = options;
+        return;
+      }
+      // A halted vCPU is never polled for, which is within any limit.
+      case Cap.HALT_POLL:
+        if (BigInt(args[0] ?? 0) >> 32n !== 0n) throw new KvmError('EINVAL', syscall, 'the limit has 32 bits');
+        return;
+      default:
+        throw new KvmError('EINVAL', syscall, `capability ${cap} can't be enabled`);
+    }
+  }
+
+  // --- Memory -------------------------------------------------------------------------------------------------------
+
+  createMemory(size: number): GuestMemory {
+    this.#check('mmap');
+    if (!Number.isSafeInteger(size) || size <= 0 || size % PAGE_SIZE !== 0) {
+      throw new KvmError('EINVAL', 'mmap', `${size} bytes are not a multiple of ${PAGE_SIZE}`);
+    }
+    const memory = this.machine.allocate(size);
+    if (memory === undefined) {
+      throw new KvmError('ENOMEM', 'mmap', `${size} bytes asked for, ${this.machine.available} are left`);
+    }
+    this.hold();
+    return new SoftGuestMemory(this.machine, memory, () => this.release());
+  }
+
+  setUserMemoryRegion(region: UserMemoryRegion): void {
+    this.#check('KVM_SET_USER_MEMORY_REGION');
+    this.memslots.set(region);
+  }
+
+  createGuestMemfd(): GuestMemory {
+    this.#check('KVM_CREATE_GUEST_MEMFD');
+    throw new KvmError('EINVAL', 'KVM_CREATE_GUEST_MEMFD', 'KVM_CAP_GUEST_MEMFD is 0');
+  }
+
+  getDirtyLog(slot: number): Uint8Array {
+    const manual = (this.memslots.manualProtect & MANUAL_PROTECT_ENABLE) !== 0;
+    return this.#dirtyLog(slot, 'KVM_GET_DIRTY_LOG').get(manual);
+  }
+
+  clearDirtyLog(slot: number, firstPage: number, numPages: number, bitmap: Uint8Array): void {
+    this.#dirtyLog(slot, 'KVM_CLEAR_DIRTY_LOG').clear(firstPage, numPages, bitmap);
+  }
+
+  #dirtyLog(slot: number, syscall: string) {
+    this.#check(syscall);
+    if (!Number.isInteger(slot) || slot < 0 || slot >= NR_MEMSLOTS) {
+      throw new KvmError('EINVAL', syscall, `slot ${slot} is not below ${NR_MEMSLOTS}`);
+    }
+    const log = this.memslots.get(slot)?.log;
+    if (log === undefined) throw new KvmError('ENOENT', syscall, `slot ${slot} does not log`);
+    return log;
+  }
+
+  resetDirtyRings(): number {
+    this.#check('KVM_RESET_DIRTY_RINGS');
+    throw new KvmError('EINVAL', 'KVM_RESET_DIRTY_RINGS', 'KVM_CAP_DIRTY_LOG_RING_ACQ_REL is 0');
+  }
+
+  mteCopyTags(): number {
+    this.#check('KVM_ARM_MTE_COPY_TAGS');
+    throw new KvmError('EINVAL', 'KVM_ARM_MTE_COPY_TAGS', 'KVM_CAP_ARM_MTE is 0');
+  }
+
+  // --- vCPUs and devices --------------------------------------------------------------------------------------------
+
+  createVcpu(id: number): Vcpu {
+    const syscall = 'KVM_CREATE_VCPU';
+    this.#check(syscall);
+    if (!Number.isInteger(id) || id < 0 || id >= MAX_VCPUS) {
+      throw new KvmError('EINVAL', syscall, `id ${id} is not below ${MAX_VCPUS}`);
+    }
+    if (this.vgic?.initialized === true) throw new KvmError('EBUSY', syscall, 'the vGIC is initialised');
+    if (this.#vcpus.has(id)) throw new KvmError('EEXIST', syscall, `vCPU ${id} is there`);
+    let vcpu: SoftVcpu;
+    try {
+      vcpu = new SoftVcpu(this, id);
+    } catch (cause) {
+      throw new KvmError('ENOMEM', syscall, 'the machine has no room for another vCPU', { cause });
+    }
+    for (const [index, value] of this.#idRegisters) vcpu.cpu.setSysreg(index, value);
+    this.#vcpus.set(id, vcpu);
+    this.hold();
+    return vcpu;
+  }
+
+  /** Sets an ID register of every vCPU, of those still to be made too. */
+  setIdRegister(index: number, value: bigint): void {
+    this.#idRegisters.set(index, value);
+    for (const vcpu of this.#vcpus.values()) vcpu.cpu.setSysreg(index, value);
+  }
+
+  getPreferredTarget(): { readonly target: number; readonly features: number } {
+    this.#check('KVM_ARM_PREFERRED_TARGET');
+    return { target: TARGET_GENERIC_V8, features: 0 };
+  }
+
+  createDevice(type: number): Device {
+    const syscall = 'KVM_CREATE_DEVICE';
+    this.#check(syscall);
+    if (type !== DeviceType.ARM_VGIC_V3) throw new KvmError('ENODEV', syscall, `no device of type ${type}`);
+    if (this.vgic !== undefined) throw new KvmError('EEXIST', syscall, 'the VM has a vGIC');
+    if (this.hasRun) throw new KvmError('EBUSY', syscall, 'a vCPU ran');
+    const vgic = new Vgic(this.#ipaSize, () => this.#vcpus.values());
+    vgic.onLevelEnded = (spi) => this.#irqfds.levelEnded(spi);
+    this.vgic = vgic;
+    this.hold();
+    return new VgicDevice(vgic, this);
+  }
+
+  testDevice(type: number): boolean {
+    this.#check('KVM_CREATE_DEVICE');
+    return type === DeviceType.ARM_VGIC_V3;
+  }
+
+  createIrqchip(): void {
+    this.#check('KVM_CREATE_IRQCHIP');
+    throw new KvmError('ENODEV', 'KVM_CREATE_IRQCHIP', 'there is no GICv2: use createDevice');
+  }
+
+  setDeviceAddr(): void {
+    this.#check('KVM_ARM_SET_DEVICE_ADDR');
+    throw new KvmError('ENODEV', 'KVM_ARM_SET_DEVICE_ADDR', 'there is no GICv2');
+  }
+
+  // --- Interrupts ---------------------------------------------------------------------------------------------------
+
+  irqLine(irq: number, level: boolean): void {
+    const syscall = 'KVM_IRQ_LINE';
+    this.#check(syscall);
+    const type = (irq >>> 24) & 0xf;
+    const number = irq & 0xffff;
+    const vcpu = this.#vcpus.get(((irq >>> 16) & 0xff) + ((irq >>> 28) & 0xf) * 256);
+    if (type !== IrqType.CPU && type !== IrqType.SPI && type !== IrqType.PPI) {
+      throw new KvmError('EINVAL', syscall, `interrupt type ${type} is not known`);
+    }
+    if ((type === IrqType.CPU) !== (this.vgic === undefined)) {
+      throw new KvmError('ENXIO', syscall, this.vgic === undefined ? 'there is no vGIC' : 'the vGIC has the lines');
+    }
+    if (type !== IrqType.SPI && vcpu === undefined) throw new KvmError('EINVAL', syscall, 'no such vCPU');
+    if (type === IrqType.CPU) {
+      if (number > 1) throw new KvmError('EINVAL', syscall, `a vCPU has lines 0 (IRQ) and 1 (FIQ), not ${number}`);
+      vcpu!.setCpuLine(number === 1, level);
+      return;
+    }
+    const isPpi = number >= NR_SGIS && number < NR_PRIVATE;
+    if (type === IrqType.PPI ? !isPpi : number < NR_PRIVATE) {
+      throw new KvmError('EINVAL', syscall, `INTID ${number} is not of this type`);
+    }
+    const vgic = this.vgic!;
+    if (!vgic.initialized) throw new KvmError('EBUSY', syscall, 'the vGIC is not initialised');
+    if (type === IrqType.PPI) vgic.injectPpi(vcpu!.id, number, level, false);
+    else if (!vgic.injectSpi(number, level)) {
+      throw new KvmError('EINVAL', syscall, `INTID ${number} is not below NR_IRQS (${vgic.nrIrqs})`);
+    }
+  }
+
+  setGsiRouting(entries: readonly IrqRoutingEntry[]): void {
+    this.#check('KVM_SET_GSI_ROUTING');
+    this.#routing.set(entries);
+  }
+
+  signalMsi(msi: Msi): boolean {
+    this.#check('KVM_SIGNAL_MSI');
+    if (this.vgic === undefined) throw new KvmError('EINVAL', 'KVM_SIGNAL_MSI', 'there is no vGIC');
+    throw new KvmError('ENODEV', 'KVM_SIGNAL_MSI', `there is no ITS at 0x${msi.address.toString(16)}`);
+  }
+
+  irqfd(irqfd: Irqfd): void {
+    this.#check('KVM_IRQFD');
+    this.#irqfds.set(irqfd);
+  }
+
+  ioeventfd(ioeventfd: Ioeventfd): void {
+    this.#check('KVM_IOEVENTFD');
+    setIoeventfd(ioeventfd, this.bus, this.#pio);
+  }
+
+  /** KVM_CAP_COALESCED_MMIO is 0: the contract has no ring to read the writes from. */
+  registerCoalescedMmio(): void {
+    this.#check('KVM_REGISTER_COALESCED_MMIO');
+    throw new KvmError('EINVAL', 'KVM_REGISTER_COALESCED_MMIO', 'KVM_CAP_COALESCED_MMIO is 0');
+  }
+
+  unregisterCoalescedMmio(): void {
+    this.#check('KVM_UNREGISTER_COALESCED_MMIO');
+    throw new KvmError('EINVAL', 'KVM_UNREGISTER_COALESCED_MMIO', 'KVM_CAP_COALESCED_MMIO is 0');
+  }
+
+  // --- Registers and attributes of the VM ---------------------------------------------------------------------------
+
+  setCounterOffset(offset: bigint): void {
+    const syscall = 'KVM_ARM_SET_COUNTER_OFFSET';
+    this.#check(syscall);
+    if (this.running) throw new KvmError('EBUSY', syscall, 'a vCPU is running');
+    if (BigInt.asUintN(64, offset) !== offset) throw new KvmError('EINVAL', syscall, 'the offset has 64 bits');
+    this.timers.virtualOffset = offset;
+    this.timers.physicalOffset = offset;
+    this.timers.offsetIsSet = true;
+    this.rebaseTimers();
+  }
+
+  getRegWritableMasks(): BigUint64Array {
+    this.#check('KVM_ARM_GET_REG_WRITABLE_MASKS');
+    return readWritableMasks(this.implementationIds);
+  }
+
+  hasDeviceAttr(group: number, attr: number | bigint): boolean {
+    this.#check('KVM_HAS_DEVICE_ATTR');
+    return group === VmGroup.SMCCC_CTRL && BigInt(attr) === BigInt(SmcccAttr.FILTER);
+  }
+
+  setDeviceAttr(group: number, attr: number | bigint, value?: number | bigint | Uint8Array): void {
+    const syscall = 'KVM_SET_DEVICE_ATTR';
+    if (!this.hasDeviceAttr(group, attr)) throw new KvmError('ENXIO', syscall, 'no such attribute');
+    if (!(value instanceof Uint8Array)) {
+      throw new KvmError('EFAULT', syscall, 'the value is a struct kvm_smccc_filter, as bytes');
+    }
+    if (this.hasRun) throw new KvmError('EBUSY', syscall, 'a vCPU ran');
+    this.smcccFilter.add(value);
+  }
+
+  getDeviceAttr(): bigint {
+    this.#check('KVM_GET_DEVICE_ATTR');
+    throw new KvmError('ENXIO', 'KVM_GET_DEVICE_ATTR', 'a VM has no attribute that can be read');
+  }
+
+  readStats(): ReadonlyMap<string, readonly bigint[]> {
+    this.#check('KVM_GET_STATS_FD');
+    return readVmStats();
+  }
+}

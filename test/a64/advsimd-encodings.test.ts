@@ -1,0 +1,94 @@
+import { describe, expect, test } from '@jest/globals';
+import { advsimd } from '#lib/soft/a64/advsimd.js';
+import { Decoder } from '#lib/soft/a64/decode.js';
+import { fieldsOf, type Row } from '#lib/soft/a64/row.js';
+import { disassemble, haveObjdump } from './objdump.ts';
+import { Random } from './random.ts';
+
+/** The encodings of the Advanced SIMD integer and cryptographic rows against those of binutils. */
+
+/** Names that binutils prefers to the encoding's own, some of the time or always. */
+const ALIASES: Readonly<Record<string, readonly string[]>> = {
+  DUP: ['dup', 'mov'],
+  INS: ['mov'],
+  UMOV: ['umov', 'mov'],
+  NOT: ['mvn'],
+  ORR: ['orr', 'mov'],
+  SSHLL: ['sshll', 'sshll2', 'sxtl', 'sxtl2'],
+  USHLL: ['ushll', 'ushll2', 'uxtl', 'uxtl2'],
+};
+
+/** Whether binutils' text is an instruction of the row: the mnemonic, and every register in its place. */
+function fits(row: Row, word: number, text: string): boolean {
+  const base = /^[A-Z0-9]+/.exec(row.name)?.[0] ?? '';
+  const [mnemonic = ''] = text.split(' ');
+  const names = ALIASES[base] ?? [base.toLowerCase(), `${base.toLowerCase()}2`];
+  if (!names.includes(mnemonic)) return false;
+  const scalar = row.name.includes(', scalar');
+  const f = fieldsOf(row, word);
+  const registers = [...text.matchAll(/\b([bhsdqv])(\d+)\b/g)].map((m) => ({ kind: m[1], number: Number(m[2]) }));
+  const general = [...text.matchAll(/\b(?:[wx](\d+)|[wx]zr)\b/g)].map((m) => Number(m[1] ?? 31));
+  if (scalar && mnemonic !== 'mov' && registers[0]?.kind === 'v') return false;
+  const expected = ['Vd', 'Vn', 'Vm', 'Va'].flatMap((name) => f[name] ?? []);
+  const found = registers.map((r) => r.number);
+  // A list of table registers shows its first and last.
+  if (base === 'TBL' || base === 'TBX') return found[0] === f['Vd'] && found.at(-1) === f['Vm'] && found[1] === f['Vn'];
+  if (base === 'EOR3' || base === 'BCAX') {
+    return found.join() === [f['Vd'], f['Vn'], f['Vm'], f['Va']].join();
+  }
+  // MOV names only one source of an ORR that has two alike.
+  if (mnemonic === 'mov' && base === 'ORR') expected.pop();
+  return (
+    found.join() === expected.join() && general.join() === ['Rd', 'Rn'].flatMap((name) => f[name] ?? []).join()
+  );
+}
+
+const hex = (word: number): string => (word >>> 0).toString(16).padStart(8, '0');
+
+describe('Advanced SIMD rows', () => {
+  const decoder = new Decoder(advsimd);
+
+  /** Words that decode to the row. */
+  function wordsOf(row: Row, random: Random, count: number): number[] {
+    const out: number[] = [];
+    for (let tries = 0; tries < 40_000 && out.length < count; tries++) {
+      const word = ((random.u32() & ~row.mask) | row.value) >>> 0;
+      if (decoder.decode(word) === row) out.push(word);
+    }
+    return out;
+  }
+
+  test('none is hidden by another', () => {
+    const random = new Random();
+    const hidden = advsimd.filter((row) => wordsOf(row, random, 1).length === 0).map((row) => row.name);
+    expect({ seed: random.seed, hidden }).toEqual({ seed: random.seed, hidden: [] });
+  });
+
+  (haveObjdump ? test : test.skip)('each is what binutils says, with its registers', () => {
+    const random = new Random();
+    const cases = advsimd.flatMap((row) => wordsOf(row, random, 48).map((word) => ({ row, word })));
+    const wrong: string[] = [];
+    disassemble(cases.map((c) => c.word)).forEach((text, i) => {
+      const { row, word } = cases[i]!;
+      if (text === undefined || !fits(row, word, text)) wrong.push(`${hex(word)} ${row.name}: ${text ?? 'undefined'}`);
+    });
+    expect({ seed: random.seed, wrong: wrong.slice(0, 20) }).toEqual({ seed: random.seed, wrong: [] });
+  });
+
+  (haveObjdump ? test : test.skip)('a word that is not allocated is not decoded', () => {
+    const random = new Random();
+    // Near misses: a row's bits with one or two turned over.
+    const words = Array.from({ length: 60_000 }, () => {
+      const row = random.pick(advsimd);
+      const word = (random.u32() & ~row.mask) | row.value;
+      return (word ^ (1 << random.below(32)) ^ (random.below(3) === 0 ? 1 << random.below(32) : 0)) >>> 0;
+    });
+    const wrong: string[] = [];
+    disassemble(words).forEach((text, i) => {
+      const row = decoder.decode(words[i]!);
+      if (row === undefined) return;
+      if (text === undefined || !fits(row, words[i]!, text)) wrong.push(`${hex(words[i]!)} ${row.name}: ${text}`);
+    });
+    expect({ seed: random.seed, wrong: wrong.slice(0, 20) }).toEqual({ seed: random.seed, wrong: [] });
+  });
+});

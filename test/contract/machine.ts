@@ -1,0 +1,171 @@
+import {
+  type Device,
+  type GuestMemory,
+  type Kvm,
+  KvmError,
+  Reg,
+  sysregIndex,
+  TARGET_GENERIC_V8,
+  type Vcpu,
+  type VcpuExit,
+  VcpuFeature,
+  VgicAddr,
+  VgicCtrl,
+  VgicGroup,
+  type Vm,
+} from '#lib/kvm/index.js';
+import { ERET, mov, mrs, msr, store } from './asm.ts';
+
+/** Where test guests live, and a device address that nobody answers. */
+export const RAM = 0x8000_0000;
+export const RAM_SIZE = 0x20_0000;
+export const GICD = 0x800_0000;
+export const GICR = 0x80a_0000;
+export const DEVICE = 0x900_0000;
+/** The exception vectors of guests that take interrupts. */
+export const VECTORS = RAM + 0x1_0000;
+
+export const Sysreg = {
+  VBAR_EL1: sysregIndex(3, 0, 12, 0, 0),
+  ICC_PMR: sysregIndex(3, 0, 4, 6, 0),
+  ICC_IAR0: sysregIndex(3, 0, 12, 8, 0),
+  ICC_EOIR0: sysregIndex(3, 0, 12, 8, 1),
+  ICC_RPR: sysregIndex(3, 0, 12, 11, 3),
+  ICC_SGI1R: sysregIndex(3, 0, 12, 11, 5),
+  ICC_IAR1: sysregIndex(3, 0, 12, 12, 0),
+  ICC_EOIR1: sysregIndex(3, 0, 12, 12, 1),
+  ICC_HPPIR1: sysregIndex(3, 0, 12, 12, 2),
+  ICC_CTLR: sysregIndex(3, 0, 12, 12, 4),
+  ICC_IGRPEN0: sysregIndex(3, 0, 12, 12, 6),
+  ICC_IGRPEN1: sysregIndex(3, 0, 12, 12, 7),
+  CNTFRQ: sysregIndex(3, 3, 14, 0, 0),
+  CNTVCT: sysregIndex(3, 3, 14, 0, 2),
+  CNTV_TVAL: sysregIndex(3, 3, 14, 3, 0),
+  CNTV_CTL: sysregIndex(3, 3, 14, 3, 1),
+  CNTP_TVAL: sysregIndex(3, 3, 14, 2, 0),
+  CNTP_CTL: sysregIndex(3, 3, 14, 2, 1),
+  MPIDR: sysregIndex(3, 0, 0, 0, 5),
+} as const;
+
+export interface TestVm {
+  readonly vm: Vm;
+  readonly memory: GuestMemory;
+  readonly vcpus: readonly Vcpu[];
+  readonly gic: Device | undefined;
+  /** Writes code to RAM. @param at guest-physical */
+  load(at: number, ...code: readonly (number | number[])[]): void;
+  /** The first vCPU. */
+  readonly vcpu: Vcpu;
+}
+
+/** A VM with RAM and vCPUs that start at {@link RAM}; those after the first are off. */
+export function makeVm(kvm: Kvm, options: { vcpus?: number; gic?: boolean; features?: number } = {}): TestVm {
+  const vm = kvm.createVm();
+  const memory = vm.createMemory(RAM_SIZE);
+  vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM, memorySize: RAM_SIZE, memory });
+  const features = options.features ?? 1 << VcpuFeature.PSCI_0_2;
+  const vcpus = Array.from({ length: options.vcpus ?? 1 }, (_, id) => {
+    const vcpu = vm.createVcpu(id);
+    vcpu.init(TARGET_GENERIC_V8, id === 0 ? features : features | (1 << VcpuFeature.POWER_OFF));
+    return vcpu;
+  });
+  const gic = options.gic === true ? makeGic(vm) : undefined;
+  vcpus[0]!.setOneReg(Reg.PC, BigInt(RAM));
+  const load = (at: number, ...code: readonly (number | number[])[]): void => {
+    const words = code.flat();
+    const view = new DataView(memory.bytes.buffer, memory.bytes.byteOffset + at - RAM, words.length * 4);
+    for (const [i, word] of words.entries()) view.setUint32(i * 4, word, true);
+    memory.written(at - RAM, words.length * 4);
+  };
+  return { vm, memory, vcpus, gic, load, vcpu: vcpus[0]! };
+}
+
+/** A GICv3 with 64 interrupts, initialised. */
+export function makeGic(vm: Vm): Device {
+  const gic = vm.createDevice(7);
+  gic.setDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_DIST, GICD);
+  gic.setDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_REDIST, GICR);
+  gic.setDeviceAttr(VgicGroup.NR_IRQS, 0, 64);
+  gic.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.INIT);
+  return gic;
+}
+
+/** Code: enables the distributor, this vCPU's CPU interface for Group 1, and PPIs and SGIs by mask. Uses X0 to X2. */
+export const enableGic = (privateMask: number, vcpu = 0): number[] => [
+  ...mov(0, VECTORS),
+  msr(Sysreg.VBAR_EL1, 0),
+  ...mov(0, 0xff),
+  msr(Sysreg.ICC_PMR, 0),
+  ...mov(0, 1),
+  msr(Sysreg.ICC_IGRPEN1, 0),
+  ...mov(1, GICD),
+  ...mov(0, 0x12),
+  store(4, 0, 1, 0),
+  ...mov(1, GICR + vcpu * 0x2_0000 + 0x1_0000),
+  ...mov(0, privateMask),
+  store(4, 0, 1, 0x100),
+];
+
+/** Code: an IRQ handler at the vector of EL1h that acknowledges to X20, tells {@link DEVICE}, runs `body` and ends the interrupt. */
+export const irqHandler = (...body: readonly (number | number[])[]): number[] => [
+  mrs(20, Sysreg.ICC_IAR1),
+  ...mov(21, DEVICE),
+  store(4, 20, 21),
+  ...body.flat(),
+  msr(Sysreg.ICC_EOIR1, 20),
+  ERET,
+];
+export const IRQ_VECTOR = VECTORS + 0x280;
+export const FIQ_VECTOR = VECTORS + 0x300;
+
+/** The exit as a short text: what tests compare. */
+export function describeExit(exit: VcpuExit): string {
+  switch (exit.reason) {
+    case 'mmio': {
+      const view = new DataView(exit.data.buffer, exit.data.byteOffset, 8);
+      const at = `0x${exit.physAddr.toString(16)}/${exit.len}`;
+      return exit.isWrite ? `write ${at} 0x${view.getBigUint64(0, true).toString(16)}` : `read ${at}`;
+    }
+    case 'system_event':
+      return `system_event ${exit.type} ${exit.data.join(',')}`.trimEnd();
+    case 'hypercall':
+      return `hypercall 0x${exit.nr.toString(16)}${exit.smc ? ' smc' : ''}`;
+    default:
+      return exit.reason;
+  }
+}
+
+/** Runs a vCPU until it exits with anything but `intr`. */
+export function runToExit(vcpu: Vcpu): string {
+  for (let i = 0; i < 100_000; i++) {
+    const exit = vcpu.run(1);
+    if (exit.reason !== 'intr') return describeExit(exit);
+    if (exit.idleMs === Number.POSITIVE_INFINITY) return 'idle for ever';
+  }
+  throw new Error('the guest did not exit');
+}
+
+/** Runs vCPUs in turn, as a VMM does, until one exits with anything but `intr`. */
+export function runInTurn(vcpus: readonly Vcpu[]): string {
+  for (let i = 0; i < 100_000; i++) {
+    let idle = 0;
+    for (const vcpu of vcpus) {
+      const exit = vcpu.run(1);
+      if (exit.reason !== 'intr') return `${vcpu.id}: ${describeExit(exit)}`;
+      if (exit.idleMs === Number.POSITIVE_INFINITY) idle++;
+    }
+    if (idle === vcpus.length) return 'idle for ever';
+  }
+  throw new Error('the guest did not exit');
+}
+
+/** The errno's name that a call fails with, or 'OK'. */
+export function errnoOf(call: () => unknown): string {
+  try {
+    call();
+    return 'OK';
+  } catch (error) {
+    if (KvmError.is(error)) return error.code;
+    throw error;
+  }
+}
