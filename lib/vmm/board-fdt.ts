@@ -121,6 +121,7 @@ function gic(w: FdtWriter, count: number): void {
   w.node(unit('intc', GICD_BASE), () =>
     w
       .string('compatible', 'arm,gic-v3')
+      .cells('#address-cells', 0)
       .cells('#interrupt-cells', 3)
       .flag('interrupt-controller')
       .cells('#redistributor-regions', 1)
@@ -153,6 +154,7 @@ function platform(w: FdtWriter): void {
       .cells('interrupts', GIC_SPI, PL061.spi, LEVEL_HIGH)
       .cells('#gpio-cells', 2)
       .flag('gpio-controller')
+      .cells('#address-cells', 0)
       .cells('#interrupt-cells', 2)
       .flag('interrupt-controller')
       .cells('clocks', PHANDLE.clock)

@@ -43,7 +43,8 @@ function disassemble(words: readonly number[]): (string | undefined)[] {
     for (const line of stdout.split('\n')) {
       const [, word, mnemonic] = /^\s*[0-9a-f]+:\s+([0-9a-f]{8})\s+(\S+)/.exec(line) ?? [];
       if (word === undefined || mnemonic === undefined) continue;
-      if (Number.parseInt(word, 16) !== (words[out.length] ?? -1) >>> 0) throw new Error(`${OBJDUMP} skipped a word before ${line}`);
+      if (Number.parseInt(word, 16) !== (words[out.length] ?? -1) >>> 0)
+        throw new Error(`${OBJDUMP} skipped a word before ${line}`);
       out.push(mnemonic === '.inst' || mnemonic === 'udf' ? undefined : mnemonic);
     }
     if (out.length !== words.length) throw new Error(`${OBJDUMP} gave ${out.length} lines for ${words.length} words`);
@@ -94,7 +95,11 @@ const ALIASES: Readonly<Record<string, string>> = {
 
 /** Whether binutils' mnemonic is one of the row's. */
 function fits(r: Row, mnemonic: string): boolean {
-  const names = r.name.replace(/\(.*?\)/g, '').split(',').map((n) => n.trim()).filter((n) => /^[A-Z][A-Z0-9.]*(cond)?$/.test(n));
+  const names = r.name
+    .replace(/\(.*?\)/g, '')
+    .split(',')
+    .map((n) => n.trim())
+    .filter((n) => /^[A-Z][A-Z0-9.]*(cond)?$/.test(n));
   return names.some((name) => {
     if (name === 'B.cond') return mnemonic.startsWith('b.');
     if ((ALIASES[name] ?? name.toLowerCase()).split(' ').includes(mnemonic)) return true;
@@ -145,7 +150,8 @@ describe('the table', () => {
     const wrong = new Set<string>();
     disassemble(words).forEach((mnemonic, i) => {
       const r = rows[i] as Row;
-      if (mnemonic === undefined || !fits(r, mnemonic)) wrong.add(`${hex(words[i]!)} ${r.name}: ${mnemonic ?? 'undefined'}`);
+      if (mnemonic === undefined || !fits(r, mnemonic))
+        wrong.add(`${hex(words[i]!)} ${r.name}: ${mnemonic ?? 'undefined'}`);
     });
     expect({ seed: random.seed, wrong: [...wrong] }).toEqual({ seed: random.seed, wrong: [] });
   });

@@ -81,17 +81,23 @@ const msr = (register: number, rt: number): number => (0xd5000000 | (register <<
 const mrs = (rt: number, register: number): number => (0xd5200000 | (register << 5) | rt) >>> 0;
 const ldpX = (rt: number, rt2: number, rn: number, offset: number): number =>
   (0xa9400000 | (((offset / 8) & 0x7f) << 15) | (rt2 << 10) | (rn << 5) | rt) >>> 0;
-const stpX = (rt: number, rt2: number, rn: number, offset: number): number => (ldpX(rt, rt2, rn, offset) ^ (1 << 22)) >>> 0;
-const ldrX = (rt: number, rn: number, offset: number): number => (0xf9400000 | ((offset / 8) << 10) | (rn << 5) | rt) >>> 0;
+const stpX = (rt: number, rt2: number, rn: number, offset: number): number =>
+  (ldpX(rt, rt2, rn, offset) ^ (1 << 22)) >>> 0;
+const ldrX = (rt: number, rn: number, offset: number): number =>
+  (0xf9400000 | ((offset / 8) << 10) | (rn << 5) | rt) >>> 0;
 const strX = (rt: number, rn: number, offset: number): number => (ldrX(rt, rn, offset) ^ (1 << 22)) >>> 0;
 const ldpQ = (rt: number, rt2: number, rn: number, offset: number): number =>
   (0xad400000 | (((offset / 16) & 0x7f) << 15) | (rt2 << 10) | (rn << 5) | rt) >>> 0;
-const stpQ = (rt: number, rt2: number, rn: number, offset: number): number => (ldpQ(rt, rt2, rn, offset) ^ (1 << 22)) >>> 0;
+const stpQ = (rt: number, rt2: number, rn: number, offset: number): number =>
+  (ldpQ(rt, rt2, rn, offset) ^ (1 << 22)) >>> 0;
 const b = (from: number, to: number): number => (0x14000000 | (((to - from) >> 2) & 0x3ffffff)) >>> 0;
 const bl = (from: number, to: number): number => (b(from, to) | 0x80000000) >>> 0;
-const ldrLiteral = (rt: number, from: number, to: number): number => (0x58000000 | ((((to - from) >> 2) & 0x7ffff) << 5) | rt) >>> 0;
-const movz = (rd: number, value: number, shift = 0): number => (0xd2800000 | ((shift / 16) << 21) | (value << 5) | rd) >>> 0;
-const movk = (rd: number, value: number, shift: number): number => (0xf2800000 | ((shift / 16) << 21) | (value << 5) | rd) >>> 0;
+const ldrLiteral = (rt: number, from: number, to: number): number =>
+  (0x58000000 | ((((to - from) >> 2) & 0x7ffff) << 5) | rt) >>> 0;
+const movz = (rd: number, value: number, shift = 0): number =>
+  (0xd2800000 | ((shift / 16) << 21) | (value << 5) | rd) >>> 0;
+const movk = (rd: number, value: number, shift: number): number =>
+  (0xf2800000 | ((shift / 16) << 21) | (value << 5) | rd) >>> 0;
 /** MOV between a register and SP: ADD #0. */
 const movSp = (rd: number, rn: number): number => (0x91000000 | (rn << 5) | rd) >>> 0;
 const SVC = 0xd4000001;
@@ -182,7 +188,8 @@ function program(cases: readonly Case[], end: readonly number[]): Uint8Array<Arr
   const endAt = put(saveAt, save());
   put(endAt, end);
   cases.forEach((c, i) => {
-    if (c.words.length > SLOTS) throw new RangeError(`${c.words.length} instructions in a case, but there is room for ${SLOTS}`);
+    if (c.words.length > SLOTS)
+      throw new RangeError(`${c.words.length} instructions in a case, but there is room for ${SLOTS}`);
     const at = BLOCKS + i * BLOCK_SIZE;
     put(at, block(at, c.words, i + 1 < cases.length ? at + BLOCK_SIZE : endAt, restoreAt, saveAt));
     const { state } = c;
@@ -302,7 +309,10 @@ export function runInEngine(cases: readonly Case[]): State[] {
 }
 
 /** Runs at most {@link MAX_CASES} cases on both. */
-export function runCases(cases: readonly Case[]): { readonly qemu: readonly State[]; readonly engine: readonly State[] } {
+export function runCases(cases: readonly Case[]): {
+  readonly qemu: readonly State[];
+  readonly engine: readonly State[];
+} {
   if (cases.length > MAX_CASES) throw new RangeError(`${cases.length} cases, but a program holds ${MAX_CASES}`);
   return { qemu: runInQemu(cases), engine: runInEngine(cases) };
 }

@@ -17,13 +17,20 @@ const CASES = 10_000;
 const decoder = new Decoder(TABLE);
 
 /** A random word of the row, with some fields as given. */
-function wordOf(random: Random, r: Row, given: Readonly<Record<string, number>> = {}, accept?: (f: Record<string, number>) => boolean): number {
+function wordOf(
+  random: Random,
+  r: Row,
+  given: Readonly<Record<string, number>> = {},
+  accept?: (f: Record<string, number>) => boolean,
+): number {
   for (let tries = 0; tries < 100_000; tries++) {
     let word = (random.u32() & ~r.mask) | r.value;
     // Rows with a condition on their fields are met sooner with plain ones.
     for (const f of r.fields) {
       const mask = ((1 << f.width) - 1) << f.lsb;
-      const value = given[f.name] ?? (f.kind !== 'static' && random.below(8) === 0 ? random.pick([0, (1 << f.width) - 1]) : undefined);
+      const value =
+        given[f.name] ??
+        (f.kind !== 'static' && random.below(8) === 0 ? random.pick([0, (1 << f.width) - 1]) : undefined);
       if (value !== undefined) word = (word & ~mask) | ((value << f.lsb) & mask);
     }
     word >>>= 0;
@@ -116,7 +123,9 @@ function compare(seed: number, cases: readonly Case[]): void {
   cases.forEach((c, i) => {
     const different = differences(engine[i]!, qemu[i]!);
     if (different.length === 0) return;
-    const words = c.words.map((w) => `${(w >>> 0).toString(16).padStart(8, '0')} ${decoder.decode(w)?.name ?? 'UNDEFINED'}`);
+    const words = c.words.map(
+      (w) => `${(w >>> 0).toString(16).padStart(8, '0')} ${decoder.decode(w)?.name ?? 'UNDEFINED'}`,
+    );
     wrong.push(`${words.join('; ')}: ${different.slice(0, 3).join(', ')}`);
   });
   expect({ seed, count: wrong.length, wrong: wrong.slice(0, 20) }).toEqual({ seed, count: 0, wrong: [] });
@@ -124,99 +133,102 @@ function compare(seed: number, cases: readonly Case[]): void {
 
 const repeat = (make: (index: number) => Case): Case[] => Array.from({ length: CASES }, (_, i) => make(i));
 
-(haveQemu ? describe : describe.skip)(`integer instructions against QEMU${haveQemu ? '' : ' (qemu-aarch64-static is not installed)'}`, () => {
-  test.each([
-    ['data processing, immediate', dataProcessingImmediate],
-    ['data processing, register', dataProcessingRegister],
-  ])('%s', (_name, rows) => {
-    const random = new Random();
-    compare(
-      random.seed,
-      repeat((i) => ({ words: [wordOf(random, rows[i % rows.length]!)], state: randomState(random) })),
-    );
-  });
+(haveQemu ? describe : describe.skip)(
+  `integer instructions against QEMU${haveQemu ? '' : ' (qemu-aarch64-static is not installed)'}`,
+  () => {
+    test.each([
+      ['data processing, immediate', dataProcessingImmediate],
+      ['data processing, register', dataProcessingRegister],
+    ])('%s', (_name, rows) => {
+      const random = new Random();
+      compare(
+        random.seed,
+        repeat((i) => ({ words: [wordOf(random, rows[i % rows.length]!)], state: randomState(random) })),
+      );
+    });
 
-  test('branches', () => {
-    const random = new Random();
-    const rows = branches.filter((r) => !['SVC', 'HVC', 'SMC', 'BRK', 'HLT'].includes(r.name));
-    compare(
-      random.seed,
-      repeat((i) => {
-        const r = rows[i % rows.length]!;
-        const state = randomState(random);
-        const distance = random.pick([8, -8]);
-        const given: Record<string, number> = { imm26: distance / 4, imm19: distance / 4, imm14: distance / 4 };
-        const word = wordOf(random, r, given, (f) => f['Rn'] !== 31);
-        const { Rn } = fieldsOf(r, word);
-        if (Rn !== undefined) state.x[Rn] = BigInt(instructionAddress(i) + distance);
-        // Small values, so that CBZ and TBZ go both ways.
-        const { Rt } = fieldsOf(r, word);
-        if (Rt !== undefined && Rt !== 31 && random.below(2) === 0) state.x[Rt] = random.pick([0n, 1n << 32n]);
-        // Not taken: add x29, x29, #1.
-        return { words: [word, 0x910007bd], state };
-      }),
-    );
-  });
+    test('branches', () => {
+      const random = new Random();
+      const rows = branches.filter((r) => !['SVC', 'HVC', 'SMC', 'BRK', 'HLT'].includes(r.name));
+      compare(
+        random.seed,
+        repeat((i) => {
+          const r = rows[i % rows.length]!;
+          const state = randomState(random);
+          const distance = random.pick([8, -8]);
+          const given: Record<string, number> = { imm26: distance / 4, imm19: distance / 4, imm14: distance / 4 };
+          const word = wordOf(random, r, given, (f) => f['Rn'] !== 31);
+          const { Rn } = fieldsOf(r, word);
+          if (Rn !== undefined) state.x[Rn] = BigInt(instructionAddress(i) + distance);
+          // Small values, so that CBZ and TBZ go both ways.
+          const { Rt } = fieldsOf(r, word);
+          if (Rt !== undefined && Rt !== 31 && random.below(2) === 0) state.x[Rt] = random.pick([0n, 1n << 32n]);
+          // Not taken: add x29, x29, #1.
+          return { words: [word, 0x910007bd], state };
+        }),
+      );
+    });
 
-  test('loads and stores', () => {
-    const random = new Random();
-    compare(
-      random.seed,
-      repeat((i) => {
-        const r = loadStore[i % loadStore.length]!;
-        const ordered = /^(LDA|STL|LDLA)/.test(r.name);
-        return memoryCase(random, r, i, ordered ? 8 : 1);
-      }),
-    );
-  });
+    test('loads and stores', () => {
+      const random = new Random();
+      compare(
+        random.seed,
+        repeat((i) => {
+          const r = loadStore[i % loadStore.length]!;
+          const ordered = /^(LDA|STL|LDLA)/.test(r.name);
+          return memoryCase(random, r, i, ordered ? 8 : 1);
+        }),
+      );
+    });
 
-  test('atomics', () => {
-    const random = new Random();
-    const rows = atomics.filter((r) => !/^(LDX|STX)/.test(r.name));
-    compare(
-      random.seed,
-      repeat((i) => {
-        const r = rows[i % rows.length]!;
-        return memoryCase(random, r, i, r.name.startsWith('CASP') ? 16 : 8);
-      }),
-    );
-  });
+    test('atomics', () => {
+      const random = new Random();
+      const rows = atomics.filter((r) => !/^(LDX|STX)/.test(r.name));
+      compare(
+        random.seed,
+        repeat((i) => {
+          const r = rows[i % rows.length]!;
+          return memoryCase(random, r, i, r.name.startsWith('CASP') ? 16 : 8);
+        }),
+      );
+    });
 
-  test('exclusives', () => {
-    const random = new Random();
-    const loads = atomics.filter((r) => r.name.startsWith('LDX'));
-    compare(
-      random.seed,
-      repeat((i) => {
-        const load = loads[i % loads.length]!;
-        const store = atomics.find((r) => r.name === load.name.replaceAll('LDA', 'STL').replaceAll('LDX', 'STX'))!;
-        const state = randomState(random);
-        const [n, t, t2, s, v, v2] = distinct(random, 6);
-        const loadWord = wordOf(random, load, { Rn: n!, Rt: t!, Rt2: t2! });
-        const storeWord = wordOf(random, store, { Rn: n!, Rt: v!, Rt2: v2!, Rs: s! });
-        setBase(state, n!, BigInt(windowAddress(i) + 96 + random.below(6) * 16));
-        // In between: nothing, another store to the place (STRB), a CLREX, or no load at all.
-        const storeByte = (0x39000000 | (n! << 5) | v!) >>> 0;
-        switch (random.below(4)) {
-          case 0:
-            return { words: [loadWord, storeByte, storeWord], state };
-          case 1:
-            return { words: [storeWord, loadWord, storeWord, storeWord], state };
-          default:
-            return { words: [loadWord, storeWord], state };
-        }
-      }),
-    );
-  });
+    test('exclusives', () => {
+      const random = new Random();
+      const loads = atomics.filter((r) => r.name.startsWith('LDX'));
+      compare(
+        random.seed,
+        repeat((i) => {
+          const load = loads[i % loads.length]!;
+          const store = atomics.find((r) => r.name === load.name.replaceAll('LDA', 'STL').replaceAll('LDX', 'STX'))!;
+          const state = randomState(random);
+          const [n, t, t2, s, v, v2] = distinct(random, 6);
+          const loadWord = wordOf(random, load, { Rn: n!, Rt: t!, Rt2: t2! });
+          const storeWord = wordOf(random, store, { Rn: n!, Rt: v!, Rt2: v2!, Rs: s! });
+          setBase(state, n!, BigInt(windowAddress(i) + 96 + random.below(6) * 16));
+          // In between: nothing, another store to the place (STRB), a CLREX, or no load at all.
+          const storeByte = (0x39000000 | (n! << 5) | v!) >>> 0;
+          switch (random.below(4)) {
+            case 0:
+              return { words: [loadWord, storeByte, storeWord], state };
+            case 1:
+              return { words: [storeWord, loadWord, storeWord, storeWord], state };
+            default:
+              return { words: [loadWord, storeWord], state };
+          }
+        }),
+      );
+    });
 
-  test('loads and stores of SIMD&FP registers', () => {
-    const random = new Random();
-    compare(
-      random.seed,
-      repeat((i) => memoryCase(random, simdLoadStore[i % simdLoadStore.length]!, i, 1)),
-    );
-  });
-});
+    test('loads and stores of SIMD&FP registers', () => {
+      const random = new Random();
+      compare(
+        random.seed,
+        repeat((i) => memoryCase(random, simdLoadStore[i % simdLoadStore.length]!, i, 1)),
+      );
+    });
+  },
+);
 
 /** So many different register numbers, the first of which may be SP. */
 function distinct(random: Random, count: number): number[] {

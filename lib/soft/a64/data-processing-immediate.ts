@@ -182,15 +182,10 @@ export const dataProcessingImmediate: readonly Row[] = [
     },
     (e, f) => e.setR(f.Rd, e.and(e.getR(f.sf, f.Rn), imm(e, f))),
   ),
-  row(
-    'UBFM',
-    'sf 10 100110 N:1# immr:6# imms:6# Rn Rd',
-    { when: bitfieldAllocated, imm: bitfieldMask },
-    (e, f) => {
-      const n = e.getR(f.sf, f.Rn);
-      e.setR(f.Rd, e.and(e.rotr(n, amount(e, n, f.immr)), imm(e, f)));
-    },
-  ),
+  row('UBFM', 'sf 10 100110 N:1# immr:6# imms:6# Rn Rd', { when: bitfieldAllocated, imm: bitfieldMask }, (e, f) => {
+    const n = e.getR(f.sf, f.Rn);
+    e.setR(f.Rd, e.and(e.rotr(n, amount(e, n, f.immr)), imm(e, f)));
+  }),
 
   row(
     'ROR (immediate)',

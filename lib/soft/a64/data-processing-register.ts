@@ -1,4 +1,4 @@
-import { addWithCarry, adds, amount, subs } from './arithmetic.js';
+import { adds, addWithCarry, amount, subs } from './arithmetic.js';
 import { CRC32_POLYNOMIAL, CRC32C_POLYNOMIAL, crc32 } from './crc32.js';
 import type { Emitter, Val, XOperand } from './emitter.js';
 import { logicalFlags } from './flags.js';
@@ -63,13 +63,7 @@ const arithmeticShiftAllocated = (f: { sf: number; shift: number; imm6: number }
   f.shift !== 3 && shiftAllocated(f);
 
 /** The rows of a logical instruction: the plain register, then the shifted one. */
-function logical(
-  name: string,
-  opc: string,
-  n: string,
-  combine: Binary,
-  flags = false,
-): Row[] {
+function logical(name: string, opc: string, n: string, combine: Binary, flags = false): Row[] {
   const finish = (e: Emitter, rd: XOperand, result: Val): void => {
     if (flags) logicalFlags(e, result);
     e.setR(rd, result);
@@ -146,12 +140,7 @@ const one = (e: Emitter, like: Val): Val => (like.type === 'i64' ? e.i64(1) : e.
 const zero = (e: Emitter, like: Val): Val => (like.type === 'i64' ? e.i64(0) : e.i32(0));
 
 /** A conditional select; `otherwise` makes the second operand. */
-function conditionalSelect(
-  name: string,
-  op: string,
-  op2: string,
-  otherwise: (e: Emitter, m: Val) => Val,
-): Row {
+function conditionalSelect(name: string, op: string, op2: string, otherwise: (e: Emitter, m: Val) => Val): Row {
   return row(name, `sf ${op as '0'} 0 11010100 Rm cond:4 0 ${op2 as '0'} Rn Rd`, {}, (e, f) => {
     const n = e.getR(f.sf, f.Rn);
     const m = otherwise(e, e.getR(f.sf, f.Rm));

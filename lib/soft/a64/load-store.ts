@@ -1,6 +1,6 @@
-import { checkAtomicAlignment } from './faults.js';
 import { extended } from './data-processing-register.js';
 import type { Emitter, Val, XOperand } from './emitter.js';
+import { checkAtomicAlignment } from './faults.js';
 import { type Row, row, type Syndrome } from './row.js';
 
 /** Loads and stores of general-purpose registers (Arm ARM DDI 0487 C4.1.96); atomics.ts and simd-load-store.ts have the others. */
@@ -18,7 +18,13 @@ interface Access {
   readonly sf: boolean;
 }
 
-const access = (name: string, encoding: string, bytes: 1 | 2 | 4 | 8, signExtend = false, sf = bytes === 8): Access => ({
+const access = (
+  name: string,
+  encoding: string,
+  bytes: 1 | 2 | 4 | 8,
+  signExtend = false,
+  sf = bytes === 8,
+): Access => ({
   name,
   size: encoding.slice(0, 2) as Access['size'],
   opc: encoding.slice(2) as Access['opc'],
@@ -69,11 +75,7 @@ const syndrome =
 const imm9 = (f: { imm9: number }): number => (f.imm9 << 23) >> 23;
 
 /** The offset of a register-offset address: Rm extended, and shifted by the access's size where S is set. */
-export function registerOffset(
-  e: Emitter,
-  f: { Rm: XOperand; option: number; S: number },
-  log2Bytes: number,
-): Val {
+export function registerOffset(e: Emitter, f: { Rm: XOperand; option: number; S: number }, log2Bytes: number): Val {
   const m = extended(e, 1, f.Rm, f.option);
   return f.S === 1 ? e.shl(m, e.i64(log2Bytes)) : m;
 }
@@ -194,8 +196,14 @@ function transferPair(e: Emitter, p: Pair, va: Val, f: { Rt: XOperand; Rt2: XOpe
 }
 
 /** The scaled imm7 of a pair, as an operand where the record has no room for a 64-bit constant. */
-export const pairOffset = (bytes: number) => (f: { imm7: number }): number => ((f.imm7 << 25) >> 25) * bytes;
-export const pairOffset16 = (bytes: number) => (f: { imm7: number }): number => pairOffset(bytes)(f) & 0xffff;
+export const pairOffset =
+  (bytes: number) =>
+  (f: { imm7: number }): number =>
+    ((f.imm7 << 25) >> 25) * bytes;
+export const pairOffset16 =
+  (bytes: number) =>
+  (f: { imm7: number }): number =>
+    pairOffset(bytes)(f) & 0xffff;
 export const signed16 = (e: Emitter, v: Val): Val => e.extS(e.op('i32.extend16_s', v));
 
 function pair(p: Pair): Row[] {
@@ -208,26 +216,46 @@ function pair(p: Pair): Row[] {
   const offset = { when: distinct, imm: pairOffset(bytes) };
   const writeBack = { when: distinctBase, ops: { offset: pairOffset16(bytes) } };
   const rows = [
-    row(`${name} (signed offset, ${width})`, `${opc as '00'} 101 0 010 ${l as '0'} imm7:7# Rt2 Rn|SP Rt`, offset, (e, f) => {
-      transferPair(e, p, e.add(e.getX(f.Rn), f.imm), f);
-    }),
-    row(`${name} (post-index, ${width})`, `${opc as '00'} 101 0 001 ${l as '0'} imm7:7# Rt2 Rn|SP Rt`, writeBack, (e, f) => {
-      const base = e.getX(f.Rn);
-      transferPair(e, p, base, f);
-      e.setR(f.Rn, e.add(base, signed16(e, f.offset)));
-    }),
-    row(`${name} (pre-index, ${width})`, `${opc as '00'} 101 0 011 ${l as '0'} imm7:7# Rt2 Rn|SP Rt`, writeBack, (e, f) => {
-      const va = e.add(e.getX(f.Rn), signed16(e, f.offset));
-      transferPair(e, p, va, f);
-      e.setR(f.Rn, va);
-    }),
+    row(
+      `${name} (signed offset, ${width})`,
+      `${opc as '00'} 101 0 010 ${l as '0'} imm7:7# Rt2 Rn|SP Rt`,
+      offset,
+      (e, f) => {
+        transferPair(e, p, e.add(e.getX(f.Rn), f.imm), f);
+      },
+    ),
+    row(
+      `${name} (post-index, ${width})`,
+      `${opc as '00'} 101 0 001 ${l as '0'} imm7:7# Rt2 Rn|SP Rt`,
+      writeBack,
+      (e, f) => {
+        const base = e.getX(f.Rn);
+        transferPair(e, p, base, f);
+        e.setR(f.Rn, e.add(base, signed16(e, f.offset)));
+      },
+    ),
+    row(
+      `${name} (pre-index, ${width})`,
+      `${opc as '00'} 101 0 011 ${l as '0'} imm7:7# Rt2 Rn|SP Rt`,
+      writeBack,
+      (e, f) => {
+        const va = e.add(e.getX(f.Rn), signed16(e, f.offset));
+        transferPair(e, p, va, f);
+        e.setR(f.Rn, va);
+      },
+    ),
   ];
   if (name === 'LDPSW') return rows;
   return [
     ...rows,
-    row(`${name.replace('P', 'NP')} (${width})`, `${opc as '00'} 101 0 000 ${l as '0'} imm7:7# Rt2 Rn|SP Rt`, offset, (e, f) => {
-      transferPair(e, p, e.add(e.getX(f.Rn), f.imm), f);
-    }),
+    row(
+      `${name.replace('P', 'NP')} (${width})`,
+      `${opc as '00'} 101 0 000 ${l as '0'} imm7:7# Rt2 Rn|SP Rt`,
+      offset,
+      (e, f) => {
+        transferPair(e, p, e.add(e.getX(f.Rn), f.imm), f);
+      },
+    ),
   ];
 }
 
@@ -256,13 +284,28 @@ function ordered(a: Access): Row[] {
   const l = a.isStore ? '0' : '1';
   const names = a.isStore ? ['LLR', 'LR'] : ['LAR', 'AR'];
   const rows = [
-    row(`${variant(a.name, names[0]!)} (${width(a)})`, `${a.size as '00'} 001000 1 ${l as '0'} 0 11111 0 11111 Rn|SP Rt`, options, emit),
-    row(`${variant(a.name, names[1]!)} (${width(a)})`, `${a.size as '00'} 001000 1 ${l as '0'} 0 11111 1 11111 Rn|SP Rt`, options, emit),
+    row(
+      `${variant(a.name, names[0]!)} (${width(a)})`,
+      `${a.size as '00'} 001000 1 ${l as '0'} 0 11111 0 11111 Rn|SP Rt`,
+      options,
+      emit,
+    ),
+    row(
+      `${variant(a.name, names[1]!)} (${width(a)})`,
+      `${a.size as '00'} 001000 1 ${l as '0'} 0 11111 1 11111 Rn|SP Rt`,
+      options,
+      emit,
+    ),
   ];
   if (a.isStore) return rows;
   return [
     ...rows,
-    row(`${variant(a.name, 'APR')} (${width(a)})`, `${a.size as '00'} 111 0 00 1 0 1 11111 1 100 00 Rn|SP Rt`, options, emit),
+    row(
+      `${variant(a.name, 'APR')} (${width(a)})`,
+      `${a.size as '00'} 111 0 00 1 0 1 11111 1 100 00 Rn|SP Rt`,
+      options,
+      emit,
+    ),
   ];
 }
 
@@ -280,6 +323,11 @@ export const loadStore: readonly Row[] = [
   // Prefetches: hints that do nothing here, whatever the address.
   row('PRFM (immediate)', '11 111 0 01 10 xxxxxxxxxxxx xxxxx xxxxx', {}, () => {}),
   row('PRFM (literal)', '11 011 0 00 xxxxxxxxxxxxxxxxxxx xxxxx', {}, () => {}),
-  row('PRFM (register)', '11 111 0 00 10 1 xxxxx option:3 x 10 xxxxx xxxxx', { when: registerOffsetAllocated }, () => {}),
+  row(
+    'PRFM (register)',
+    '11 111 0 00 10 1 xxxxx option:3 x 10 xxxxx xxxxx',
+    { when: registerOffsetAllocated },
+    () => {},
+  ),
   row('PRFUM', '11 111 0 00 10 0 xxxxxxxxx 00 xxxxx xxxxx', {}, () => {}),
 ];

@@ -5,13 +5,18 @@ import { type Row, row } from './row.js';
 /** Loads and stores of structures: LD1 to LD4, ST1 to ST4, LD1R to LD4R (Arm ARM DDI 0487 C4.1.96). */
 
 /** The registers after Vt, as operands: their offsets in the CPU state (the numbers wrap around at 31). */
-const following = (n: number) => (f: { Vt: number }): number => Offset.V0 + ((f.Vt + n) & 31) * 16;
+const following =
+  (n: number) =>
+  (f: { Vt: number }): number =>
+    Offset.V0 + ((f.Vt + n) & 31) * 16;
 const registerList = { v1: following(1), v2: following(2), v3: following(3) };
 const registers = (vt: VOperand, count: number): readonly VOperand[] =>
-  [vt, { kind: 'v', field: 'v1' } as const, { kind: 'v', field: 'v2' } as const, { kind: 'v', field: 'v3' } as const].slice(
-    0,
-    count,
-  );
+  [
+    vt,
+    { kind: 'v', field: 'v1' } as const,
+    { kind: 'v', field: 'v2' } as const,
+    { kind: 'v', field: 'v3' } as const,
+  ].slice(0, count);
 
 /**
  * A vector put together from bytes of others, by shuffles.
@@ -244,11 +249,8 @@ function structure(count: number, kind: 'LD' | 'ST' | 'LDR'): Row[] {
     if (advance !== undefined) e.setR(f.Rn, advance(base));
   };
   return [
-    row(
-      name,
-      `0 Q 001101 0 ${l as '0'} ${r as '0'} 00000 opcode:2 ${high as '0'} S size:2 Rn|SP Vt`,
-      options,
-      (e, f) => run(e, f, undefined),
+    row(name, `0 Q 001101 0 ${l as '0'} ${r as '0'} 00000 opcode:2 ${high as '0'} S size:2 Rn|SP Vt`, options, (e, f) =>
+      run(e, f, undefined),
     ),
     row(
       `${name}, post-index by its size`,

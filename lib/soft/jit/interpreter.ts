@@ -59,7 +59,7 @@ const containsJump = (stmts: readonly Stmt[]): 'direct' | 'indirect' | undefined
   return undefined;
 };
 
-/** All values of a row's static fields that are allocated with data fields of zero. */
+/** All values of a row's static fields. */
 function* staticCombinations(row: Row): Generator<Record<string, number>> {
   const statics = row.fields.filter((f) => f.kind === 'static');
   const total = statics.reduce((n, f) => n * 2 ** f.width, 1);
@@ -71,7 +71,7 @@ function* staticCombinations(row: Row): Generator<Record<string, number>> {
       raw[f.name] = rest % 2 ** f.width;
       rest = Math.floor(rest / 2 ** f.width);
     }
-    if (row.when === undefined || row.when(raw)) yield raw;
+    yield raw;
   }
 }
 
@@ -530,10 +530,13 @@ function inlineHandlers(rows: readonly Row[], jumps: Map<Row, 'direct' | 'indire
   for (const row of rows) {
     if (!row.ends && !names.has(row.name)) continue;
     for (const raw of staticCombinations(row)) {
+      // Whether the static fields are allocated may depend on the others, so `when` has no say: what is hot was met.
+      const isHot = hot.has(hotKey(row, raw));
+      if (!row.ends && !isHot) continue;
       const jump = row.ends ? containsJump(emitRow(row, raw).body) : undefined;
       jumps.set(row, jump);
       const key = handlerKey(row, raw, false);
-      if (jump === undefined && !hot.has(hotKey(row, raw))) continue;
+      if (jump === undefined && !isHot) continue;
       out.push({ row, raw, near: false, key });
       if (jump === 'direct') out.push({ row, raw, near: true, key: handlerKey(row, raw, true) });
     }
