@@ -188,7 +188,7 @@ async function kernelPackages(apt: PrivateApt, flavour: GuestFlavour): Promise<A
   const found = new Map<string, AptPackage>();
   const visit = async (parent: AptPackage): Promise<void> => {
     for (const name of parent.depends) {
-      if (!/^linux-(image|binary|modules)-[0-9]/.test(name) || found.has(name)) continue;
+      if (!/^linux-(image|binary|modules|base)-[0-9]/.test(name) || found.has(name)) continue;
       const item = await candidate(apt, name);
       found.set(name, item);
       await visit(item);

@@ -47,11 +47,13 @@ const SPECIAL_INTEGERS: readonly bigint[] = [0n, 1n, 24n, 31n, 32n, 53n, 63n].fl
   return [p, p - 1n, p + 1n, -p, 1n - p, -p - 1n].map((v) => BigInt.asUintN(64, v));
 });
 
-/** States for a word: operands of `bytes` in every lane, special pairs crossed by chance, and random ones. */
+/** States for a word: operands of `bytes` in every lane, special pairs crossed by chance, random ones, and integers. */
 export function casesOf(word: number, bytes: 2 | 4 | 8, count: number, random: Random): FpCase[] {
   const special = specialFloats(bytes);
-  const lane = (kind: number): bigint =>
-    kind === 0 || (kind === 1 && random.below(2) === 0) ? random.pick(special) : randomFloat(bytes, random);
+  const lane = (kind: number): bigint => {
+    if (kind === 4) return BigInt.asUintN(bytes * 8, random.pick(SPECIAL_INTEGERS) >> BigInt(random.below(3)));
+    return kind === 0 || (kind === 1 && random.below(2) === 0) ? random.pick(special) : randomFloat(bytes, random);
+  };
   const vector = (kind: number): bigint => {
     let v = 0n;
     for (let i = 0; i < 16 / bytes; i++) v |= lane(kind) << BigInt(i * bytes * 8);
@@ -59,7 +61,7 @@ export function casesOf(word: number, bytes: 2 | 4 | 8, count: number, random: R
   };
   const cases: FpCase[] = [];
   for (let n = 0; n < count; n++) {
-    const kind = random.below(4);
+    const kind = random.below(5);
     const v1 = vector(kind);
     const integer = random.below(2) === 0 ? random.pick(SPECIAL_INTEGERS) : random.u64() >> BigInt(random.below(64));
     const related = random.below(8);

@@ -35,53 +35,58 @@ const CLASSES: readonly (readonly [string, readonly Row[]])[] = [
   ['cryptography', crypto],
 ];
 
-(haveQemu ? describe : describe.skip)(`Advanced SIMD as QEMU does it${haveQemu ? '' : ' (qemu-aarch64-static is not installed)'}`, () => {
-  const decoder = new Decoder(TABLE);
+(haveQemu ? describe : describe.skip)(
+  `Advanced SIMD as QEMU does it${haveQemu ? '' : ' (qemu-aarch64-static is not installed)'}`,
+  () => {
+    const decoder = new Decoder(TABLE);
 
-  /** A word of the row, with random fields; registers are often the same ones. */
-  function randomWord(row: Row, random: Random): number {
-    for (let tries = 0; tries < 100_000; tries++) {
-      let word = (random.u32() & ~row.mask) | row.value;
-      if (random.below(4) === 0) {
-        for (const f of row.fields) {
-          if (f.kind === 'v') word = (word & ~(31 << f.lsb)) | (random.below(2) << f.lsb);
+    /** A word of the row, with random fields; registers are often the same ones. */
+    function randomWord(row: Row, random: Random): number {
+      for (let tries = 0; tries < 100_000; tries++) {
+        let word = (random.u32() & ~row.mask) | row.value;
+        if (random.below(4) === 0) {
+          for (const f of row.fields) {
+            if (f.kind === 'v') word = (word & ~(31 << f.lsb)) | (random.below(2) << f.lsb);
+          }
         }
+        if (decoder.decode(word >>> 0) === row) return word >>> 0;
       }
-      if (decoder.decode(word >>> 0) === row) return word >>> 0;
+      throw new Error(`${row.name} has no encoding of its own`);
     }
-    throw new Error(`${row.name} has no encoding of its own`);
-  }
 
-  /** What registers hold comes from a pool: making numbers costs more than running the instructions. */
-  function caseMaker(random: Random): (row: Row) => Case {
-    const vectors = Array.from({ length: 1000 }, () => randomVector(random));
-    const numbers = Array.from({ length: 200 }, () => random.interesting64());
-    return (row) => {
-      const state = emptyState();
-      state.x = state.x.map(() => random.pick(numbers));
-      state.sp = random.pick(numbers) & ~15n;
-      state.nzcv = (random.u32() & 0xf000_0000) >>> 0;
-      state.fpsr = random.pick([0, 1 << 27, 0x1f, 1]);
-      state.v = state.v.map(() => random.pick(vectors));
-      return { words: [randomWord(row, random)], state };
-    };
-  }
-
-  test.each(CLASSES)('%s', (_name, rows) => {
-    const random = new Random();
-    const wrong: string[] = [];
-    for (let done = 0; done < CASES && wrong.length === 0; done += BATCH) {
-      // Every row in turn, from a place that differs from batch to batch.
-      const make = caseMaker(random);
-      const cases = Array.from({ length: Math.min(BATCH, CASES - done) }, (_, i) => make(rows[(done + i) % rows.length]!));
-      const { qemu, engine } = runCases(cases);
-      cases.forEach((c, i) => {
-        const found = differences(engine[i]!, qemu[i]!);
-        if (found.length === 0 || wrong.length >= 5) return;
-        const word = c.words[0]!;
-        wrong.push(`${word.toString(16).padStart(8, '0')} ${decoder.decode(word)?.name}: ${found.join('; ')}`);
-      });
+    /** What registers hold comes from a pool: making numbers costs more than running the instructions. */
+    function caseMaker(random: Random): (row: Row) => Case {
+      const vectors = Array.from({ length: 1000 }, () => randomVector(random));
+      const numbers = Array.from({ length: 200 }, () => random.interesting64());
+      return (row) => {
+        const state = emptyState();
+        state.x = state.x.map(() => random.pick(numbers));
+        state.sp = random.pick(numbers) & ~15n;
+        state.nzcv = (random.u32() & 0xf000_0000) >>> 0;
+        state.fpsr = random.pick([0, 1 << 27, 0x1f, 1]);
+        state.v = state.v.map(() => random.pick(vectors));
+        return { words: [randomWord(row, random)], state };
+      };
     }
-    expect({ seed: random.seed, wrong }).toEqual({ seed: random.seed, wrong: [] });
-  });
-});
+
+    test.each(CLASSES)('%s', (_name, rows) => {
+      const random = new Random();
+      const wrong: string[] = [];
+      for (let done = 0; done < CASES && wrong.length === 0; done += BATCH) {
+        // Every row in turn, from a place that differs from batch to batch.
+        const make = caseMaker(random);
+        const cases = Array.from({ length: Math.min(BATCH, CASES - done) }, (_, i) =>
+          make(rows[(done + i) % rows.length]!),
+        );
+        const { qemu, engine } = runCases(cases);
+        cases.forEach((c, i) => {
+          const found = differences(engine[i]!, qemu[i]!);
+          if (found.length === 0 || wrong.length >= 5) return;
+          const word = c.words[0]!;
+          wrong.push(`${word.toString(16).padStart(8, '0')} ${decoder.decode(word)?.name}: ${found.join('; ')}`);
+        });
+      }
+      expect({ seed: random.seed, wrong }).toEqual({ seed: random.seed, wrong: [] });
+    });
+  },
+);

@@ -3,28 +3,41 @@ import { randomInt } from 'node:crypto';
 /** A small seeded generator (xorshift128): the same seed gives the same run. */
 export class Random {
   readonly seed: number;
-  #state: [number, number, number, number];
+  #a: number;
+  #b = 0x9e3779b9 | 0;
+  #c = 0x243f6a88;
+  #d = 0xb7e15162 | 0;
 
   /** @param seed from the environment variable ELVISOR_SEED, or else a new one; tests print it */
-  constructor(seed = Number(process.env['ELVISOR_SEED'] ?? randomInt(0x7fff_ffff))) {
+  constructor(seed = Number(process.env.ELVISOR_SEED ?? randomInt(0x7fff_ffff))) {
     this.seed = seed;
-    this.#state = [seed | 0, 0x9e3779b9, 0x243f6a88, 0xb7e15162];
+    this.#a = seed | 0;
     for (let i = 0; i < 16; i++) this.u32();
   }
 
   /** 0 to 2^32 - 1. */
   u32(): number {
-    const [a, b, c, d] = this.#state;
-    let t = a ^ (a << 11);
+    let t = this.#a ^ (this.#a << 11);
     t ^= t >>> 8;
-    t ^= d ^ (d >>> 19);
-    this.#state = [b, c, d, t];
-    return t >>> 0;
+    const d = this.#d;
+    this.#a = this.#b;
+    this.#b = this.#c;
+    this.#c = d;
+    this.#d = t ^ d ^ (d >>> 19);
+    return this.#d >>> 0;
   }
 
   /** 0 to n - 1. */
   below(n: number): number {
     return Math.floor((this.u32() / 0x1_0000_0000) * n);
+  }
+
+  /** So many random 64-bit numbers. */
+  list64(count: number): BigUint64Array {
+    const out = new BigUint64Array(count);
+    const words = new Uint32Array(out.buffer);
+    for (let i = 0; i < words.length; i++) words[i] = this.u32();
+    return out;
   }
 
   pick<T>(items: readonly T[]): T {

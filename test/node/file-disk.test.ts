@@ -84,10 +84,10 @@ describe('a file as a disk', () => {
     expect(readFileSync(image)).toEqual(before);
   });
 
-  test.each([
-    ['a missing file', 'ERR_DISK_NOT_FOUND', /no such file/, (): string => join(dir, 'none.img')],
-    ['a path through a file', 'ERR_DISK_NOT_FOUND', /no such file/, (): string => join(image, 'x')],
-    ['a directory', 'ERR_DISK_NOT_A_FILE', /is a directory/, (): string => dir],
+  const refused: [name: string, code: string, message: RegExp, path: () => string][] = [
+    ['a missing file', 'ERR_DISK_NOT_FOUND', /no such file/, () => join(dir, 'none.img')],
+    ['a path through a file', 'ERR_DISK_NOT_FOUND', /no such file/, () => join(image, 'x')],
+    ['a directory', 'ERR_DISK_NOT_A_FILE', /is a directory/, () => dir],
     ['a device', 'ERR_DISK_NOT_A_FILE', /not a regular file/, () => '/dev/null'],
     [
       'a file of odd size',
@@ -96,7 +96,8 @@ describe('a file as a disk', () => {
       () => truncated(4095),
     ],
     ['an empty file', 'ERR_DISK_SIZE', /is empty.*truncate/, () => truncated(0)],
-  ] as const)('%s is refused, with and without writing', (_, code, message, path) => {
+  ];
+  test.each(refused)('%s is refused, with and without writing', (_, code, message, path) => {
     const file = path();
     for (const readOnly of [true, false]) {
       const error = failure(() => openFileDisk(file, { readOnly }));

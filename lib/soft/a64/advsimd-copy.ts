@@ -58,6 +58,12 @@ export function advSimdExpandImm(op: number, cmode: number, imm8: number): bigin
   }
 }
 
+/** A half-precision constant, as VFPExpandImm makes it, in all four elements. */
+function expandHalf(imm8: number): bigint {
+  const b = (imm8 >> 6) & 1;
+  return replicate64(1, ((imm8 >> 7) << 15) | ((b ^ 1) << 14) | (b ? 0x3000 : 0) | ((imm8 & 0x3f) << 6));
+}
+
 const replicate64 = (size: number, value: number): bigint => BigInt.asUintN(64, replicate(size, value));
 
 interface Immediate {
@@ -111,11 +117,8 @@ export const advsimdCopy: readonly Row[] = [
       e.setV(Vd, keepLow(e, vectorBytes(Q), e.op(`${shape(size)}.splat`, e.getR(size === 3 ? 1 : 0, Rn))));
     },
   ),
-  row(
-    'INS (general)',
-    '01001110000 imm5:5 000111 Rn Vd',
-    { when: (f) => (f.imm5 & 15) !== 0 },
-    (e, { imm5, Rn, Vd }) => insert(e, Vd, imm5, e.getR(elementSize(imm5) === 3 ? 1 : 0, Rn)),
+  row('INS (general)', '01001110000 imm5:5 000111 Rn Vd', { when: (f) => (f.imm5 & 15) !== 0 }, (e, { imm5, Rn, Vd }) =>
+    insert(e, Vd, imm5, e.getR(elementSize(imm5) === 3 ? 1 : 0, Rn)),
   ),
   row(
     'INS (element)',
@@ -152,6 +155,12 @@ export const advsimdCopy: readonly Row[] = [
     (f) => BigInt.asUintN(64, ~expand(1)(f)),
   ),
   immediate('FMOV (vector, immediate)', 0, (f) => f.cmode === 15, expand(0)),
+  row(
+    'FMOV (vector, immediate), half precision',
+    '0 Q 0 0111100000 abc:3# 1111 11 defgh:5# Vd',
+    { imm: (f) => expandHalf(byteOf(f)) },
+    (e, { Q, Vd, imm }) => e.setV(Vd, keepLow(e, vectorBytes(Q), e.op('i64x2.splat', imm))),
+  ),
   immediate('FMOV (vector, immediate)', 1, (f) => f.cmode === 15 && f.Q === 1, expand(1)),
   immediate(
     'ORR (vector, immediate)',

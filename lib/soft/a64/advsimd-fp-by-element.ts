@@ -1,7 +1,7 @@
 import type { Emitter, VOperand } from './emitter.js';
-import { formatIndex, type FpBytes } from './fp-emit.js';
+import { type FpBytes, formatIndex } from './fp-emit.js';
 import { mulAddLanes, productLanes } from './fp-lane-ops.js';
-import { isHostShape, load, loadElement, scalarOf, type Shape, store, vectorOf } from './fp-lanes.js';
+import { isHostShape, load, loadElement, type Shape, scalarOf, store, vectorOf } from './fp-lanes.js';
 import { binaryCode, mulAddCode } from './fp-operations.js';
 import { fpComplexMulAdd, fpLanes2, fpLanesMulAdd, fpLanesMulAddLong } from './fp-vector-helpers.js';
 import { type Row, row } from './row.js';
@@ -65,8 +65,11 @@ function indexed(name: string, u: number, opcode: string, scalar: boolean, emit:
     row(`${name} (${suffix}, single)`, `${head} 10 L Vm ${tail}` as SinglePattern, {}, (e, f) =>
       emit(e, shape(4, f.Q), (f.H << 1) | f.L, f),
     ),
-    row(`${name} (${suffix}, double)`, `${head} 11 0 Vm ${tail}` as DoublePattern, { when: (f) => scalar || f.Q === 1 }, (e, f) =>
-      emit(e, shape(8, f.Q), f.H, f),
+    row(
+      `${name} (${suffix}, double)`,
+      `${head} 11 0 Vm ${tail}` as DoublePattern,
+      { when: (f) => scalar || f.Q === 1 },
+      (e, f) => emit(e, shape(8, f.Q), f.H, f),
     ),
   ];
 }
@@ -85,7 +88,15 @@ const multiplyAddLong = (name: string, u: number, opcode: string, negate: number
     (e, f) => {
       const index = e.i32((f.H << 2) | (f.L << 1) | f.M);
       const lanes = e.i32(f.Q === 1 ? 4 : 2);
-      e.call(fpLanesMulAddLong, e.i32(negate | (upper << 1)), lanes, index, e.vAddress(f.Vd), e.vAddress(f.Vn), e.vAddress(f.Vm));
+      e.call(
+        fpLanesMulAddLong,
+        e.i32(negate | (upper << 1)),
+        lanes,
+        index,
+        e.vAddress(f.Vd),
+        e.vAddress(f.Vn),
+        e.vAddress(f.Vm),
+      );
     },
   );
 
@@ -105,9 +116,14 @@ export const advsimdFpByElement: readonly Row[] = [
   multiplyAddLong('FMLSL', 0, '0100', 1, 0),
   multiplyAddLong('FMLAL2', 1, '1000', 0, 1),
   multiplyAddLong('FMLSL2', 1, '1100', 1, 1),
-  row('FCMLA (by element, half)', '0 Q 1 01111 01 L Vm 0 rot:2 1 H 0 Vn Vd', { when: (f) => f.H === 0 || f.Q === 1 }, (e, f) => {
-    complex(e, 2, f.Q, f.rot, (f.H << 1) | f.L, f);
-  }),
+  row(
+    'FCMLA (by element, half)',
+    '0 Q 1 01111 01 L Vm 0 rot:2 1 H 0 Vn Vd',
+    { when: (f) => f.H === 0 || f.Q === 1 },
+    (e, f) => {
+      complex(e, 2, f.Q, f.rot, (f.H << 1) | f.L, f);
+    },
+  ),
   row('FCMLA (by element, single)', '0 1 1 01111 10 0 Vm 0 rot:2 1 H 0 Vn Vd', {}, (e, f) => {
     complex(e, 4, 1, f.rot, f.H, f);
   }),

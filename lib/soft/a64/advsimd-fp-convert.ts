@@ -1,5 +1,5 @@
-import { both, type Emit } from './advsimd-fp-two-misc.js';
 import { Rounding } from '../fp/format.js';
+import { both, type Emit } from './advsimd-fp-two-misc.js';
 import type { Emitter, Val, VOperand } from './emitter.js';
 import { formatIndex, inexactIf, MIN_NORMAL, nearest, plain, ready, unflushed } from './fp-emit.js';
 import { type LaneRounding, roundLanes } from './fp-lane-ops.js';
@@ -10,8 +10,8 @@ import {
   isHostShape,
   load,
   orderedLanes,
-  scalarOf,
   type Shape,
+  scalarOf,
   spreadNumber,
   store,
   vectorOf,
@@ -155,7 +155,11 @@ function fixedPoint(name: string, u: number, opcode: string, power: 1 | -1, emit
     };
     const scaleOf = (e: Emitter, bits: Val): Val | undefined => {
       const double = e.op('f64x2.splat', e.op('f64.reinterpret_i64', bits));
-      return bytes === 8 ? double : bytes === 4 ? e.op('f32x4.splat', e.op('f32.demote_f64', e.op('f64.reinterpret_i64', bits))) : undefined;
+      return bytes === 8
+        ? double
+        : bytes === 4
+          ? e.op('f32x4.splat', e.op('f32.demote_f64', e.op('f64.reinterpret_i64', bits)))
+          : undefined;
     };
     const tail = `${fixed} imm:${width}# ${opcode} 1 Vn Vd`;
     return [
@@ -236,7 +240,9 @@ export const advsimdFpConvert: readonly Row[] = [
   ...toInteger('FCVTZU', 1, 1, '11011', Rounding.ZERO),
 
   ...[0, 1].flatMap((u) => [
-    ...fixedPoint(u === 1 ? 'UCVTF' : 'SCVTF', u, '11100', -1, (e, s, f, bits, scale) => fromInt(e, s, f, u === 1, bits, scale)),
+    ...fixedPoint(u === 1 ? 'UCVTF' : 'SCVTF', u, '11100', -1, (e, s, f, bits, scale) =>
+      fromInt(e, s, f, u === 1, bits, scale),
+    ),
     ...fixedPoint(u === 1 ? 'FCVTZU' : 'FCVTZS', u, '11111', 1, (e, s, f, bits, scale) =>
       toInt(e, s, f, Rounding.ZERO, u === 1, bits, scale),
     ),

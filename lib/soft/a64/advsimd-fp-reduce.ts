@@ -1,11 +1,11 @@
 import { alternate } from './advsimd-fp-three-same.js';
-import { formatIndex, type FpBytes } from './fp-emit.js';
+import type { Emitter, VOperand } from './emitter.js';
+import { type FpBytes, formatIndex } from './fp-emit.js';
 import { extremeLanes, type LaneBinary, sumLanes } from './fp-lane-ops.js';
 import { isHostShape, load, scalarOf, store, vectorOf } from './fp-lanes.js';
 import { type BinaryName, binaryCode } from './fp-operations.js';
 import { fpPairwise, fpReduce } from './fp-vector-helpers.js';
 import { type Row, row } from './row.js';
-import type { Emitter, VOperand } from './emitter.js';
 
 /** Advanced SIMD across lanes and scalar pairwise, the floating-point half (Arm ARM DDI 0487 C4.1.97). */
 
@@ -47,23 +47,18 @@ const pairwise = (name: string, a: number, opcode: string, operation: BinaryName
 
 /** Of all lanes: the least or greatest is the same in any order, unless there is a NaN. */
 const across = (name: string, a: number, opcode: string, operation: BinaryName, op: 'max' | 'min'): Row[] => [
-  row(
-    name,
-    `0 1 1 01110 ${a} 0 11000 ${opcode} 10 Vn Vd` as '0 1 1 01110 x 0 11000 xxxxx 10 Vn Vd',
-    {},
-    (e, f) => {
-      const soft = (): void => {
-        e.call(fpReduce, e.i32(binaryCode(operation, formatIndex(4))), e.i32(4), e.vAddress(f.Vd), e.vAddress(f.Vn));
-      };
-      const n = e.getV(f.Vn);
-      const s = { bytes: 4, lanes: 4 } as const;
-      const host = extremeLanes(op);
-      const first = host(e, s, n, e.shuffle(n, n, [4, 5, 6, 7, 4, 5, 6, 7, 12, 13, 14, 15, 12, 13, 14, 15]));
-      const upper = e.shuffle(first.result, first.result, [8, 9, 10, 11, 8, 9, 10, 11, 8, 9, 10, 11, 8, 9, 10, 11]);
-      const { result } = host(e, s, first.result, upper);
-      e.if(first.sure, () => store(e, f.Vd, scalarOf(4), result), soft);
-    },
-  ),
+  row(name, `0 1 1 01110 ${a} 0 11000 ${opcode} 10 Vn Vd` as '0 1 1 01110 x 0 11000 xxxxx 10 Vn Vd', {}, (e, f) => {
+    const soft = (): void => {
+      e.call(fpReduce, e.i32(binaryCode(operation, formatIndex(4))), e.i32(4), e.vAddress(f.Vd), e.vAddress(f.Vn));
+    };
+    const n = e.getV(f.Vn);
+    const s = { bytes: 4, lanes: 4 } as const;
+    const host = extremeLanes(op);
+    const first = host(e, s, n, e.shuffle(n, n, [4, 5, 6, 7, 4, 5, 6, 7, 12, 13, 14, 15, 12, 13, 14, 15]));
+    const upper = e.shuffle(first.result, first.result, [8, 9, 10, 11, 8, 9, 10, 11, 8, 9, 10, 11, 8, 9, 10, 11]);
+    const { result } = host(e, s, first.result, upper);
+    e.if(first.sure, () => store(e, f.Vd, scalarOf(4), result), soft);
+  }),
   row(
     `${name} (half)`,
     `0 Q 0 01110 ${a} 0 11000 ${opcode} 10 Vn Vd` as '0 Q 0 01110 x 0 11000 xxxxx 10 Vn Vd',

@@ -1,5 +1,5 @@
 import type { Emitter, VOperand } from './emitter.js';
-import { formatIndex, type FpBytes } from './fp-emit.js';
+import { type FpBytes, formatIndex } from './fp-emit.js';
 import {
   compareLanes,
   differenceLanes,
@@ -9,9 +9,16 @@ import {
   productLanes,
   sumLanes,
 } from './fp-lane-ops.js';
-import { isHostShape, load, scalarOf, type Shape, store, vectorOf } from './fp-lanes.js';
+import { isHostShape, load, type Shape, scalarOf, store, vectorOf } from './fp-lanes.js';
 import { type BinaryName, binaryCode, mulAddCode } from './fp-operations.js';
-import { fpComplexAdd, fpComplexMulAdd, fpLanes2, fpLanesMulAdd, fpLanesMulAddLong, fpPairwise } from './fp-vector-helpers.js';
+import {
+  fpComplexAdd,
+  fpComplexMulAdd,
+  fpLanes2,
+  fpLanesMulAdd,
+  fpLanesMulAddLong,
+  fpPairwise,
+} from './fp-vector-helpers.js';
 import { type Row, row } from './row.js';
 
 /** Advanced SIMD three same, the floating-point half: vector, scalar, half precision and complex (Arm ARM DDI 0487 C4.1.97). */
@@ -131,12 +138,21 @@ const multiplyAddLong = (name: string, u: number, a: number, opcode: string, upp
     {},
     (e, f) => {
       const lanes = e.i32(f.Q === 1 ? 4 : 2);
-      e.call(fpLanesMulAddLong, e.i32(a | (upper << 1)), lanes, e.i32(-1), e.vAddress(f.Vd), e.vAddress(f.Vn), e.vAddress(f.Vm));
+      e.call(
+        fpLanesMulAddLong,
+        e.i32(a | (upper << 1)),
+        lanes,
+        e.i32(-1),
+        e.vAddress(f.Vd),
+        e.vAddress(f.Vn),
+        e.vAddress(f.Vm),
+      );
     },
   );
 
 /** Complex numbers of halves, singles or, in 128 bits, doubles. */
-const complexSize = (f: { readonly size: number; readonly Q: number }): boolean => f.size !== 0 && (f.size !== 3 || f.Q === 1);
+const complexSize = (f: { readonly size: number; readonly Q: number }): boolean =>
+  f.size !== 0 && (f.size !== 3 || f.Q === 1);
 const complexBytes = (size: number): FpBytes => (size === 1 ? 2 : size === 2 ? 4 : 8);
 
 export const advsimdFpThreeSame: readonly Row[] = [

@@ -1,5 +1,5 @@
 import type { Emitter, VOperand } from './emitter.js';
-import { formatIndex, type FpBytes } from './fp-emit.js';
+import { type FpBytes, formatIndex } from './fp-emit.js';
 import {
   absLanes,
   compareLanes,
@@ -10,7 +10,7 @@ import {
   negLanes,
   sqrtLanes,
 } from './fp-lane-ops.js';
-import { isHostShape, load, pattern, scalarOf, type Shape, store, vectorOf } from './fp-lanes.js';
+import { isHostShape, load, pattern, type Shape, scalarOf, store, vectorOf } from './fp-lanes.js';
 import { type BinaryName, binaryCode, type UnaryName, unaryCode } from './fp-operations.js';
 import { fpLanes1, fpLanesEstimate, fpLanesZero } from './fp-vector-helpers.js';
 import { type Row, row } from './row.js';
@@ -27,7 +27,13 @@ export type Emit = (e: Emitter, s: Shape, f: Operands) => void;
 function lanewise(name: UnaryName, host?: LaneUnary): Emit {
   return (e, s, f) => {
     const soft = (): void => {
-      e.call(fpLanes1, e.i32(unaryCode(name, formatIndex(s.bytes))), e.i32(s.lanes), e.vAddress(f.Vd), e.vAddress(f.Vn));
+      e.call(
+        fpLanes1,
+        e.i32(unaryCode(name, formatIndex(s.bytes))),
+        e.i32(s.lanes),
+        e.vAddress(f.Vd),
+        e.vAddress(f.Vn),
+      );
     };
     if (host === undefined || !isHostShape(s)) {
       soft();

@@ -208,19 +208,34 @@ export class Lanes {
 
   /** The low (half 0) or high (half 1) elements of `a`, extended to twice their width. */
   extend(signed: boolean, half: number, a: Val): Val {
-    return this.wider.op(`extend_${half === 0 ? 'low' : 'high'}_i${this.bits}x${16 >> this.size}_${signed ? 's' : 'u'}`, a);
+    return this.wider.op(
+      `extend_${half === 0 ? 'low' : 'high'}_i${this.bits}x${16 >> this.size}_${signed ? 's' : 'u'}`,
+      a,
+    );
   }
   /** Products, twice as wide, of the low or high elements. */
   multiplyLong(signed: boolean, half: number, a: Val, b: Val): Val {
-    return this.wider.op(`extmul_${half === 0 ? 'low' : 'high'}_i${this.bits}x${16 >> this.size}_${signed ? 's' : 'u'}`, a, b);
+    return this.wider.op(
+      `extmul_${half === 0 ? 'low' : 'high'}_i${this.bits}x${16 >> this.size}_${signed ? 's' : 'u'}`,
+      a,
+      b,
+    );
   }
   /** The low halves of the wide elements of `a`, then zeros or those of `b`. */
   narrow(a: Val, b: Val = this.zero): Val {
-    return this.e.shuffle(a, b, gather(this.size, 1, (i) => 2 * i));
+    return this.e.shuffle(
+      a,
+      b,
+      gather(this.size, 1, (i) => 2 * i),
+    );
   }
   /** The high halves of the wide elements of `a`, then zeros or those of `b`. */
   narrowHigh(a: Val, b: Val = this.zero): Val {
-    return this.e.shuffle(a, b, gather(this.size, 1, (i) => 2 * i + 1));
+    return this.e.shuffle(
+      a,
+      b,
+      gather(this.size, 1, (i) => 2 * i + 1),
+    );
   }
   /** The wide elements of `a` saturated to narrow ones; the high half is zero. */
   narrowSaturating(fromSigned: boolean, toSigned: boolean, a: Val): Val {
@@ -257,7 +272,10 @@ export class Lanes {
         ? e.op('v128.any_true', mask)
         : checked === 8
           ? e.ne(e.lane('i64x2.extract_lane', 0, mask), e.i64(0n))
-          : e.ne(e.and(e.lane('i32x4.extract_lane', 0, mask), e.i32(checked === 4 ? -1 : (1 << (8 * checked)) - 1)), e.i32(0));
+          : e.ne(
+              e.and(e.lane('i32x4.extract_lane', 0, mask), e.i32(checked === 4 ? -1 : (1 << (8 * checked)) - 1)),
+              e.i32(0),
+            );
     e.setState(Offset.FPSR, e.or(e.state('i32', Offset.FPSR), e.shl(hit, e.i32(FPSR_QC_BIT))));
   }
 }

@@ -59,7 +59,10 @@ const tableLookup = (name: string, keep: boolean): Row =>
     { ops: { v1: following(1), v2: following(2), v3: following(3) } },
     (e, { Q, len, Vm, Vn, Vd }) => {
       const indices = e.getV(Vm);
-      const tables: VOperand[] = [Vn, ...['v1', 'v2', 'v3'].slice(0, len).map((field) => ({ kind: 'v', field }) as const)];
+      const tables: VOperand[] = [
+        Vn,
+        ...['v1', 'v2', 'v3'].slice(0, len).map((field) => ({ kind: 'v', field }) as const),
+      ];
       // A swizzle gives 0 for an index past its sixteen bytes, so the parts can be combined without a comparison.
       const found = tables
         .map((table, i) => {

@@ -43,7 +43,9 @@ type ThreeSame = '01 0 11110 size:2 1 Vm 00000 1 Vn Vd';
 const binary = (name: string, u: number, opcode: string, sizes: readonly number[], f: Binary, extra = false): Row =>
   row(
     `${name}, scalar`,
-    (extra ? `01 ${u} 11110 size:2 0 Vm 1${opcode} 1 Vn Vd` : `01 ${u} 11110 size:2 1 Vm ${opcode} 1 Vn Vd`) as ThreeSame,
+    (extra
+      ? `01 ${u} 11110 size:2 0 Vm 1${opcode} 1 Vn Vd`
+      : `01 ${u} 11110 size:2 1 Vm ${opcode} 1 Vn Vd`) as ThreeSame,
     { when: (r) => sizes.includes(r.size) },
     (e, { size, Vn, Vm, Vd }) => {
       const x = new Lanes(e, size);
@@ -116,7 +118,18 @@ export const advsimdScalar: readonly Row[] = [
   row('ADDP (scalar)', '01 0 11110 11 11000 11011 10 Vn Vd', {}, (e, { Vn, Vd }) => {
     const x = new Lanes(e, 3);
     const n = e.getV(Vn);
-    x.write(Vd, 8, x.add(n, e.shuffle(n, n, gather(3, 1, (i) => 1 - i))));
+    x.write(
+      Vd,
+      8,
+      x.add(
+        n,
+        e.shuffle(
+          n,
+          n,
+          gather(3, 1, (i) => 1 - i),
+        ),
+      ),
+    );
   }),
 
   binary('ADD (vector)', 0, '10000', D, add),

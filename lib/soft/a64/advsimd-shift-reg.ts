@@ -1,6 +1,6 @@
 import { type Lanes, replicate } from './advsimd-lanes.js';
-import type { Val } from './emitter.js';
 import type { Binary } from './advsimd-three-same.js';
+import type { Val } from './emitter.js';
 
 /**
  * Shifts of each element by its own amount, which WebAssembly does not have (Arm ARM DDI 0487: SSHL, USHL and their rounding

@@ -135,8 +135,16 @@ const pairwise =
   (x, q, n, m) =>
     x.op(
       name,
-      x.e.shuffle(n, m, gather(x.size, q, (i) => 2 * i)),
-      x.e.shuffle(n, m, gather(x.size, q, (i) => 2 * i + 1)),
+      x.e.shuffle(
+        n,
+        m,
+        gather(x.size, q, (i) => 2 * i),
+      ),
+      x.e.shuffle(
+        n,
+        m,
+        gather(x.size, q, (i) => 2 * i + 1),
+      ),
     );
 type Pairwise = (x: Lanes, q: number, n: Val, m: Val) => Val;
 

@@ -47,9 +47,7 @@ const powerTower = (x: number, n: number): number => (n === 0 ? tower(1, 0) : mu
 
 /** An element of the tower that is a root of AES's polynomial x^8 + x^4 + x^3 + x + 1: where x goes. */
 const ROOT =
-  BYTES.find(
-    (g) => g > 1 && [8, 4, 3, 1, 0].map((n) => powerTower(g, n)).reduce((a, b) => a ^ b) === 0,
-  ) ?? 0;
+  BYTES.find((g) => g > 1 && [8, 4, 3, 1, 0].map((n) => powerTower(g, n)).reduce((a, b) => a ^ b) === 0) ?? 0;
 const ROOT_POWERS = Array.from({ length: 8 }, (_, n) => powerTower(ROOT, n));
 const toTower = (byte: number): number =>
   ROOT_POWERS.reduce((sum, power, n) => ((byte >> n) & 1 ? sum ^ power : sum), 0);

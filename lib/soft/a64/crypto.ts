@@ -83,8 +83,7 @@ const sha256Schedule1 = row('SHA256SU1', '01011110000 Vm 0 110 00 Vn Vd', {}, (e
 
 const ror64 = (e: Emitter, v: Val, ...by: readonly number[]): Val =>
   by.map((n) => e.rotr(v, e.i64(n))).reduce((a, b) => e.xor(a, b));
-const pair = (e: Emitter, low: Val, high: Val): Val =>
-  e.lane('i64x2.replace_lane', 1, e.op('i64x2.splat', low), high);
+const pair = (e: Emitter, low: Val, high: Val): Val => e.lane('i64x2.replace_lane', 1, e.op('i64x2.splat', low), high);
 
 const v64 = (e: Emitter, name: string, v: Val, n: number): Val => e.op(`i64x2.${name}`, v, e.i32(n));
 /** Each double word rotated right. */

@@ -790,6 +790,7 @@ export class Processor implements Cpu {
         return 0n;
       default:
     }
+    if (el === 0 && this.#timerTrapped(index)) return this.#sysregTrap(index, true);
     // What is left of the op1 = 3 space is readable at EL0 as the kernel half says; the rest is EL1's.
     if (el !== 0 || op1 === 3) {
       const own = el !== 0 ? this.#mrsEl1(index) : undefined;
@@ -863,6 +864,10 @@ export class Processor implements Cpu {
         return;
       default:
     }
+    if (el === 0 && this.#timerTrapped(index)) {
+      this.#sysregTrap(index, false);
+      return;
+    }
     if (el !== 0 || op1 === 3) {
       if (el !== 0 && this.#msrEl1(index, unsigned)) return;
       if (this.#host.writeSysreg(index, unsigned)) {
@@ -914,6 +919,19 @@ export class Processor implements Cpu {
         return true;
       }
     }
+  }
+
+  /** Whether CNTKCTL_EL1 keeps a generic timer register from EL0 (Arm ARM DDI 0487 D13.8.24). */
+  #timerTrapped(index: number): boolean {
+    if (index >> 7 !== CNT_SPACE) return false;
+    const allowed = Number(this.#get64(SR.CNTKCTL_EL1.offset));
+    const crm = (index >> 3) & 15;
+    const op2 = index & 7;
+    if (crm === 2) return (allowed & 0x200) === 0;
+    if (crm === 3) return (allowed & 0x100) === 0;
+    if (crm !== 0) return false;
+    if (op2 === 0) return (allowed & 3) === 0;
+    return (allowed & (op2 === 2 || op2 === 6 ? 2 : 1)) === 0;
   }
 
   /** A trapped MRS, MSR or SYS reports what it was (ISS for EC 0x18); Rt is added when the exception is taken. */
@@ -1050,6 +1068,8 @@ export class Processor implements Cpu {
 }
 
 const MASKS: Readonly<Record<number, bigint>> = { 1: 0xffn, 2: 0xffffn, 4: 0xffff_ffffn, 8: 0xffff_ffff_ffff_ffffn };
+/** op0 = 3, op1 = 3, CRn = 14 of a system register's index. */
+const CNT_SPACE = sysregIndex(3, 3, 14, 0, 0) >> 7;
 const FPCR_MASK = 0x07f7_0000n;
 const FPSR_MASK = 0x0800_009fn;
 /** Bits of SCTLR_EL1 that read as one, given the features that are there. */

@@ -14,6 +14,8 @@ export class TestRam implements GuestRam {
   /** The guest's own view: what a test writes here counts as the guest's doing. */
   readonly bytes: Uint8Array;
   readonly data: DataView;
+  /** Calls of {@link view}. */
+  views = 0;
   readonly #all: Uint8Array;
   readonly #before: Uint8Array;
   readonly #reported: Uint8Array;
@@ -28,6 +30,7 @@ export class TestRam implements GuestRam {
   }
 
   view(addr: number, length: number): Uint8Array | undefined {
+    this.views++;
     const offset = addr - RAM_BASE;
     if (!Number.isSafeInteger(addr) || offset < 0 || offset + length > this.size) return undefined;
     return this.bytes.subarray(offset, offset + length);

@@ -78,6 +78,9 @@ describe('PL061', () => {
     expect(irq.level).toBe(true);
     gpio.setInput(0, false);
     expect(irq.level).toBe(false);
+    gpio.setInput(0, true);
+    gpio.setInput(0, false);
+    expect(rd(RIS)).toBe(0); // no edge is kept
   });
 
   test('reset clears the registers and keeps the inputs; a line that is none is refused', () => {

@@ -227,12 +227,10 @@ export class Virtqueue {
     for (let left = entries; left > 0; left--) {
       if (index >= entries) return this.#bad(head, `descriptor ${index} of a table of ${entries}`);
       const at = index * DESC_SIZE;
-      const high = table.getUint32(at + 4, true);
       const length = table.getUint32(at + 8, true);
       const flags = table.getUint16(at + 12, true);
-      // 2^53 and above is no physical address, and would lose bits as a number.
-      if (high >= 2 ** 21) return this.#bad(head, `descriptor ${index}: it does not lie in RAM`);
-      const address = high * 2 ** 32 + table.getUint32(at, true);
+      // From 2^53 on it loses bits, and lies in no RAM all the same.
+      const address = table.getUint32(at + 4, true) * 2 ** 32 + table.getUint32(at, true);
 
       if ((flags & DESC_F_INDIRECT) !== 0) {
         if (!this.#indirect) return this.#bad(head, 'an indirect descriptor, which was not negotiated');

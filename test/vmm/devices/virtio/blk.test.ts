@@ -235,7 +235,7 @@ describe('virtio-blk', () => {
     queue.kick();
     driver.write(0x70, 0);
     driver.ram.mark();
-    disk.pending!.resolve();
+    disk.pending!.reject(new Error('too late'));
     await new Promise(setImmediate);
     expect(driver.ram.untouched).toBe(true);
   });

@@ -359,6 +359,25 @@ describe('virtio-console', () => {
     expect(log).toEqual(['stdout opened', 'stdout: a', 'stdout: b', 'stdout closed', 'stdout opened', 'stdout: c']);
   });
 
+  test('a reset overtakes a close that still waits for its bytes', () => {
+    guest.start();
+    guest.introduce(3);
+    guest.tell(2, PORT_OPEN, 1);
+    guest.print(2, 'a');
+    holds = true;
+    scheduler.turn();
+    guest.print(2, 'b');
+    guest.tell(2, PORT_OPEN, 0);
+    guest.driver.write(0x70, 0);
+    holds = false;
+    device.port('stdout')!.resume();
+    expect(log).toEqual(['stdout opened', 'stdout: a', 'stdout: b', 'stdout closed']);
+    guest.start();
+    guest.introduce(3);
+    guest.tell(2, PORT_OPEN, 1);
+    expect(log.at(-1)).toBe('stdout opened');
+  });
+
   test('a driver without MULTIPORT has port 0, open', () => {
     guest.queues = guest.driver.start(F_VERSION_1, 16);
     guest.fill(0);

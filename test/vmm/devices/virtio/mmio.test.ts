@@ -224,6 +224,20 @@ describe('virtio-mmio', () => {
     expect(queue!.take().length).toBe(1);
   });
 
+  test('a broken device gives nothing back any more', () => {
+    echo.later = [];
+    const [queue] = driver.start();
+    queue!.add([Uint8Array.of(1)], [1]);
+    queue!.kick();
+    echo.transport.needsReset('broken');
+    const own = echo.activation!.queues[0]!;
+    own.push(echo.later[0]!, 1);
+    own.signal();
+    queue!.add([Uint8Array.of(1)], [1]);
+    expect(own.pop()).toBeUndefined();
+    expect([queue!.usedIndex, driver.irq.pulses]).toEqual([0, 1]);
+  });
+
   test('FAILED stops it', () => {
     const [queue] = driver.start();
     driver.write(0x70, 0x8f);
@@ -282,6 +296,7 @@ describe('split virtqueue', () => {
     queue!.kick(); // goes over the third in one pass
     expect(driver.irq.pulses).toBe(1);
     expect(queue!.take().length).toBe(4);
+    queue!.usedEvent = 3; // the fourth: just gone by
     send();
     queue!.kick();
     expect(driver.irq.pulses).toBe(1);
@@ -369,29 +384,50 @@ describe('split virtqueue', () => {
       d.writeDesc(at, 0, at, 8, 1, 2);
     },
   };
+  const reasons: Record<string, string> = {
+    'a loop of two': 'a loop',
+    'a descriptor that follows itself': 'a loop',
+    'a next beyond the table': 'descriptor 16 of a table of 16',
+    'zero length': 'zero',
+    'nearly 4 GiB': 'RAM',
+    'an address below RAM': 'RAM',
+    'an end beyond RAM': 'RAM',
+    'an address that wraps round 2^64': 'RAM',
+    'readable after writable': 'after a writable',
+    'an indirect table in an indirect table': 'in an indirect table',
+    'an indirect descriptor that goes on': 'goes on',
+    'an indirect table of 17 bytes': '17 bytes',
+    'an indirect table of nothing': '0 bytes',
+    'an indirect table of 4 GiB': '4294967280 bytes',
+    'an indirect table outside RAM': 'RAM',
+    'a loop in an indirect table': 'a loop',
+    'a next beyond an indirect table': 'descriptor 2 of a table of 2',
+  };
 
-  test.each(Object.entries(lay))('breaks on %s, and touches nothing', (_, make) => {
+  test.each(Object.entries(lay))('breaks on %s, and touches nothing', (name, make) => {
     const [queue] = driver.start();
     make(driver, queue!.desc, driver.alloc(64, 16));
     queue!.offer(0);
     driver.ram.mark();
+    const { views } = driver.ram;
     queue!.kick();
     expect(driver.needsReset).toBe(true);
-    expect(driver.broken.length).toBe(1);
+    expect(driver.broken).toEqual([expect.stringContaining(reasons[name]!)]);
+    expect(driver.ram.views - views).toBeLessThanOrEqual(queue!.size + 1);
     expect([driver.read(0x60), driver.irq.pulses]).toEqual([2, 1]);
     expect(driver.ram.untouched).toBe(true);
     expect(driver.ram.guardIntact).toBe(true);
   });
 
   test.each([
-    ['a head beyond the table', (q: { offer(head: number): void }) => q.offer(16)],
-    ['more entries than the ring has', (q: { availIndex: number }) => (q.availIndex = 17)],
-    ['an index that went back', (q: { availIndex: number }) => (q.availIndex = 0xffff)],
-  ])('breaks on %s', (_, act) => {
+    ['a head beyond the table', (q: { offer(head: number): void }) => q.offer(16), 'descriptor 16'],
+    ['more entries than the ring has', (q: { availIndex: number }) => (q.availIndex = 17), '17 entries available'],
+    ['an index that went back', (q: { availIndex: number }) => (q.availIndex = 0xffff), '65535 entries available'],
+  ])('breaks on %s', (_, act, reason) => {
     const [queue] = driver.start();
     act(queue as never);
     queue!.kick();
-    expect(driver.needsReset).toBe(true);
+    expect(driver.broken).toEqual([expect.stringContaining(reason)]);
   });
 
   test('breaks on an indirect descriptor that was not negotiated', () => {
