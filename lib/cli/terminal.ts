@@ -4,6 +4,9 @@ import type { ReadStream } from 'node:tty';
 const ESCAPE = 0x01;
 /** Ctrl-D: end of file to a terminal. */
 const EOF = 0x04;
+const NEWLINE = 0x0a;
+/** Milliseconds between one Ctrl-D and the next. */
+const EOF_MS = 300;
 const X = 0x78;
 const H = 0x68;
 
@@ -30,7 +33,8 @@ export class Terminal {
   readonly #sendsEof: boolean;
   #raw = false;
   #escaped = false;
-  #lastByte = 0x0a;
+  #lastByte = NEWLINE;
+  #eof: NodeJS.Timeout | undefined;
   readonly #onData = (chunk: Buffer | string): void => this.#data(typeof chunk === 'string' ? Buffer.from(chunk) : chunk);
   readonly #onEnd = (): void => this.#end();
   readonly #restore = (): void => this.restore();
@@ -67,6 +71,7 @@ export class Terminal {
 
   /** Gives the terminal back. May be called twice. */
   restore(): void {
+    clearInterval(this.#eof);
     this.#stdin.off('data', this.#onData);
     this.#stdin.off('end', this.#onEnd);
     this.#stdin.off('error', this.#onEnd);
@@ -107,7 +112,8 @@ export class Terminal {
 
   #end(): void {
     if (!this.#sendsEof) return;
-    // In the middle of a line the first Ctrl-D only hands the line over.
-    this.#events.input(Uint8Array.from(this.#lastByte === 0x0a ? [EOF] : [EOF, EOF]));
+    if (this.#lastByte !== NEWLINE) this.#events.input(Uint8Array.of(NEWLINE));
+    // Ctrl-D means end of file only to who reads the terminal right then: it is said until it is heard.
+    this.#eof = setInterval(() => this.#events.input(Uint8Array.of(EOF)), EOF_MS);
   }
 }

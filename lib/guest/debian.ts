@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { loadKernel, unzstd } from '../vmm/boot/index.js';
 import { VmError } from '../vmm/errors.js';
 import { type AptPackage, lastLines, OWN_GUEST, PrivateApt } from './apt.js';
 import { type CachedGuest, cacheDir, type GuestRecord, install, listCache, withWorkDir } from './cache.js';
-import { buildInitramfs, type GuestModule, initScript } from './init.js';
+import { buildInitramfs, type GuestModule } from './init.js';
 import { loadOrder, moduleName, readModuleInfo } from './module-info.js';
 import type { SourceOverride } from './sources.js';
 import { isMissingProgram, type Ran, run } from './spawn.js';
@@ -57,7 +57,7 @@ const BUSYBOX = 'busybox-static';
 const MODULES = ['virtio_mmio', 'virtio_console', 'virtio_blk', 'virtio_rng', 'crc32c_generic', 'ext4'];
 
 /** Changes with whatever changes the initramfs, so that a new elvisor makes its own. */
-const FORMAT = `1-${createHash('sha256').update(initScript()).update(MODULES.join()).digest('hex').slice(0, 8)}`;
+const FORMAT = hash(MODULES.join(), buildInitramfs({ busybox: new Uint8Array(0), modules: [] }));
 
 /**
  * The default guest: from the cache, or fetched. The kernel and busybox come from the Debian archive of the host's own
@@ -80,7 +80,7 @@ export async function fetchGuest(options: FetchGuestOptions = {}): Promise<Defau
     onProgress({ stage: 'update', detail: 'package lists' });
     await apt.update((progress) => onProgress({ stage: 'update', ...progress }));
     const packages = [...(await kernelPackages(apt, flavour)), await candidate(apt, BUSYBOX)];
-    const key = keyOf(flavour, packages, request);
+    const key = keyOf(packages, request);
     const cached = (await listCache(cache)).find((guest) => guest.key === key);
     if (cached !== undefined) return guestOf(cached);
 
@@ -103,7 +103,7 @@ export async function fetchGuest(options: FetchGuestOptions = {}): Promise<Defau
       key,
       flavour,
       format: FORMAT,
-      description: packages.map(({ name, version }) => `${name} ${version}`).join(', '),
+      description: describe(packages),
       packages: Object.fromEntries(packages.map(({ name, version }) => [name, version])),
       request,
       created: Date.now(),
@@ -165,13 +165,24 @@ function guestOf({ kernel, initrd, description, key }: CachedGuest): DefaultGues
   return { kernel, initrd, description, key };
 }
 
-function keyOf(flavour: GuestFlavour, packages: readonly AptPackage[], request: SourceOverride): string {
-  const parts = packages.map(({ name, version }) => `${name}_${version}`);
+/** A directory's name: the kernel for people, and a hash of everything that the guest is made from. */
+function keyOf(packages: readonly AptPackage[], request: SourceOverride): string {
+  const [kernel] = packages;
   // Another archive may have other packages of the same name and version.
-  if (request.mirror !== undefined || request.suite !== undefined) {
-    parts.push(createHash('sha256').update(JSON.stringify(request)).digest('hex').slice(0, 8));
-  }
-  return [flavour, FORMAT, ...parts].join('_').replaceAll(/[^A-Za-z0-9.+~_-]/g, '-');
+  const parts = JSON.stringify([FORMAT, packages.map(({ name, version }) => [name, version]), request]);
+  return `${kernel!.name}_${kernel!.version}_${hash(parts)}`.replaceAll(/[^A-Za-z0-9.+~_-]/g, '-');
+}
+
+function hash(...parts: readonly (string | Uint8Array)[]): string {
+  const sum = createHash('sha256');
+  for (const part of parts) sum.update(part);
+  return sum.digest('hex').slice(0, 12);
+}
+
+/** The kernel and busybox; the packages that a kernel is split into have one version. */
+function describe(packages: readonly AptPackage[]): string {
+  const [kernel, busybox] = [packages[0]!, packages.at(-1)!];
+  return `${kernel.name} ${kernel.version}, ${busybox.name} ${busybox.version}`;
 }
 
 async function candidate(apt: PrivateApt, name: string): Promise<AptPackage> {
@@ -234,21 +245,36 @@ async function build(root: string, made: string, signal: AbortSignal | undefined
   await writeFile(join(made, 'initrd'), buildInitramfs({ busybox, modules: await findModules(root, signal) }));
 }
 
+/** `boot/vmlinuz-RELEASE`, or `vmlinuz` beside the modules, where newer releases have it. */
 async function findKernel(root: string): Promise<string> {
-  const kernel = (await readdir(join(root, 'boot')).catch(() => [])).find((name) => name.startsWith('vmlinuz-'));
-  if (kernel === undefined) throw unpackFailed('the kernel package', 'it holds no boot/vmlinuz');
-  return join(root, 'boot', kernel);
+  const boot = (await entries(join(root, 'boot'))).filter((path) => basename(path).startsWith('vmlinuz-'));
+  const beside = (await releaseDirs(root)).map((dir) => join(dir, 'vmlinuz'));
+  for (const path of [...boot, ...beside]) if (await isFile(path)) return path;
+  throw unpackFailed('the kernel package', 'it holds no vmlinuz');
+}
+
+/** The directories below `lib/modules` and `usr/lib/modules`, one a kernel release. */
+async function releaseDirs(root: string): Promise<string[]> {
+  return [...(await entries(join(root, 'lib/modules'))), ...(await entries(join(root, 'usr/lib/modules')))];
+}
+
+/** Paths of what is in a directory; none where there is no such directory. */
+async function entries(dir: string): Promise<string[]> {
+  return (await readdir(dir).catch(() => [])).map((name) => join(dir, name));
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
 }
 
 /** The modules that init loads, in order, from `lib/modules` (or `usr/lib/modules`, where newer releases have it). */
 async function findModules(root: string, signal: AbortSignal | undefined): Promise<GuestModule[]> {
-  const bases = [join(root, 'lib/modules'), join(root, 'usr/lib/modules')];
-  const releases = (
-    await Promise.all(bases.map(async (base) => (await readdir(base).catch(() => [])).map((name) => join(base, name))))
-  ).flat();
   const paths = new Map<string, string>();
   const builtin = new Set<string>();
-  for (const release of releases) {
+  for (const release of await releaseDirs(root)) {
     for (const path of await readdir(join(release, 'kernel'), { recursive: true }).catch(() => [])) {
       const name = /^(.+)\.ko(\.xz|\.zst|\.gz)?$/.exec(basename(path))?.[1];
       if (name !== undefined) paths.set(moduleName(name), join(release, 'kernel', path));

@@ -4,7 +4,7 @@ import type { VmClock } from './devices/device.js';
 import type { Cancel, Scheduler } from './scheduler.js';
 
 /** How long the guest may have the thread before the event loop gets its turn, in milliseconds. */
-const TURN_MS = 4;
+const TURN_MS = 3;
 /** How long one vCPU runs before the next has its turn, where there are several. */
 const SLICE_MS = 1;
 /**

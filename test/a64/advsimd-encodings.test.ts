@@ -33,9 +33,9 @@ function fits(row: Row, word: number, text: string): boolean {
   const expected = ['Vd', 'Vn', 'Vm', 'Va'].flatMap((name) => f[name] ?? []);
   const found = registers.map((r) => r.number);
   // A list of table registers shows its first and last.
-  if (base === 'TBL' || base === 'TBX') return found[0] === f['Vd'] && found.at(-1) === f['Vm'] && found[1] === f['Vn'];
+  if (base === 'TBL' || base === 'TBX') return found[0] === f.Vd && found.at(-1) === f.Vm && found[1] === f.Vn;
   if (base === 'EOR3' || base === 'BCAX') {
-    return found.join() === [f['Vd'], f['Vn'], f['Vm'], f['Va']].join();
+    return found.join() === [f.Vd, f.Vn, f.Vm, f.Va].join();
   }
   // MOV names only one source of an ORR that has two alike.
   if (mnemonic === 'mov' && base === 'ORR') expected.pop();

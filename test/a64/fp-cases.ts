@@ -1,6 +1,6 @@
 import type { Row } from '#lib/soft/a64/row.js';
-import type { FpCase } from './fp-oracle.ts';
 import { type Random, randomFloat, specialFloats } from './fp-operands.ts';
+import type { FpCase } from './fp-oracle.ts';
 
 /** The registers that a test's instructions name. */
 const REGISTERS: Readonly<Record<string, number>> = { Vd: 0, Vn: 1, Vm: 2, Va: 3, Rd: 0, Rn: 1, Rm: 2 };
@@ -73,7 +73,12 @@ export function casesOf(word: number, bytes: 2 | 4 | 8, count: number, random: R
       x1: integer,
       x2: random.u64(),
       // Now and then the second operand is the first, or its opposite: sums that cancel, quotients of 1.
-      v: [vector(kind), v1, related === 0 ? v1 : related === 1 ? v1 ^ (1n << BigInt(bytes * 8 - 1)) : vector(kind), vector(kind)],
+      v: [
+        vector(kind),
+        v1,
+        related === 0 ? v1 : related === 1 ? v1 ^ (1n << BigInt(bytes * 8 - 1)) : vector(kind),
+        vector(kind),
+      ],
     });
   }
   return cases;

@@ -7,7 +7,7 @@ import { type FpCase, type FpOutcome, QemuOracle } from './fp-oracle.ts';
 import { RowRunner } from './fp-runner.ts';
 
 /** States tried for each row, over all its words. FP_CASES asks for more. */
-const PER_ROW = Number(process.env['FP_CASES'] ?? 1500);
+const PER_ROW = Number(process.env.FP_CASES ?? 1500);
 const hex = (v: bigint | number): string => `0x${v.toString(16)}`;
 
 /** Bytes of the operands of an instruction, from its row's name and fields. */

@@ -84,8 +84,10 @@ export class RowRunner {
       builder.importFunction(h.name, { params: h.params, results: h.result === undefined ? [] : [h.result] });
     }
     builder.addFunction({ params: ['i32', 'i64'], results: ['i32'] }, body, 'run');
-    const instance = new Wasm.Instance(new Wasm.Module(builder.build()), { e: { memory: this.#memory, ...this.#helpers } });
-    const compiled = { row, layout, run: instance.exports['run'] as Compiled['run'] };
+    const instance = new Wasm.Instance(new Wasm.Module(builder.build()), {
+      e: { memory: this.#memory, ...this.#helpers },
+    });
+    const compiled = { row, layout, run: instance.exports.run as Compiled['run'] };
     this.#compiled.set(key, compiled);
     return compiled;
   }

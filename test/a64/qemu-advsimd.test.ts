@@ -19,7 +19,7 @@ import { randomVector } from './simd-operands.ts';
 /** Every Advanced SIMD integer and cryptographic row, on random fields and states, against QEMU bit for bit. */
 
 /** Cases for each class of rows; `ELVISOR_CASES` asks for more. */
-const CASES = Number(process.env['ELVISOR_CASES'] ?? 10_000);
+const CASES = Number(process.env.ELVISOR_CASES ?? 10_000);
 const BATCH = 5_000;
 
 const CLASSES: readonly (readonly [string, readonly Row[]])[] = [

@@ -126,22 +126,28 @@ function memoryCase(random: Random, r: Row, index: number, align: number): Case 
   return { words: [word], state };
 }
 
-/** Runs the cases on both machines and fails with what differs. */
-function compare(seed: number, cases: readonly Case[]): void {
-  const { qemu, engine } = runCases(cases);
+/** Runs the cases that `prepare` makes on both machines, and fails with what differs and the seed that gives it again. */
+function check(prepare: (random: Random) => (index: number) => Case): void {
+  const random = new Random();
   const wrong: string[] = [];
-  cases.forEach((c, i) => {
-    const different = differences(engine[i]!, qemu[i]!);
-    if (different.length === 0) return;
-    const words = c.words.map(
-      (w) => `${(w >>> 0).toString(16).padStart(8, '0')} ${decoder.decode(w)?.name ?? 'UNDEFINED'}`,
-    );
-    wrong.push(`${words.join('; ')}: ${different.slice(0, 3).join(', ')}`);
-  });
-  expect({ seed, count: wrong.length, wrong: wrong.slice(0, 20) }).toEqual({ seed, count: 0, wrong: [] });
+  try {
+    const make = prepare(random);
+    const cases = Array.from({ length: CASES }, (_, i) => make(i));
+    const { qemu, engine } = runCases(cases);
+    cases.forEach((c, i) => {
+      const different = differences(engine[i]!, qemu[i]!);
+      if (different.length === 0) return;
+      const words = c.words.map(
+        (w) => `${(w >>> 0).toString(16).padStart(8, '0')} ${decoder.decode(w)?.name ?? 'UNDEFINED'}`,
+      );
+      wrong.push(`${words.join('; ')}: ${different.slice(0, 3).join(', ')}`);
+    });
+  } catch (cause) {
+    throw new Error(`with ELVISOR_SEED=${random.seed}: ${(cause as Error).message}`, { cause });
+  }
+  const summary = { ELVISOR_SEED: random.seed, count: wrong.length, wrong: wrong.slice(0, 20) };
+  expect(summary).toEqual({ ELVISOR_SEED: random.seed, count: 0, wrong: [] });
 }
-
-const repeat = (make: (index: number) => Case): Case[] => Array.from({ length: CASES }, (_, i) => make(i));
 
 (haveQemu ? describe : describe.skip)(
   `integer instructions against QEMU${haveQemu ? '' : ' (qemu-aarch64-static is not installed)'}`,
@@ -150,94 +156,71 @@ const repeat = (make: (index: number) => Case): Case[] => Array.from({ length: C
       ['data processing, immediate', dataProcessingImmediate],
       ['data processing, register', dataProcessingRegister],
     ])('%s', (_name, rows) => {
-      const random = new Random();
-      // Some rows are rarely met by chance, so a word is used with several states.
-      const pools = rows.map((r) => Array.from({ length: 48 }, () => wordOf(random, r)));
-      compare(
-        random.seed,
-        repeat((i) => ({ words: [random.pick(pools[i % rows.length]!)], state: randomState(random) })),
-      );
+      check((random) => {
+        // Some rows are rarely met by chance, so a word is used with several states.
+        const pools = rows.map((r) => Array.from({ length: 48 }, () => wordOf(random, r)));
+        return (i) => ({ words: [random.pick(pools[i % rows.length]!)], state: randomState(random) });
+      });
     });
 
     test('branches', () => {
-      const random = new Random();
       const rows = branches.filter((r) => !['SVC', 'HVC', 'SMC', 'BRK', 'HLT'].includes(r.name));
-      compare(
-        random.seed,
-        repeat((i) => {
-          const r = rows[i % rows.length]!;
-          const state = randomState(random);
-          const distance = random.pick([8, -8]);
-          const given: Record<string, number> = { imm26: distance / 4, imm19: distance / 4, imm14: distance / 4 };
-          const word = wordOf(random, r, given, (f) => f.Rn !== 31);
-          const { Rn } = fieldsOf(r, word);
-          if (Rn !== undefined) state.x[Rn] = BigInt(instructionAddress(i) + distance);
-          // Small values, so that CBZ and TBZ go both ways.
-          const { Rt } = fieldsOf(r, word);
-          if (Rt !== undefined && Rt !== 31 && random.below(2) === 0) state.x[Rt] = random.pick([0n, 1n << 32n]);
-          // Not taken: add x29, x29, #1.
-          return { words: [word, 0x910007bd], state };
-        }),
-      );
+      check((random) => (i) => {
+        const r = rows[i % rows.length]!;
+        const state = randomState(random);
+        const distance = random.pick([8, -8]);
+        const given = { imm26: distance / 4, imm19: distance / 4, imm14: distance / 4 };
+        const word = wordOf(random, r, given, (f) => f.Rn !== 31);
+        const { Rn, Rt } = fieldsOf(r, word);
+        if (Rn !== undefined) state.x[Rn] = BigInt(instructionAddress(i) + distance);
+        // Small values, so that CBZ and TBZ go both ways.
+        if (Rt !== undefined && Rt !== 31 && random.below(2) === 0) state.x[Rt] = random.pick([0n, 1n << 32n]);
+        // Not taken: add x29, x29, #1.
+        return { words: [word, 0x910007bd], state };
+      });
     });
 
     test('loads and stores', () => {
-      const random = new Random();
-      compare(
-        random.seed,
-        repeat((i) => {
-          const r = loadStore[i % loadStore.length]!;
-          const ordered = /^(LDA|STL|LDLA)/.test(r.name);
-          return memoryCase(random, r, i, ordered ? 8 : 1);
-        }),
-      );
+      check((random) => (i) => {
+        const r = loadStore[i % loadStore.length]!;
+        const ordered = /^(LDA|STL|LDLA)/.test(r.name);
+        return memoryCase(random, r, i, ordered ? 8 : 1);
+      });
     });
 
     test('atomics', () => {
-      const random = new Random();
       const rows = atomics.filter((r) => !/^(LDX|STX)/.test(r.name));
-      compare(
-        random.seed,
-        repeat((i) => {
-          const r = rows[i % rows.length]!;
-          return memoryCase(random, r, i, r.name.startsWith('CASP') ? 16 : 8);
-        }),
-      );
+      check((random) => (i) => {
+        const r = rows[i % rows.length]!;
+        return memoryCase(random, r, i, r.name.startsWith('CASP') ? 16 : 8);
+      });
     });
 
     test('exclusives', () => {
-      const random = new Random();
       const loads = atomics.filter((r) => r.name.startsWith('LDX'));
-      compare(
-        random.seed,
-        repeat((i) => {
-          const load = loads[i % loads.length]!;
-          const store = atomics.find((r) => r.name === load.name.replaceAll('LDA', 'STL').replaceAll('LDX', 'STX'))!;
-          const state = randomState(random);
-          const [n, t, t2, s, v, v2] = distinct(random, 6);
-          const loadWord = wordOf(random, load, { Rn: n!, Rt: t!, Rt2: t2! });
-          const storeWord = wordOf(random, store, { Rn: n!, Rt: v!, Rt2: v2!, Rs: s! });
-          setBase(state, n!, BigInt(windowAddress(i) + 96 + random.below(6) * 16));
-          // In between: nothing, another store to the place (STRB), a CLREX, or no load at all.
-          const storeByte = (0x39000000 | (n! << 5) | v!) >>> 0;
-          switch (random.below(4)) {
-            case 0:
-              return { words: [loadWord, storeByte, storeWord], state };
-            case 1:
-              return { words: [storeWord, loadWord, storeWord, storeWord], state };
-            default:
-              return { words: [loadWord, storeWord], state };
-          }
-        }),
-      );
+      check((random) => (i) => {
+        const load = loads[i % loads.length]!;
+        const store = atomics.find((r) => r.name === load.name.replaceAll('LDA', 'STL').replaceAll('LDX', 'STX'))!;
+        const state = randomState(random);
+        const [n, t, t2, s, v, v2] = distinct(random, 6) as [number, number, number, number, number, number];
+        const loadWord = wordOf(random, load, { Rn: n, Rt: t, Rt2: t2 });
+        const storeWord = wordOf(random, store, { Rn: n, Rt: v, Rt2: v2, Rs: s });
+        setBase(state, n, BigInt(windowAddress(i) + 96 + random.below(6) * 16));
+        // Another store to the place in between (STRB), or a store-exclusive with no load before it.
+        const storeByte = (0x39000000 | (n << 5) | v) >>> 0;
+        switch (random.below(4)) {
+          case 0:
+            return { words: [loadWord, storeByte, storeWord], state };
+          case 1:
+            return { words: [storeWord, loadWord, storeWord, storeWord], state };
+          default:
+            return { words: [loadWord, storeWord], state };
+        }
+      });
     });
 
     test('loads and stores of SIMD&FP registers', () => {
-      const random = new Random();
-      compare(
-        random.seed,
-        repeat((i) => memoryCase(random, simdLoadStore[i % simdLoadStore.length]!, i, 1)),
-      );
+      check((random) => (i) => memoryCase(random, simdLoadStore[i % simdLoadStore.length]!, i, 1));
     });
   },
 );

@@ -18,8 +18,6 @@ export function mov(rd: X, value: number | bigint): number[] {
 /** MOV (register): ORR rd, XZR, rm. */
 export const movr = (rd: X, rm: X): number => (0xaa0003e0 | (rm << 16) | rd) >>> 0;
 export const addImm = (rd: X, rn: X, imm12: number): number => (0x91000000 | (imm12 << 10) | (rn << 5) | rd) >>> 0;
-export const subImm = (rd: X, rn: X, imm12: number): number => (0xd1000000 | (imm12 << 10) | (rn << 5) | rd) >>> 0;
-export const add = (rd: X, rn: X, rm: X): number => (0x8b000000 | (rm << 16) | (rn << 5) | rd) >>> 0;
 
 const SIZE = { 1: 0, 2: 1, 4: 2, 8: 3 } as const;
 type Bytes = keyof typeof SIZE;
@@ -50,6 +48,3 @@ export const ISB = 0xd5033fdf;
 export const ERET = 0xd69f03e0;
 /** @param words how many instructions away, from this one */
 export const b = (words: number): number => (0x14000000 | (words & 0x3ffffff)) >>> 0;
-/** CBNZ Xt. */
-export const cbnz = (rt: X, words: number): number => (0xb5000000 | ((words & 0x7ffff) << 5) | rt) >>> 0;
-export const cbz = (rt: X, words: number): number => (0xb4000000 | ((words & 0x7ffff) << 5) | rt) >>> 0;

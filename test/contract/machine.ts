@@ -137,7 +137,7 @@ export function describeExit(exit: VcpuExit): string {
 
 /** Runs a vCPU until it exits with anything but `intr`. */
 export function runToExit(vcpu: Vcpu): string {
-  for (let i = 0; i < 100_000; i++) {
+  for (let i = 0; i < 500; i++) {
     const exit = vcpu.run(1);
     if (exit.reason !== 'intr') return describeExit(exit);
     if (exit.idleMs === Number.POSITIVE_INFINITY) return 'idle for ever';
@@ -147,7 +147,7 @@ export function runToExit(vcpu: Vcpu): string {
 
 /** Runs vCPUs in turn, as a VMM does, until one exits with anything but `intr`. */
 export function runInTurn(vcpus: readonly Vcpu[]): string {
-  for (let i = 0; i < 100_000; i++) {
+  for (let i = 0; i < 500; i++) {
     let idle = 0;
     for (const vcpu of vcpus) {
       const exit = vcpu.run(1);

@@ -24,7 +24,10 @@ export function replicate(size: number, value: bigint | number): bigint {
 export const elements = (size: number, indices: readonly number[]): number[] =>
   indices.flatMap((i) => Array.from({ length: 1 << size }, (_, b) => (i << size) + b));
 
-/** The elements of a vector that satisfy `pick`, as shuffle lanes of two vectors put one after the other, 16 or 8 bytes of each. */
+/**
+ * Shuffle lanes of two vectors whose result element `i` is element `pick(i)` of the two put one after the other: 16 bytes of
+ * each, or 8 where `q` is 0 (the result's high half is then anything).
+ */
 export function gather(size: number, q: number, pick: (i: number) => number): number[] {
   const each = (q === 1 ? 16 : 8) >> size;
   const indices = Array.from({ length: 16 >> size }, (_, i) => {

@@ -1,6 +1,5 @@
 import { elementSize, getElement } from './advsimd-copy.js';
-import { gather, Lanes } from './advsimd-lanes.js';
-import { scalarSource } from './advsimd-shift-imm.js';
+import { gather, keepLow, Lanes } from './advsimd-lanes.js';
 import { shiftByRegister } from './advsimd-shift-reg.js';
 import { doublingMultiplyAccumulateLong, doublingMultiplyLong, type Long } from './advsimd-three-different.js';
 import {
@@ -96,7 +95,8 @@ const narrow = (name: string, u: number, opcode: string, f: Unary): Row =>
     { when: (r) => BHS.includes(r.size) },
     (e, { size, Vn, Vd }) => {
       const x = new Lanes(e, size);
-      const n = scalarSource(x, e.getV(Vn));
+      // What stands above the source must not saturate.
+      const n = keepLow(e, 2 << size, e.getV(Vn));
       x.write(
         Vd,
         1 << size,

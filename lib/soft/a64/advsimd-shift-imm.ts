@@ -1,7 +1,7 @@
-import { Lanes, vectorBytes } from './advsimd-lanes.js';
+import { keepLow, Lanes, replicate, vectorBytes } from './advsimd-lanes.js';
 import { writeNarrow } from './advsimd-three-different.js';
-import type { Emitter, Val, VOperand } from './emitter.js';
-import { type Row, type RowOptions, row } from './row.js';
+import type { Val, VOperand } from './emitter.js';
+import { type Row, row } from './row.js';
 
 /**
  * Advanced SIMD shift by immediate, scalar and vector (Arm ARM DDI 0487 C4.1.97). immh:immb is 1 followed by the amount's bits, and
@@ -19,7 +19,7 @@ export interface RightShift {
 /** A right shift of elements of `x`; `d` reads the destination's old value. */
 type Right = (x: Lanes, n: Val, shift: RightShift, d: () => Val) => Val;
 /** A left shift by 0 to `bits - 1`. */
-type Left = (x: Lanes, n: Val, by: Val, d: () => Val) => Val;
+type Left = (x: Lanes, n: Val, by: Val) => Val;
 
 const shiftRight =
   (signed: boolean): Right =>
@@ -75,8 +75,8 @@ const IMMEDIATE = ['0001 imm:3#', '001 imm:4#', '01 imm:5#', '1 imm:6#'] as cons
 type Pattern = '0 Q 0 011110 0001 imm:3# 00000 1 Vn Vd';
 type Amount = { readonly imm: number };
 
-const pattern = (q: string, u: number, size: number, opcode: string): Pattern =>
-  `${q === '' ? `0 Q ${u} 011110` : `01 ${u} 111110`} ${IMMEDIATE[size]} ${opcode} 1 Vn Vd` as Pattern;
+const pattern = (scalar: boolean, u: number, size: number, opcode: string): Pattern =>
+  `${scalar ? `01 ${u} 111110` : `0 Q ${u} 011110`} ${IMMEDIATE[size]} ${opcode} 1 Vn Vd` as Pattern;
 
 /** Where an instruction exists: element sizes as vectors and as scalars. */
 interface Where {
@@ -89,166 +89,123 @@ const D: Where = { vector: [0, 1, 2, 3], scalar: [3] };
 const VECTOR_BHS: Where = { vector: [0, 1, 2], scalar: [] };
 const NARROW: Where = { vector: [0, 1, 2], scalar: [0, 1, 2] };
 
-type Body = (e: Emitter, f: { Q: number | undefined; Vn: VOperand; Vd: VOperand }) => void;
+/** What an instruction's body sees. */
+interface Operands {
+  readonly x: Lanes;
+  /** Not there in a scalar form. */
+  readonly Q: number | undefined;
+  readonly n: Val;
+  readonly d: () => Val;
+  readonly Vd: VOperand;
+  /** The amount, and one less than that of a right shift. */
+  readonly by: Val;
+  readonly less: Val;
+  readonly imm: Val;
+}
 
-/** The rows of one instruction: one for each size, vector and scalar. `body` sees no Q in a scalar form. */
-function rows<O extends string>(
-  name: string,
-  u: number,
-  opcode: string,
-  where: Where,
-  options: (size: number) => RowOptions<Pattern, O>,
-  body: (size: number, f: Readonly<Record<O | 'imm', Val>>) => Body,
-  vectorOf64NeedsQ = true,
-): Row[] {
+interface Shift {
+  readonly name: string;
+  readonly u: number;
+  readonly opcode: string;
+  readonly where: Where;
+  readonly toLeft?: boolean;
+  readonly when?: (r: Amount) => boolean;
+  readonly imm?: (size: number) => (r: Amount) => bigint;
+  readonly body: (operands: Operands) => void;
+}
+
+/** The rows of one instruction: one for each size, vector and scalar. */
+function rows({ name, u, opcode, where, toLeft = false, when, imm, body }: Shift): Row[] {
   const make = (scalar: boolean, size: number): Row => {
-    const given = options(size);
-    const allocated: RowOptions<Pattern, O>['when'] = (r) =>
-      (scalar || !vectorOf64NeedsQ || size < 3 || r.Q === 1) && (given.when === undefined || given.when(r));
+    const amount = (r: Amount): number => (toLeft ? r.imm : (8 << size) - r.imm);
     return row(
       scalar ? `${name}, scalar` : name,
-      pattern(scalar ? 'scalar' : '', u, size, opcode),
-      { ...given, when: allocated },
-      (e, f) => body(size, f as never)(e, { Q: scalar ? undefined : f.Q, Vn: f.Vn, Vd: f.Vd }),
+      pattern(scalar, u, size, opcode),
+      {
+        when: (r) => (scalar || size < 3 || r.Q === 1) && (when === undefined || when(r)),
+        ops: { by: amount, less: (r) => (8 << size) - 1 - r.imm },
+        ...(imm === undefined ? {} : { imm: imm(size) }),
+      },
+      (e, { Q, Vn, Vd, by, less, imm }) =>
+        body({
+          x: new Lanes(e, size),
+          Q: scalar ? undefined : Q,
+          n: e.getV(Vn),
+          d: () => e.getV(Vd),
+          Vd,
+          by,
+          less,
+          imm,
+        }),
     );
   };
   return [...where.vector.map((size) => make(false, size)), ...where.scalar.map((size) => make(true, size))];
 }
 
-/** Bytes of the result: a scalar's element, or the vector's. */
-const bytes = (Q: number | undefined, size: number): number => (Q === undefined ? 1 << size : vectorBytes(Q));
+/** Writes a result of the source's element size: one element, or the vector. */
+const writeSame = ({ x, Q, Vd }: Operands, value: Val): void =>
+  x.write(Vd, Q === undefined ? 1 << x.size : vectorBytes(Q), value);
 
-/** A right shift by 1 to `bits`; the amount is `bits - imm`. */
-function right(name: string, u: number, opcode: string, where: Where, f: Right): Row[] {
-  const body =
-    (shift: (f: Readonly<Record<string, Val>>, e: Emitter, size: number) => RightShift) =>
-    (size: number, fields: Readonly<Record<string, Val>>): Body =>
-    (e, { Q, Vn, Vd }) => {
-      const x = new Lanes(e, size);
-      x.write(
-        Vd,
-        bytes(Q, size),
-        f(x, e.getV(Vn), shift(fields, e, size), () => e.getV(Vd)),
-      );
-    };
-  const amounts = (size: number) => ({
-    by: (r: Amount): number => (8 << size) - r.imm,
-    less: (r: Amount): number => (8 << size) - r.imm - 1,
-  });
-  return [
-    ...rows(
-      name,
-      u,
-      opcode,
-      where,
-      () => ({ when: (r) => r.imm === 0 }),
-      body((_, e, size) => ({ by: undefined, less: e.i32((8 << size) - 1) })),
-    ),
-    ...rows(
-      name,
-      u,
-      opcode,
-      where,
-      (size) => ({ ops: amounts(size) }),
-      body((r) => ({ by: r['by']!, less: r['less']! })),
-    ),
-  ];
-}
-
-/** A left shift by 0 to `bits - 1`: the amount is `imm`. */
-const left = (name: string, u: number, opcode: string, where: Where, f: Left): Row[] =>
-  rows(
+/** A right shift by 1 to `bits`; all the way is a row of its own. */
+const right = (name: string, u: number, opcode: string, where: Where, f: Right): Row[] => [
+  ...rows({
     name,
     u,
     opcode,
     where,
-    () => ({ ops: { by: (r: Amount): number => r.imm } }),
-    (size, { by }) =>
-      (e, { Q, Vn, Vd }) => {
-        const x = new Lanes(e, size);
-        x.write(
-          Vd,
-          bytes(Q, size),
-          f(x, e.getV(Vn), by, () => e.getV(Vd)),
-        );
-      },
-  );
+    when: (r) => r.imm === 0,
+    body: (o) => writeSame(o, f(o.x, o.n, { by: undefined, less: o.x.e.i32(o.x.bits - 1) }, o.d)),
+  }),
+  ...rows({ name, u, opcode, where, body: (o) => writeSame(o, f(o.x, o.n, o, o.d)) }),
+];
+
+/** A left shift by 0 to `bits - 1`. */
+const left = (name: string, u: number, opcode: string, where: Where, f: Left): Row[] =>
+  rows({ name, u, opcode, where, toLeft: true, body: (o) => writeSame(o, f(o.x, o.n, o.by)) });
 
 /** SLI, SRI: the bits that the shift leaves free keep their old value; the constant is the mask of those, in every element. */
 const inserting = (name: string, opcode: string, toLeft: boolean): Row[] =>
-  rows(
+  rows({
     name,
-    1,
+    u: 1,
     opcode,
-    D,
-    (size) => {
-      const bits = 8 << size;
-      return {
-        ops: { by: (r: Amount): number => (toLeft ? r.imm : (bits - r.imm) & (bits - 1)) },
-        imm: (r: Amount): bigint => {
-          const low = (1n << BigInt(r.imm)) - 1n;
-          const element = BigInt.asUintN(bits, toLeft ? low : ~low);
-          let out = 0n;
-          for (let i = 0; i < 64; i += bits) out |= element << BigInt(i);
-          return out;
-        },
-      };
+    where: D,
+    toLeft,
+    imm: (size) => (r) => {
+      const low = (1n << BigInt(r.imm)) - 1n;
+      return BigInt.asUintN(64, replicate(size, toLeft ? low : ~low));
     },
-    (size, { by, imm }) =>
-      (e, { Q, Vn, Vd }) => {
-        const x = new Lanes(e, size);
-        const n = e.getV(Vn);
-        const shifted = toLeft ? x.shl(n, by) : x.shr(false, n, by);
-        x.write(Vd, bytes(Q, size), x.choose(e.op('i64x2.splat', imm), e.getV(Vd), shifted));
-      },
-  );
+    body: (o) => {
+      // SRI by all the element's bits shifts by none instead: its mask lets nothing of that through.
+      const shifted = toLeft ? o.x.shl(o.n, o.by) : o.x.shr(false, o.n, o.by);
+      writeSame(o, o.x.choose(o.x.e.op('i64x2.splat', o.imm), o.d(), shifted));
+    },
+  });
 
 /** A right shift by 1 to the narrow element's bits that makes the elements narrow. */
 const narrow = (name: string, u: number, opcode: string, where: Where, f: Right): Row[] =>
-  rows(
+  rows({
     name,
     u,
     opcode,
     where,
-    (size) => ({
-      ops: {
-        by: (r: Amount): number => (8 << size) - r.imm,
-        less: (r: Amount): number => (8 << size) - r.imm - 1,
-      },
-    }),
-    (size, shift) =>
-      (e, { Q, Vn, Vd }) => {
-        const x = new Lanes(e, size);
-        const source = e.getV(Vn);
-        const n = Q === undefined ? scalarSource(x, source) : source;
-        const r = f(x, n, shift, () => n);
-        if (Q === undefined) x.write(Vd, 1 << size, r, 16);
-        else writeNarrow(e, x, Q, Vd, r);
-      },
-  );
-
-/** A scalar of twice the width of `x`'s elements: what stands above it must not saturate. */
-export function scalarSource(x: Lanes, v: Val): Val {
-  const { e } = x;
-  return x.size === 2
-    ? e.shuffle(v, e.v128(0n), [0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23])
-    : x.and(v, e.v128((1n << BigInt(2 * x.bits)) - 1n));
-}
+    body: (o) => {
+      const { x, Q, Vd } = o;
+      if (Q !== undefined) writeNarrow(x, Q, Vd, f(x, o.n, o, o.d));
+      else x.write(Vd, 1 << x.size, f(x, keepLow(x.e, 2 << x.size, o.n), o, o.d), 16);
+    },
+  });
 
 /** SSHLL, USHLL. */
 const long = (name: string, u: number, signed: boolean): Row[] =>
-  rows(
+  rows({
     name,
     u,
-    '10100',
-    VECTOR_BHS,
-    () => ({ ops: { by: (r: Amount): number => r.imm } }),
-    (size, { by }) =>
-      (e, { Q, Vn, Vd }) => {
-        const x = new Lanes(e, size);
-        x.write(Vd, 16, x.wider.shl(x.extend(signed, Q ?? 0, e.getV(Vn)), by));
-      },
-  );
+    opcode: '10100',
+    where: VECTOR_BHS,
+    toLeft: true,
+    body: ({ x, Q, n, by, Vd }) => x.write(Vd, 16, x.wider.shl(x.extend(signed, Q ?? 0, n), by)),
+  });
 
 export const advsimdShiftImm: readonly Row[] = [
   ...right('SSHR', 0, '00000', D, shiftRight(true)),

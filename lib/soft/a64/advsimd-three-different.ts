@@ -1,6 +1,6 @@
 import { Lanes, lowHalves } from './advsimd-lanes.js';
 import { polynomialMultiply } from './advsimd-three-same.js';
-import type { Emitter, Val, VOperand } from './emitter.js';
+import type { Val, VOperand } from './emitter.js';
 import { polynomialMultiply64 } from './polynomial.js';
 import { type Row, row } from './row.js';
 
@@ -75,8 +75,8 @@ const highNarrow =
   };
 
 /** Writes a vector of narrow elements that stand in the low half of `v`: to the low half, or over the high one if `Q` is 1. */
-export function writeNarrow(e: Emitter, x: Lanes, Q: number, reg: VOperand, v: Val): void {
-  x.write(reg, 16, Q === 1 ? lowHalves(e, e.getV(reg), v) : v);
+export function writeNarrow(x: Lanes, Q: number, reg: VOperand, v: Val): void {
+  x.write(reg, 16, Q === 1 ? lowHalves(x.e, x.e.getV(reg), v) : v);
 }
 
 type Pattern = '0 Q 0 01110 size:2 1 Vm 0000 00 Vn Vd';
@@ -95,7 +95,7 @@ const long = (name: string, u: number, opcode: string, sizes: readonly number[],
 const narrow = (name: string, u: number, opcode: string, f: (x: Lanes, n: Val, m: Val) => Val): Row =>
   row(name, pattern(u, opcode), { when: (r) => r.size < 3 }, (e, { Q, size, Vn, Vm, Vd }) => {
     const x = new Lanes(e, size);
-    writeNarrow(e, x, Q, Vd, f(x, e.getV(Vn), e.getV(Vm)));
+    writeNarrow(x, Q, Vd, f(x, e.getV(Vn), e.getV(Vm)));
   });
 
 const B = [0];

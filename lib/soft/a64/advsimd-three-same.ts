@@ -107,7 +107,7 @@ export const roundingDoublingMultiplyAccumulate =
     return x.saturateSigned(x.op('ne', top, x.sign(kept)), top, kept);
   };
 
-/** PMUL: polynomials over {0, 1}, bit by bit of `m`; the lanes must hold `degree` bits of each factor. */
+/** PMUL, PMULL: the product of polynomials over {0, 1}, as much of it as the lane holds; `m` has at most eight bits. */
 export function polynomialMultiply(x: Lanes, n: Val, m: Val): Val {
   let sum = x.zero;
   for (let bit = 0; bit < 8; bit++) {

@@ -130,7 +130,6 @@ const narrow = (name: string, u: number, opcode: string, f: Unary): Row =>
   row(name, pattern(u, opcode), { when: (r) => r.size < 3 }, (e, { Q, size, Vn, Vd }) => {
     const x = new Lanes(e, size);
     writeNarrow(
-      e,
       x,
       Q,
       Vd,

@@ -131,7 +131,7 @@ const compareAndSwap = (size: string, bytes: Bytes, suffix: string): Row =>
     const va = e.getX(f.Rn);
     const expected = narrow(e, e.getR(sf, f.Rs), bytes);
     const value = e.getR(sf, f.Rt);
-    checkAtomicAlignment(e, va, bytes, true);
+    checkAtomicAlignment(e, va, bytes, false);
     const old = e.load(bytes, va);
     e.store(bytes, va, e.select(e.eq(old, expected), value, old));
     e.setR(f.Rs, old);
@@ -153,7 +153,7 @@ const compareAndSwapPairs: readonly Row[] = [
     const va = e.getX(f.Rn);
     const expected = pack32(e, e.getW(f.Rs), e.wrap(e.stateAt('expectedHigh')));
     const value = pack32(e, e.getW(f.Rt), e.wrap(e.stateAt('valueHigh')));
-    checkAtomicAlignment(e, va, 8, true);
+    checkAtomicAlignment(e, va, 8, false);
     const old = e.load(8, va);
     e.store(8, va, e.select(e.eq(old, expected), value, old));
     e.setR(f.Rs, e.and(old, e.i64(0xffff_ffff)));
@@ -163,7 +163,7 @@ const compareAndSwapPairs: readonly Row[] = [
     const va = e.getX(f.Rn);
     const expected = pack64(e, e.getX(f.Rs), e.stateAt('expectedHigh'));
     const value = pack64(e, e.getX(f.Rt), e.stateAt('valueHigh'));
-    checkAtomicAlignment(e, va, 16, true);
+    checkAtomicAlignment(e, va, 16, false);
     const old = e.load(16, va);
     e.store(16, va, e.select(e.op('i64x2.all_true', e.op('i64x2.eq', old, expected)), value, old));
     e.setR(f.Rs, e.lane('i64x2.extract_lane', 0, old));
@@ -199,7 +199,7 @@ const atomic = (size: string, bytes: Bytes, suffix: string): Row[] =>
     row(`${name}${suffix}`, `${size as '00'} 111 0 00 xx 1 Rs ${opcode as '0 000'} 00 Rn|SP Rt`, {}, (e, f) => {
       const va = e.getX(f.Rn);
       const operand = e.getR(bytes === 8 ? 1 : 0, f.Rs);
-      checkAtomicAlignment(e, va, bytes, true);
+      checkAtomicAlignment(e, va, bytes, false);
       const old = e.load(bytes, va);
       e.store(bytes, va, combine(e, old, operand, bytes));
       e.setR(f.Rt, old);

@@ -19,15 +19,6 @@ const testBit = {
 };
 const tested = (e: Emitter, value: Val, bit: Val): Val => e.and(e.wrap(e.shrU(value, e.extU(bit))), e.i32(1));
 
-/** HVC and SMC are UNDEFINED at EL0. */
-function fromEl1(e: Emitter, code: ExitCode, immediate: Val): void {
-  e.if(
-    e.state('i32', Offset.EL),
-    () => e.exit(code, immediate),
-    () => e.exit(ExitCode.UNDEFINED),
-  );
-}
-
 export const branches: readonly Row[] = [
   row('B', '000101 imm26:26#', { imm: (f) => offset(f.imm26, 26), ends: true }, (e, f) => e.jump(f.imm)),
   row('BL', '100101 imm26:26#', { imm: (f) => offset(f.imm26, 26), ends: true }, (e, f) => {
@@ -57,9 +48,10 @@ export const branches: readonly Row[] = [
   }),
   row('RET', '1101011 0010 11111 000000 Rn 00000', { ends: true }, (e, f) => e.jumpTo(e.getX(f.Rn))),
 
+  // Which of these are UNDEFINED at the current EL is for those who take the exit to say.
   row('SVC', '11010100 000 imm16:16# 000 01', { ends: true }, (e, f) => e.exit(ExitCode.SVC, f.imm16)),
-  row('HVC', '11010100 000 imm16:16# 000 10', { ends: true }, (e, f) => fromEl1(e, ExitCode.HVC, f.imm16)),
-  row('SMC', '11010100 000 imm16:16# 000 11', { ends: true }, (e, f) => fromEl1(e, ExitCode.SMC, f.imm16)),
+  row('HVC', '11010100 000 imm16:16# 000 10', { ends: true }, (e, f) => e.exit(ExitCode.HVC, f.imm16)),
+  row('SMC', '11010100 000 imm16:16# 000 11', { ends: true }, (e, f) => e.exit(ExitCode.SMC, f.imm16)),
   row('BRK', '11010100 001 imm16:16# 000 00', { ends: true }, (e, f) => e.exit(ExitCode.BRK, f.imm16)),
   row('HLT', '11010100 010 imm16:16# 000 00', { ends: true }, (e, f) => e.exit(ExitCode.HLT, f.imm16)),
 ];

@@ -7,6 +7,7 @@ export const ALIGNMENT_FAULT = helper('alignmentFault', 'li:');
 /**
  * Faults where an atomic, exclusive or acquire/release access does not lie within an aligned 16 bytes
  * (FEAT_LSE2; Arm ARM DDI 0487 J1.1, AArch64.UnalignedAccessFaults, with SCTLR_ELx.nAA = 0).
+ * @param isWrite a store; not an atomic that reads too, which reports WnR 0 where its read alone would fault
  */
 export function checkAtomicAlignment(e: Emitter, va: Val, bytes: number, isWrite: boolean): void {
   if (bytes === 1) return;

@@ -11,7 +11,7 @@ import {
   getFloat,
   hostType,
   inexactIf,
-  isFinite,
+  isBelowInfinity,
   isNormal,
   MIN_NORMAL,
   plain,
@@ -50,7 +50,9 @@ function isExact(e: Emitter, op: Arithmetic, a: Val, b: Val, r: Val): Val {
     const part = e.op(`${t}.sub`, r, a);
     const lostA = e.op(`${t}.sub`, a, e.op(`${t}.sub`, r, part));
     const error =
-      op === 'add' ? e.op(`${t}.add`, lostA, e.op(`${t}.sub`, b, part)) : e.op(`${t}.sub`, lostA, e.op(`${t}.add`, b, part));
+      op === 'add'
+        ? e.op(`${t}.add`, lostA, e.op(`${t}.sub`, b, part))
+        : e.op(`${t}.sub`, lostA, e.op(`${t}.add`, b, part));
     return e.op(`${t}.eq`, error, constant(e, t === 'f64' ? 8 : 4, 0));
   }
   const [x, y, product] = op === 'mul' ? [a, b, r] : [r, b, a];
@@ -60,7 +62,10 @@ function isExact(e: Emitter, op: Arithmetic, a: Val, b: Val, r: Val): Val {
     return e.op('f64.eq', wide, e.op('f64.promote_f32', product));
   }
   if (op === 'mul') return fewBits(e, a, b);
-  const back = e.and(e.op('f64.eq', e.op('f64.mul', r, b), a), e.op('f64.gt', e.op('f64.abs', a), e.f64(MIN_NORMAL[8])));
+  const back = e.and(
+    e.op('f64.eq', e.op('f64.mul', r, b), a),
+    e.op('f64.gt', e.op('f64.abs', a), e.f64(MIN_NORMAL[8])),
+  );
   return e.and(back, fewBits(e, r, b));
 }
 
@@ -84,7 +89,7 @@ function arithmetic(op: Arithmetic, negated = false) {
     const b = getFloat(e, f.Vm, bytes);
     const r = e.op(`${hostType(bytes)}.${op}`, a, b);
     // A sum that is tiny is exact; a product or quotient may have underflowed.
-    const good = op === 'add' || op === 'sub' ? isFinite(e, r) : isNormal(e, r);
+    const good = op === 'add' || op === 'sub' ? isBelowInfinity(e, r) : isNormal(e, r);
     const fast = (): void => e.setScalar(f.Vd, bytes, negated ? e.op(`${hostType(bytes)}.neg`, r) : r);
     e.if(e.and(ready(e), good), fast, () => {
       const exact = e.and(good, isExact(e, op, a, b, r));
@@ -225,7 +230,12 @@ function mulAdd(negateProduct: boolean, negateAddend: boolean) {
       const double = bytes === 8 ? v : e.op('f64.promote_f32', v);
       return e.op('f64x2.splat', negated ? e.op('f64.neg', double) : double);
     };
-    const fused = (bytes === 8 ? fusedDouble : fusedSingle)(e, lanes(a, negateProduct), lanes(b, false), lanes(c, negateAddend));
+    const fused = (bytes === 8 ? fusedDouble : fusedSingle)(
+      e,
+      lanes(a, negateProduct),
+      lanes(b, false),
+      lanes(c, negateAddend),
+    );
     const all = (mask: Val): Val => e.op('i64x2.all_true', mask);
     e.if(
       e.and(all(fused.sure), e.or(ready(e), e.and(plain(e), all(fused.exact)))),

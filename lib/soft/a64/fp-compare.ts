@@ -1,5 +1,17 @@
 import type { Emitter, Val, VOperand } from './emitter.js';
-import { allocatedType, bitsOf, bytesOf, call, constant, type FpBytes, formatIndex, getBits, getFloat, hostType, unflushed } from './fp-emit.js';
+import {
+  allocatedType,
+  bitsOf,
+  bytesOf,
+  call,
+  constant,
+  type FpBytes,
+  formatIndex,
+  getBits,
+  getFloat,
+  hostType,
+  unflushed,
+} from './fp-emit.js';
 import { fpCompare32, fpCompare64 } from './fp-helpers.js';
 import { type Row, row } from './row.js';
 
@@ -27,7 +39,10 @@ function compare(e: Emitter, bytes: FpBytes, Vn: VOperand, Vm: VOperand | undefi
 }
 
 /** FCCMP, FCCMPE: compares if the condition holds; otherwise NZCV is the immediate. */
-function conditionalCompare(e: Emitter, f: { type: number; cond: number; op: number; nzcv: Val; Vn: VOperand; Vm: VOperand }): void {
+function conditionalCompare(
+  e: Emitter,
+  f: { type: number; cond: number; op: number; nzcv: Val; Vn: VOperand; Vm: VOperand },
+): void {
   e.if(
     e.condition(f.cond),
     () => compare(e, bytesOf(f.type), f.Vn, f.Vm, f.op === 1),
@@ -48,8 +63,18 @@ export const fpCompare: readonly Row[] = [
   row('FCMPE (zero)', '00011110 type:2 1 xxxxx 00 1000 Vn 1 1 000', { when: allocatedType }, (e, f) => {
     compare(e, bytesOf(f.type), f.Vn, undefined, true);
   }),
-  row('FCCMP', '00011110 type:2 1 Vm cond:4 01 Vn op nzcv:4#', { when: (f) => allocatedType(f) && f.op === 0 }, conditionalCompare),
-  row('FCCMPE', '00011110 type:2 1 Vm cond:4 01 Vn op nzcv:4#', { when: (f) => allocatedType(f) && f.op === 1 }, conditionalCompare),
+  row(
+    'FCCMP',
+    '00011110 type:2 1 Vm cond:4 01 Vn op nzcv:4#',
+    { when: (f) => allocatedType(f) && f.op === 0 },
+    conditionalCompare,
+  ),
+  row(
+    'FCCMPE',
+    '00011110 type:2 1 Vm cond:4 01 Vn op nzcv:4#',
+    { when: (f) => allocatedType(f) && f.op === 1 },
+    conditionalCompare,
+  ),
   row('FCSEL', '00011110 type:2 1 Vm cond:4 11 Vn Vd', { when: allocatedType }, (e, f) => {
     const bytes = bytesOf(f.type);
     e.setScalar(f.Vd, bytes, e.select(e.condition(f.cond), getBits(e, f.Vn, bytes), getBits(e, f.Vm, bytes)));

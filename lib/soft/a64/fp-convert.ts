@@ -1,5 +1,5 @@
-import type { Emitter, Val, VOperand, XOperand } from './emitter.js';
 import { Rounding } from '../fp/format.js';
+import type { Emitter, Val, VOperand, XOperand } from './emitter.js';
 import { hostRound } from './fp-arithmetic.js';
 import {
   allocatedType,
@@ -139,7 +139,8 @@ function fromInt(e: Emitter, f: FromInt, unsigned: boolean, fractionBits: Val = 
   const u = unsigned ? 'u' : 's';
   const int = f.sf === 1 ? 'i64' : 'i32';
   const r = e.op(`${t}.convert_${int}_${u}`, a);
-  const scaled = (): Val => (scale === undefined ? r : e.op(`${t}.mul`, r, t === 'f64' ? scale : e.op('f32.demote_f64', scale)));
+  const scaled = (): Val =>
+    scale === undefined ? r : e.op(`${t}.mul`, r, t === 'f64' ? scale : e.op('f32.demote_f64', scale));
   if (bytes === 8 && f.sf === 0) {
     // Always exact. Zero is +0 in every rounding mode.
     e.setScalar(f.Vd, 8, scaled());
@@ -181,7 +182,13 @@ const fromInteger = (name: string, opcode: string, unsigned: boolean): readonly 
   ),
 ];
 
-const toInteger = (name: string, rmode: string, opcode: string, rounding: keyof typeof HOST_ROUNDING, unsigned: boolean): Row =>
+const toInteger = (
+  name: string,
+  rmode: string,
+  opcode: string,
+  rounding: keyof typeof HOST_ROUNDING,
+  unsigned: boolean,
+): Row =>
   row(
     name,
     `sf 0 0 11110 type:2 1 ${rmode} ${opcode} 000000 Vn Rd` as 'sf 0 0 11110 type:2 1 xx xxx 000000 Vn Rd',

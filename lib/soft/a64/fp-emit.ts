@@ -25,7 +25,8 @@ export const constant = (e: Emitter, bytes: 4 | 8, value: number): Val => (bytes
 export const MIN_NORMAL: Readonly<Record<4 | 8, number>> = { 4: 2 ** -126, 8: 2 ** -1022 };
 
 /** The bits of a float. */
-export const bitsOf = (e: Emitter, v: Val): Val => e.op(v.type === 'f64' ? 'i64.reinterpret_f64' : 'i32.reinterpret_f32', v);
+export const bitsOf = (e: Emitter, v: Val): Val =>
+  e.op(v.type === 'f64' ? 'i64.reinterpret_f64' : 'i32.reinterpret_f32', v);
 
 /** Calls a helper that returns a value. */
 export function call(e: Emitter, target: Helper, ...args: readonly Val[]): Val {
@@ -55,8 +56,12 @@ export function inexactIf(e: Emitter, cond: Val): void {
 }
 
 /** |v| is below infinity: not for NaNs. */
-export const isFinite = (e: Emitter, v: Val): Val =>
-  e.op(`${v.type}.lt`, e.op(`${v.type}.abs`, v), v.type === 'f64' ? e.f64(Number.POSITIVE_INFINITY) : e.f32(Number.POSITIVE_INFINITY));
+export const isBelowInfinity = (e: Emitter, v: Val): Val =>
+  e.op(
+    `${v.type}.lt`,
+    e.op(`${v.type}.abs`, v),
+    v.type === 'f64' ? e.f64(Number.POSITIVE_INFINITY) : e.f32(Number.POSITIVE_INFINITY),
+  );
 
 /** v is finite and above the smallest normal number: so it was not tiny before rounding either. */
 export function isNormal(e: Emitter, v: Val): Val {

@@ -1,7 +1,17 @@
 import type { Emitter, Val } from './emitter.js';
 import { MIN_NORMAL, plain, ready, unflushed } from './fp-emit.js';
 import { type Fused, fusedDouble, fusedSingles } from './fp-fused.js';
-import { everyLane, finiteLanes, floats, type HostShape, ints, orderedLanes, pattern, spreadNumber, within } from './fp-lanes.js';
+import {
+  everyLane,
+  finiteLanes,
+  floats,
+  type HostShape,
+  ints,
+  orderedLanes,
+  pattern,
+  spreadNumber,
+  within,
+} from './fp-lanes.js';
 
 /** Vector operations on the host's lanes: the result, and the condition (i32) under which it is the instruction's, exceptions included. */
 export interface Attempt {
@@ -14,9 +24,11 @@ export type LaneUnary = (e: Emitter, s: HostShape, a: Val) => Attempt;
 
 const signBit = (bytes: 4 | 8): bigint => 1n << BigInt(bytes * 8 - 1);
 /** FPAbs of every lane, NaNs too. */
-export const absLanes = (e: Emitter, bytes: 4 | 8, v: Val): Val => e.op('v128.and', v, pattern(e, bytes, signBit(bytes) - 1n));
+export const absLanes = (e: Emitter, bytes: 4 | 8, v: Val): Val =>
+  e.op('v128.and', v, pattern(e, bytes, signBit(bytes) - 1n));
 /** FPNeg of every lane, NaNs too. */
-export const negLanes = (e: Emitter, bytes: 4 | 8, v: Val): Val => e.op('v128.xor', v, pattern(e, bytes, signBit(bytes)));
+export const negLanes = (e: Emitter, bytes: 4 | 8, v: Val): Val =>
+  e.op('v128.xor', v, pattern(e, bytes, signBit(bytes)));
 
 /** FADD, FSUB and what is made of them: inexact results but no other exception where the result is finite. */
 export const sumLanes =

@@ -1,6 +1,6 @@
 import { Offset, STATE } from '../cpu/layout.js';
 import * as soft from '../fp/softfloat.js';
-import { DOUBLE, type FpContext, type Format, HALF, Rounding, SINGLE } from '../fp/softfloat.js';
+import { DOUBLE, type Format, type FpContext, HALF, Rounding, SINGLE } from '../fp/softfloat.js';
 import type { HelperEnv } from './helpers.js';
 
 /** Floating-point operations as numbers, by which generated code names them to the helpers. */
@@ -95,7 +95,8 @@ export const mulAddCode = (negateProduct: boolean, negateAddend: boolean, fmt: F
 export const toIntCode = (fmt: FormatIndex, unsigned: boolean, width: 16 | 32 | 64, rounding: Rounding): number =>
   fmt | (unsigned ? 4 : 0) | (width === 64 ? 8 : width === 16 ? 16 : 0) | (rounding << 5);
 /** The number of a conversion between formats; bit 4 rounds to odd. */
-export const convertCode = (from: FormatIndex, to: FormatIndex, odd = false): number => from | (to << 2) | (odd ? 16 : 0);
+export const convertCode = (from: FormatIndex, to: FormatIndex, odd = false): number =>
+  from | (to << 2) | (odd ? 16 : 0);
 
 /** A helper call's view of FPCR and FPSR. */
 export interface FpAccess {
@@ -140,7 +141,13 @@ export function unaryOf(op: number): Unary {
 /** FPMulAdd with the negations that {@link mulAddCode} names. */
 export function mulAddOf(op: number, addend: bigint, a: bigint, b: bigint, ctx: FpContext): bigint {
   const fmt = formatOf(op);
-  return soft.mulAdd(fmt, (op & 8) !== 0 ? soft.neg(fmt, addend) : addend, (op & 4) !== 0 ? soft.neg(fmt, a) : a, b, ctx);
+  return soft.mulAdd(
+    fmt,
+    (op & 8) !== 0 ? soft.neg(fmt, addend) : addend,
+    (op & 4) !== 0 ? soft.neg(fmt, a) : a,
+    b,
+    ctx,
+  );
 }
 
 /** FPToFixed as {@link toIntCode} names it. */

@@ -1,12 +1,13 @@
+import { convertNaN } from './convert.js';
 import {
-  type FpContext,
   type Format,
+  type FpContext,
   Fpsr,
   HALF,
   infinity,
   neg,
-  roundingMode,
   Rounding,
+  roundingMode,
   SINGLE,
   zero,
 } from './format.js';
@@ -14,7 +15,7 @@ import {
   bitLength,
   FpType,
   invalid,
-  isNaN,
+  isNan,
   processNaN,
   processNaNs,
   round,
@@ -22,7 +23,6 @@ import {
   type Unpacked,
   unpack,
 } from './unpack.js';
-import { convertNaN } from './convert.js';
 
 /** Arithmetic on bit patterns (Arm ARM DDI 0487 J1.3, shared/functions/float): unsigned bigints of the format's width. */
 
@@ -67,10 +67,7 @@ export function add(fmt: Format, a: bigint, b: bigint, ctx: FpContext): bigint {
 export function sub(fmt: Format, a: bigint, b: bigint, ctx: FpContext): bigint {
   const u = unpack(fmt, a, ctx);
   const v = unpack(fmt, b, ctx);
-  return (
-    processNaNs(fmt, u, a, v, b, ctx) ??
-    sum(fmt, a, u, neg(fmt, b), { ...v, sign: (v.sign ^ 1) as 0 | 1 }, ctx)
-  );
+  return processNaNs(fmt, u, a, v, b, ctx) ?? sum(fmt, a, u, neg(fmt, b), { ...v, sign: (v.sign ^ 1) as 0 | 1 }, ctx);
 }
 
 /** FPMul. */
@@ -137,7 +134,7 @@ function isqrt(n: bigint): bigint {
 /** FPSqrt. */
 export function sqrt(fmt: Format, a: bigint, ctx: FpContext): bigint {
   const u = unpack(fmt, a, ctx);
-  if (isNaN(u)) return processNaN(fmt, u, a, ctx);
+  if (isNan(u)) return processNaN(fmt, u, a, ctx);
   if (u.type === ZERO) return zero(fmt, u.sign);
   if (u.sign === 1) return invalid(fmt, ctx);
   if (u.type === INFINITY) return infinity(fmt, 0);
@@ -250,15 +247,17 @@ function extremeNumber(fmt: Format, a: bigint, b: bigint, greatest: boolean, ctx
 }
 
 /** FPMaxNum: a quiet NaN loses against a number. */
-export const maxNum = (fmt: Format, a: bigint, b: bigint, ctx: FpContext): bigint => extremeNumber(fmt, a, b, true, ctx);
+export const maxNum = (fmt: Format, a: bigint, b: bigint, ctx: FpContext): bigint =>
+  extremeNumber(fmt, a, b, true, ctx);
 /** FPMinNum. */
-export const minNum = (fmt: Format, a: bigint, b: bigint, ctx: FpContext): bigint => extremeNumber(fmt, a, b, false, ctx);
+export const minNum = (fmt: Format, a: bigint, b: bigint, ctx: FpContext): bigint =>
+  extremeNumber(fmt, a, b, false, ctx);
 
 /** FPCompare: NZCV in bits 3..0. @param signalling quiet NaNs set IOC too (FCMPE) */
 export function compare(fmt: Format, a: bigint, b: bigint, signalling: boolean, ctx: FpContext): number {
   const u = unpack(fmt, a, ctx);
   const v = unpack(fmt, b, ctx);
-  if (isNaN(u) || isNaN(v)) {
+  if (isNan(u) || isNan(v)) {
     if (signalling || u.type === SNAN || v.type === SNAN) ctx.fpsr |= Fpsr.IOC;
     return 0b0011;
   }

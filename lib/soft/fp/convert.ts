@@ -1,8 +1,8 @@
 import {
   abs,
   defaultNaN,
-  type FpContext,
   type Format,
+  type FpContext,
   Fpcr,
   Fpsr,
   HALF,
@@ -11,7 +11,7 @@ import {
   roundingMode,
   zero,
 } from './format.js';
-import { FpType, isNaN, Lost, lost, processNaN, round, unpack, unpackForConvert } from './unpack.js';
+import { FpType, isNan, Lost, lost, processNaN, round, unpack, unpackForConvert } from './unpack.js';
 
 /** Conversions between formats and to and from integers (Arm ARM DDI 0487 J1.3, shared/functions/float). */
 
@@ -24,10 +24,16 @@ export function convertNaN(from: Format, to: Format, bits: bigint): bigint {
 }
 
 /** FPConvert. @param rounding FPCR's unless given (FCVTXN rounds to odd) */
-export function convert(from: Format, to: Format, bits: bigint, ctx: FpContext, rounding: Rounding = roundingMode(ctx)): bigint {
+export function convert(
+  from: Format,
+  to: Format,
+  bits: bigint,
+  ctx: FpContext,
+  rounding: Rounding = roundingMode(ctx),
+): bigint {
   const alternative = to === HALF && (ctx.fpcr & Fpcr.AHP) !== 0;
   const u = unpackForConvert(from, bits, ctx);
-  if (isNaN(u)) {
+  if (isNan(u)) {
     if (u.type === FpType.SNAN || alternative) ctx.fpsr |= Fpsr.IOC;
     if (alternative) return zero(to, u.sign);
     return (ctx.fpcr & Fpcr.DN) !== 0 ? defaultNaN(to) : convertNaN(from, to, bits);
@@ -42,7 +48,12 @@ export function convert(from: Format, to: Format, bits: bigint, ctx: FpContext, 
 }
 
 /** A value rounded to an integer: the magnitude of (-1)^sign * mantissa * 2^exponent. */
-function roundMagnitude(sign: 0 | 1, mantissa: bigint, exponent: number, rounding: Rounding): { int: bigint; exact: boolean } {
+function roundMagnitude(
+  sign: 0 | 1,
+  mantissa: bigint,
+  exponent: number,
+  rounding: Rounding,
+): { int: bigint; exact: boolean } {
   if (exponent >= 0) return { int: mantissa << BigInt(exponent), exact: true };
   const int = mantissa >> BigInt(-exponent);
   const error = lost(mantissa, -exponent);
@@ -81,7 +92,7 @@ export function toFixed(
   const u = unpack(fmt, bits, ctx);
   const low = unsigned ? 0n : -(1n << BigInt(width - 1));
   const high = unsigned ? (1n << BigInt(width)) - 1n : (1n << BigInt(width - 1)) - 1n;
-  if (isNaN(u)) {
+  if (isNan(u)) {
     ctx.fpsr |= Fpsr.IOC;
     return 0n;
   }
@@ -110,7 +121,7 @@ export function fromFixed(fmt: Format, value: bigint, fractionBits: number, ctx:
 /** FPToFixedJS: to a signed 32-bit integer modulo 2^32. `exact` is what FJCVTZS puts into PSTATE.Z. */
 export function toInt32Js(fmt: Format, bits: bigint, ctx: FpContext): { result: number; exact: boolean } {
   const u = unpack(fmt, bits, ctx);
-  if (isNaN(u) || u.type === FpType.INFINITY) {
+  if (isNan(u) || u.type === FpType.INFINITY) {
     ctx.fpsr |= Fpsr.IOC;
     return { result: 0, exact: false };
   }
@@ -127,7 +138,7 @@ export function toInt32Js(fmt: Format, bits: bigint, ctx: FpContext): { result: 
 /** FPRoundInt: to an integral value of the same format. @param exact sets IXC where the value changes (FRINTX) */
 export function roundInt(fmt: Format, bits: bigint, rounding: Rounding, exact: boolean, ctx: FpContext): bigint {
   const u = unpack(fmt, bits, ctx);
-  if (isNaN(u)) return processNaN(fmt, u, bits, ctx);
+  if (isNan(u)) return processNaN(fmt, u, bits, ctx);
   if (u.type === FpType.INFINITY) return bits;
   if (u.type === FpType.ZERO) return zero(fmt, u.sign);
   const r = roundMagnitude(u.sign, u.mantissa, u.exponent, rounding);
@@ -139,7 +150,7 @@ export function roundInt(fmt: Format, bits: bigint, rounding: Rounding, exact: b
 export function roundIntN(fmt: Format, bits: bigint, rounding: Rounding, size: 32 | 64, ctx: FpContext): bigint {
   const u = unpack(fmt, bits, ctx);
   const least = fmt.signBit | (BigInt(fmt.bias + size - 1) << BigInt(fmt.fractionBits));
-  if (isNaN(u) || u.type === FpType.INFINITY) {
+  if (isNan(u) || u.type === FpType.INFINITY) {
     ctx.fpsr |= Fpsr.IOC;
     return least;
   }

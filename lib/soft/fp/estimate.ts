@@ -1,5 +1,5 @@
-import { type FpContext, type Format, Fpsr, infinity, maxNormal, roundingMode, Rounding, zero } from './format.js';
-import { bitLength, FpType, invalid, isNaN, processNaN, unpack } from './unpack.js';
+import { type Format, type FpContext, Fpsr, infinity, maxNormal, Rounding, roundingMode, zero } from './format.js';
+import { bitLength, FpType, invalid, isNan, processNaN, unpack } from './unpack.js';
 
 /** Reciprocal and reciprocal square root estimates of eight bits (Arm ARM DDI 0487 J1.3, shared/functions/float/fprecipestimate). */
 
@@ -36,7 +36,7 @@ function leading(fmt: Format, mantissa: bigint, exponent: number): { field: numb
 /** FPRecipEstimate. */
 export function recip(fmt: Format, a: bigint, ctx: FpContext): bigint {
   const u = unpack(fmt, a, ctx);
-  if (isNaN(u)) return processNaN(fmt, u, a, ctx);
+  if (isNan(u)) return processNaN(fmt, u, a, ctx);
   if (u.type === FpType.INFINITY) return zero(fmt, u.sign);
   if (u.type === FpType.ZERO) {
     ctx.fpsr |= Fpsr.DZC;
@@ -47,7 +47,9 @@ export function recip(fmt: Format, a: bigint, ctx: FpContext): bigint {
     // Below a quarter of the smallest normal number: the reciprocal overflows.
     const rounding = roundingMode(ctx);
     const toInfinity =
-      rounding === Rounding.TIEEVEN || (rounding === Rounding.POSINF && u.sign === 0) || (rounding === Rounding.NEGINF && u.sign === 1);
+      rounding === Rounding.TIEEVEN ||
+      (rounding === Rounding.POSINF && u.sign === 0) ||
+      (rounding === Rounding.NEGINF && u.sign === 1);
     ctx.fpsr |= Fpsr.OFC | Fpsr.IXC;
     return toInfinity ? infinity(fmt, u.sign) : maxNormal(fmt, u.sign);
   }
@@ -59,13 +61,15 @@ export function recip(fmt: Format, a: bigint, ctx: FpContext): bigint {
   // Nine bits with the leading one; a denormal result takes it into its fraction.
   let fraction = BigInt(recipEstimate(top)) << BigInt(fmt.fractionBits - 8);
   if (resultField <= 0) fraction >>= BigInt(1 - resultField);
-  return zero(fmt, u.sign) | (BigInt(Math.max(resultField, 0)) << BigInt(fmt.fractionBits)) | (fraction & fmt.fractionMask);
+  return (
+    zero(fmt, u.sign) | (BigInt(Math.max(resultField, 0)) << BigInt(fmt.fractionBits)) | (fraction & fmt.fractionMask)
+  );
 }
 
 /** FPRSqrtEstimate. */
 export function rsqrt(fmt: Format, a: bigint, ctx: FpContext): bigint {
   const u = unpack(fmt, a, ctx);
-  if (isNaN(u)) return processNaN(fmt, u, a, ctx);
+  if (isNan(u)) return processNaN(fmt, u, a, ctx);
   if (u.type === FpType.ZERO) {
     ctx.fpsr |= Fpsr.DZC;
     return infinity(fmt, u.sign);
@@ -81,7 +85,7 @@ export function rsqrt(fmt: Format, a: bigint, ctx: FpContext): bigint {
 /** FPRecpX: the exponent inverted, for scaling. */
 export function recpx(fmt: Format, a: bigint, ctx: FpContext): bigint {
   const u = unpack(fmt, a, ctx);
-  if (isNaN(u)) return processNaN(fmt, u, a, ctx);
+  if (isNan(u)) return processNaN(fmt, u, a, ctx);
   const field = (a >> BigInt(fmt.fractionBits)) & BigInt(fmt.maxField);
   const inverted = field === 0n ? BigInt(fmt.maxField - 1) : BigInt(fmt.maxField) ^ field;
   return zero(fmt, u.sign) | (inverted << BigInt(fmt.fractionBits));

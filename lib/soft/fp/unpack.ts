@@ -1,4 +1,16 @@
-import { defaultNaN, type FpContext, type Format, Fpcr, Fpsr, HALF, type Rounding, Rounding as R, infinity, maxNormal, zero } from './format.js';
+import {
+  defaultNaN,
+  type Format,
+  type FpContext,
+  Fpcr,
+  Fpsr,
+  HALF,
+  infinity,
+  maxNormal,
+  Rounding as R,
+  type Rounding,
+  zero,
+} from './format.js';
 
 /** FPType. */
 export const FpType = { ZERO: 0, FINITE: 1, INFINITY: 2, QNAN: 3, SNAN: 4 } as const;
@@ -12,7 +24,7 @@ export interface Unpacked {
   readonly exponent: number;
 }
 
-export const isNaN = (u: Unpacked): boolean => u.type >= FpType.QNAN;
+export const isNan = (u: Unpacked): boolean => u.type >= FpType.QNAN;
 
 /**
  * FPUnpack (Arm ARM DDI 0487 J1.3, shared/functions/float/fpunpack): denormals become zero under FZ (and set IDC) or FZ16.
@@ -60,7 +72,14 @@ export function processNaN(fmt: Format, u: Unpacked, bits: bigint, ctx: FpContex
 }
 
 /** FPProcessNaNs: the NaN that a two-operand operation gives, if one does: signalling before quiet, first before second. */
-export function processNaNs(fmt: Format, u: Unpacked, a: bigint, v: Unpacked, b: bigint, ctx: FpContext): bigint | undefined {
+export function processNaNs(
+  fmt: Format,
+  u: Unpacked,
+  a: bigint,
+  v: Unpacked,
+  b: bigint,
+  ctx: FpContext,
+): bigint | undefined {
   if (u.type === FpType.SNAN) return processNaN(fmt, u, a, ctx);
   if (v.type === FpType.SNAN) return processNaN(fmt, v, b, ctx);
   if (u.type === FpType.QNAN) return processNaN(fmt, u, a, ctx);
@@ -161,7 +180,5 @@ export function round(
 /** Rounds a signed value; an exact zero has the sign that a sum of opposites has. */
 export function roundSigned(fmt: Format, value: bigint, exponent: number, rounding: Rounding, ctx: FpContext): bigint {
   if (value === 0n) return zero(fmt, rounding === R.NEGINF ? 1 : 0);
-  return value < 0n
-    ? round(fmt, 1, -value, exponent, rounding, ctx)
-    : round(fmt, 0, value, exponent, rounding, ctx);
+  return value < 0n ? round(fmt, 1, -value, exponent, rounding, ctx) : round(fmt, 0, value, exponent, rounding, ctx);
 }

@@ -344,7 +344,9 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
 
   /** Waits, in WFI or not powered on. @returns the exit, or `undefined` where there is something to execute */
   #wait(now: number): VcpuExit | undefined {
-    if (this.#mpState === MpState.STOPPED) return this.#exitIntr(Number.POSITIVE_INFINITY);
+    if (this.#mpState === MpState.STOPPED) {
+      return this.#exitIntr(this.vm.othersIdle(this) ? Number.POSITIVE_INFINITY : 0);
+    }
     if (this.cpu.interruptPending) {
       // A suspended vCPU stays so until user space, told of the wake-up, says otherwise.
       if (this.#mpState === MpState.SUSPENDED) return this.exitSystemEvent(SystemEvent.WAKEUP);
@@ -352,12 +354,13 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       this.stats.haltWakeups++;
       return undefined;
     }
+    // Another one may have been woken since its own `run()`: nobody sleeps then, and nobody skips time.
+    if (!this.vm.othersIdle(this)) return this.#exitIntr(0);
     const { clock } = this.vm;
     if (clock.kind === 'host') {
       return this.#exitIntr(Math.max(0, (this.timer.nextDeadlineNs(now) - now) / 1e6));
     }
-    // The last vCPU to go idle moves the virtual clock to the VM's next event; all others only say that nothing is to be waited for.
-    if (!this.vm.othersIdle(this)) return this.#exitIntr(0);
+    // The last vCPU to go idle moves the virtual clock to the VM's next event.
     const next = this.vm.nextDeadlineNs(now);
     if (next === Number.POSITIVE_INFINITY) return this.#exitIntr(next);
     clock.skipTo(next);

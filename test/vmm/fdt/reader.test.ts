@@ -154,17 +154,15 @@ describe('parseFdt', () => {
       fc.tuple(fc.stringMatching(/^[a-z#][a-z0-9,._+?-]{0,14}$/), fc.uint8Array({ maxLength: 20 })),
       { selector: ([key]) => key, maxLength: 4 },
     );
-    const node: (depth: number) => fc.Arbitrary<FdtNode> = (depth) =>
-      fc
-        .record({
-          name,
-          properties,
-          children:
-            depth === 0
-              ? fc.constant([])
-              : fc.uniqueArray(node(depth - 1), { selector: (child) => child.name, maxLength: 3 }),
-        })
-        .map((made) => ({ ...made, properties: new Map(made.properties) }));
+    const node = (depth: number): fc.Arbitrary<FdtNode> => {
+      const children =
+        depth === 0
+          ? fc.constant<FdtNode[]>([])
+          : fc.uniqueArray(node(depth - 1), { selector: (child) => child.name, maxLength: 3 });
+      return fc
+        .tuple(name, properties, children)
+        .map(([named, list, below]) => ({ name: named, properties: new Map(list), children: below }));
+    };
     fc.assert(
       fc.property(node(4), (made) => {
         const root = { ...made, name: '' };

@@ -11,6 +11,7 @@ import {
   stringList,
   writeFdt,
 } from '#lib/vmm/fdt/index.js';
+import { withPrograms } from '../../oracle.ts';
 
 /** `dtc` reads a blob and gives the source text; it fails the test with its own words where it can't. */
 function dtc(blob: Uint8Array): string {
@@ -45,7 +46,7 @@ function board(): FdtWriter {
 }
 
 describe('FdtWriter', () => {
-  test('dtc reads the same tree', () => {
+  withPrograms('dtc')('dtc reads the same tree', () => {
     const source = dtc(board().finish({ bootCpu: 0 }));
     const lines = source.split('\n').map((line) => line.trim());
     expect(lines).toContain('/memreserve/\t0x0000000040000000 0x0000000000001000;');
@@ -60,7 +61,7 @@ describe('FdtWriter', () => {
     expect(source).toMatch(/empty \{\s*\};/);
   });
 
-  test('what dtc compiles is read, and written again as dtc has it', () => {
+  withPrograms('dtc')('what dtc compiles is read, and written again as dtc has it', () => {
     const source = `/dts-v1/;
       /memreserve/ 0x1000 0x2000;
       / { #address-cells = <1>; a { x = "s", "t"; y = <1 2>; z = [ff]; f; b@1 { reg = <1>; deep { }; }; b@2 { reg = <2>; }; }; };`;
