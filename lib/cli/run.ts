@@ -1,3 +1,4 @@
+import { fstatSync, readFileSync } from 'node:fs';
 import { MicroVm } from '../node/micro-vm.js';
 import { open } from '../open.js';
 import { VmError } from '../vmm/errors.js';
@@ -113,12 +114,25 @@ async function runCommand(options: MicroVmOptions, argv: readonly string[]): Pro
   const guard = watchSignals(vm);
   const { stdin, stdout, stderr } = process;
   try {
-    const { status, exit } = await execInGuest(vm, { argv, stdin, stdout, stderr });
+    const input = options.clock === 'virtual' ? (wholeFile() ?? stdin) : stdin;
+    const { status, exit } = await execInGuest(vm, { argv, stdin: input, stdout, stderr });
     return guard.status ?? status ?? report(exit);
   } finally {
     stdin.pause();
     guard.end();
     await vm.close();
+  }
+}
+
+/**
+ * Stdin, where it is a regular file: with the virtual clock it is there before the guest asks for it, so that how fast the
+ * host reads makes no difference.
+ */
+function wholeFile(): Uint8Array | undefined {
+  try {
+    return fstatSync(0).isFile() ? readFileSync(0) : undefined;
+  } catch {
+    return undefined;
   }
 }
 

@@ -124,6 +124,9 @@ poweroff -f
 `;
 }
 
+/** Read by the login shell. A plain poweroff asks init by a signal; but PID 1 is a shell that waits for this one to end. */
+const PROFILE = `alias poweroff='poweroff -f' reboot='reboot -f' halt='halt -f'\n`;
+
 /** A kernel module, and where it goes in the initramfs. */
 export interface GuestModule {
   /** Absolute, such as `/lib/modules/6.1.0/virtio.ko`. */
@@ -156,10 +159,6 @@ export function buildInitramfs(input: { busybox: Uint8Array; modules: readonly G
     for (let i = 1; i < parts.length; i++) directories.add(parts.slice(0, i).join('/'));
     return file(path.slice(1), bytes);
   });
-  // The shell is PID 1's child, not init: a plain poweroff would send init a signal, which it does not answer.
-  const forced = ['poweroff', 'reboot', 'halt'].map((name) =>
-    file(`sbin/${name}`, `#!/bin/sh\nexec /bin/busybox ${name} -f "$@"\n`, 0o755),
-  );
   return writeCpio([
     ...[...directories].sort().map((name) => directory(name)),
     charDevice('dev/console', 5, 1),
@@ -167,9 +166,9 @@ export function buildInitramfs(input: { busybox: Uint8Array; modules: readonly G
     file('bin/busybox', input.busybox, 0o755),
     symlink('bin/sh', 'busybox'),
     file('etc/group', 'root:x:0:\n'),
+    file('etc/profile', PROFILE),
     file('etc/passwd', 'root:x:0:0:root:/root:/bin/sh\n'),
     file(MODULES_LIST, input.modules.map(({ path }) => `${path}\n`).join('')),
-    ...forced,
     ...modules,
     file('init', initScript(), 0o755),
   ]);

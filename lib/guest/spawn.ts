@@ -67,5 +67,6 @@ export async function run(command: string, args: readonly string[], options: Run
 
 /** Whether `error` is {@link run}'s where the program is not installed. */
 export function isMissingProgram(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT' && 'syscall' in error;
+  const { code, syscall } = (error ?? {}) as { code?: unknown; syscall?: unknown };
+  return code === 'ENOENT' && typeof syscall === 'string' && syscall.startsWith('spawn');
 }

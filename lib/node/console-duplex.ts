@@ -25,6 +25,7 @@ export class ConsoleDuplex extends Duplex {
   #ended = false;
   #written: (() => void) | undefined;
 
+  /** @internal */
   constructor(core: VmConsole) {
     // A console is open in both directions until the guest ends: `end()` of what is piped in does not end the output.
     super({ allowHalfOpen: true, autoDestroy: true, emitClose: true, readableHighWaterMark: HIGH_WATER });

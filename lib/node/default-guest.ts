@@ -1,4 +1,4 @@
-import type { Readable, Writable } from 'node:stream';
+import { Readable, type Writable } from 'node:stream';
 import { EXEC_BYE, EXEC_WORD, ExecDecoder, ExecPort, type ExecRequest, encodeExecRequest } from '../guest/exec-protocol.js';
 import { VmError } from '../vmm/errors.js';
 import type { VmExit } from '../vmm/micro-vm.js';
@@ -37,8 +37,8 @@ export function guestOptions(
 
 /** A command for the default guest, and where its streams go. */
 export interface GuestExec extends ExecRequest {
-  /** What it reads; at its end, so does the command's input. Nothing if not given. */
-  readonly stdin?: Readable | undefined;
+  /** What it reads, then end of file. Nothing if not given. */
+  readonly stdin?: Readable | Uint8Array | string | undefined;
   /** Dropped if not given. */
   readonly stdout?: Writable | undefined;
   readonly stderr?: Writable | undefined;
@@ -58,6 +58,7 @@ export interface GuestExecResult {
  * @throws VmError ERR_EXEC_REQUEST, ERR_EXEC_PROTOCOL, and what `boot()` throws
  */
 export async function execInGuest(vm: MicroVm, command: GuestExec): Promise<GuestExecResult> {
+  const { stdin } = command;
   const request = encodeExecRequest(command);
   const control = port(vm, ExecPort.EXEC);
   const input = port(vm, ExecPort.STDIN);
@@ -86,12 +87,12 @@ export async function execInGuest(vm: MicroVm, command: GuestExec): Promise<Gues
   // The guest's first line says that it has the port open; what comes before would be thrown away.
   input.once('data', () => {
     input.resume();
-    if (command.stdin === undefined) input.end();
-    else command.stdin.pipe(input);
+    if (stdin instanceof Readable) stdin.pipe(input);
+    else input.end(stdin);
   });
   await vm.boot();
   const exit = await vm.exited;
-  command.stdin?.unpipe(input);
+  if (stdin instanceof Readable) stdin.unpipe(input);
   if (broken !== undefined) throw broken;
   await Promise.all(drained);
   return { status, exit };

@@ -26,8 +26,10 @@ export interface SoftKvmOptions {
  * KVM in software: models Linux 7.3 on an arm64 host with a GICv3, 4 KiB pages and no EL2 for guests.
  *
  * All vCPUs of a VM run on the caller's thread, one `run()` at a time. A vCPU in WFI, or not powered on, does not wait
- * inside `run()`: it returns `intr` with `idleMs`, what the caller may sleep if all its vCPUs say so (the least of them; on
- * the virtual clock it is 0 or Infinity, never a time to sleep). {@link Vm.onRunnable} says when to come back early.
+ * inside `run()`: it returns `intr` with `idleMs`, for how long it need not be run. Where all vCPUs are idle the caller
+ * may sleep for the least of these times. {@link Vm.onRunnable} says which vCPU is to be run earlier: also one that has
+ * had its turn before another one woke it. On the virtual clock `idleMs` is 0 (come back, in turn with the others) or
+ * Infinity, never a time to sleep: the last vCPU to go idle skips to the VM's next timer by itself.
  */
 export class SoftKvm implements Kvm {
   readonly backend = 'soft';

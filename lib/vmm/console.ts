@@ -4,7 +4,7 @@ import { VmError } from './errors.js';
 /** Characters of output that a console remembers for {@link VmConsole.waitFor} and {@link VmConsole.transcript}. */
 const TRANSCRIPT_CHARS = 256 * 1024;
 
-/** Limits of {@link VmConsole.waitFor}. */
+/** Limits of `waitFor`. */
 export interface WaitForOptions {
   /** Milliseconds of the host's clock after which the wait fails; none if not given. */
   readonly timeoutMs?: number | undefined;

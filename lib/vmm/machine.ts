@@ -129,7 +129,7 @@ export class Machine {
             this.#flush();
             this.events?.failed(error);
           },
-          turnEnds: () => this.events?.turnEnds(),
+          handOut: () => this.events?.handOut(),
         },
       });
       this.#closers.push(() => this.loop.close());

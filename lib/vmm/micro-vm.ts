@@ -179,7 +179,7 @@ export class MicroVmBase<Port> extends Emitter<MicroVmEvents> {
     void this.#end('killed', 'the VM was killed by its AbortSignal', this.#parts.options.signal?.reason);
   };
 
-  /** Use `MicroVm.create`. */
+  /** @internal Use `MicroVm.create`. */
   protected constructor(parts: Prepared, makePort: (core: VmConsole) => Port) {
     super();
     this.#parts = parts;
@@ -349,11 +349,11 @@ export class MicroVmBase<Port> extends Emitter<MicroVmEvents> {
       failed: (error) => {
         void this.#end('failed', `the VM cannot go on: ${error.message}`, error);
       },
-      turnEnds: () => this.#turnEnds(),
+      handOut: () => this.#handOut(),
     };
   }
 
-  #turnEnds(): void {
+  #handOut(): void {
     for (const core of this.#consoles) core.flush();
     const { serial, hvc0 } = this.#parts.consoles;
     const seen = serial.outputBytes + (hvc0?.outputBytes ?? 0);

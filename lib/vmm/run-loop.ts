@@ -33,8 +33,11 @@ export interface RunLoopEvents {
   systemEvent(type: typeof SystemEvent.SHUTDOWN | typeof SystemEvent.RESET | typeof SystemEvent.CRASH): void;
   /** The VM cannot go on. The loop has stopped. */
   failed(error: Error): void;
-  /** The loop is about to give the thread back: the moment to hand out what the guest wrote. */
-  turnEnds(): void;
+  /**
+   * The moment to hand out what the guest wrote: the loop is about to give the thread back. With the virtual clock it comes
+   * between two slices instead, so that what the host answers at once reaches the guest at the same instruction every time.
+   */
+  handOut(): void;
 }
 
 /** Exits counted by reason. */
@@ -172,6 +175,7 @@ export class RunLoop {
         fired = true;
       }
     }
+    if (this.#virtual) this.#events.handOut();
     return fired || tasks.length > 0;
   }
 
@@ -179,6 +183,7 @@ export class RunLoop {
     this.#deferral = undefined;
     try {
       this.#settle(false);
+      this.#events.handOut();
     } catch (error) {
       this.#fail(error);
       return;
@@ -226,8 +231,8 @@ export class RunLoop {
     } finally {
       this.#inTurn = false;
     }
-    this.#events.turnEnds();
-    // turnEnds() may have stopped the loop, and a vCPU may have become runnable in it.
+    if (!this.#virtual) this.#events.handOut();
+    // handOut() may have stopped the loop, and a vCPU may have become runnable in it.
     if (this.#running && this.#cancel === undefined) this.#next();
   };
 

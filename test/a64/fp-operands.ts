@@ -1,34 +1,14 @@
+import type { Random } from './random.ts';
+
 /** Floating-point operands as TestFloat draws them: special values and their neighbours, and random ones weighted towards trouble. */
 
-/** A small generator of pseudo-random numbers (xorshift128+): the same seed, the same tests. */
-export class Random {
-  #a: bigint;
-  #b: bigint;
-  constructor(seed: number) {
-    this.#a = BigInt(seed) * 0x9e37_79b9_7f4a_7c15n + 1n;
-    this.#b = BigInt.asUintN(64, this.#a * 0xbf58_476d_1ce4_e5b9n) | 1n;
-    for (let i = 0; i < 20; i++) this.u64();
-  }
-  u64(): bigint {
-    let s = this.#a;
-    const t = this.#b;
-    this.#a = t;
-    s ^= BigInt.asUintN(64, s << 23n);
-    this.#b = BigInt.asUintN(64, s ^ t ^ (s >> 17n) ^ (t >> 26n));
-    return BigInt.asUintN(64, this.#b + t);
-  }
-  below(n: number): number {
-    return Number(this.u64() % BigInt(n));
-  }
-  pick<T>(list: readonly T[]): T {
-    return list[this.below(list.length)] as T;
-  }
-}
+/** Bytes of a floating-point number. */
+export type FloatBytes = 2 | 4 | 8;
 
 const EXPONENT_BITS = { 2: 5, 4: 8, 8: 11 } as const;
 
 /** Special values of a format of so many bytes, and their neighbours. */
-export function specialFloats(bytes: 2 | 4 | 8): bigint[] {
+export function specialFloats(bytes: FloatBytes): bigint[] {
   const bits = bytes * 8;
   const e = EXPONENT_BITS[bytes];
   const f = BigInt(bits - e - 1);
@@ -68,7 +48,7 @@ export function specialFloats(bytes: 2 | 4 | 8): bigint[] {
 }
 
 /** A random value: any bits, or a chosen exponent with a fraction of few bits or few holes. */
-export function randomFloat(bytes: 2 | 4 | 8, random: Random): bigint {
+export function randomFloat(bytes: FloatBytes, random: Random): bigint {
   const bits = bytes * 8;
   const e = EXPONENT_BITS[bytes];
   const f = BigInt(bits - e - 1);

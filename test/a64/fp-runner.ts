@@ -6,7 +6,25 @@ import { Offset, STATE } from '#lib/soft/cpu/layout.js';
 import { fillRecord, type HandlerLayout, OutOfLineLowering, staticsOf } from '#lib/soft/jit/handler.js';
 import { FunctionBody, ModuleBuilder } from '#lib/soft/jit/wasm-module.js';
 import { Wasm } from '#lib/soft/jit/webassembly.js';
-import type { FpCase, FpOutcome } from './fp-oracle.ts';
+
+/** What an instruction finds: V0..V3, X1, X2 (X0 is all ones), NZCV in bits 31..28, FPCR and FPSR. */
+export interface FpCase {
+  readonly word: number;
+  readonly nzcv: number;
+  readonly fpcr: number;
+  readonly fpsr: number;
+  readonly x1: bigint;
+  readonly x2: bigint;
+  readonly v: readonly [bigint, bigint, bigint, bigint];
+}
+
+/** What it leaves: X0, V0, NZCV and FPSR. */
+export interface FpOutcome {
+  readonly x0: bigint;
+  readonly v0: bigint;
+  readonly nzcv: number;
+  readonly fpsr: number;
+}
 
 interface Compiled {
   readonly row: Row;

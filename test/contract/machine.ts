@@ -141,20 +141,24 @@ export function runToExit(vcpu: Vcpu): string {
     const exit = vcpu.run(1);
     if (exit.reason !== 'intr') return describeExit(exit);
     if (exit.idleMs === Number.POSITIVE_INFINITY) return 'idle for ever';
+    if (exit.idleMs !== undefined) Atomics.wait(SLEEPER, 0, 0, exit.idleMs);
   }
   throw new Error('the guest did not exit');
 }
+const SLEEPER = new Int32Array(new SharedArrayBuffer(4));
 
 /** Runs vCPUs in turn, as a VMM does, until one exits with anything but `intr`. */
-export function runInTurn(vcpus: readonly Vcpu[]): string {
+export function runInTurn({ vm, vcpus }: TestVm): string {
+  const asleep = new Set<Vcpu>();
+  vm.onRunnable((vcpu) => asleep.delete(vcpu));
   for (let i = 0; i < 500; i++) {
-    let idle = 0;
     for (const vcpu of vcpus) {
+      if (asleep.has(vcpu)) continue;
       const exit = vcpu.run(1);
       if (exit.reason !== 'intr') return `${vcpu.id}: ${describeExit(exit)}`;
-      if (exit.idleMs === Number.POSITIVE_INFINITY) idle++;
+      if (exit.idleMs === Number.POSITIVE_INFINITY) asleep.add(vcpu);
     }
-    if (idle === vcpus.length) return 'idle for ever';
+    if (asleep.size === vcpus.length) return 'idle for ever';
   }
   throw new Error('the guest did not exit');
 }

@@ -170,19 +170,21 @@ describe.each(backends)('vCPU on $name', ({ open }) => {
   });
 
   test('PSCI CPU_ON starts a vCPU where it is told, reset, with its context; CPU_OFF stops it', () => {
-    const { vm, vcpus, load: put } = makeVm(kvm, { vcpus: 2 });
+    const test = makeVm(kvm, { vcpus: 2 });
+    const { vm, vcpus, load: put } = test;
     put(RAM, call(PSCI.CPU_ON, 1, RAM + 0x400, 0xabcd), movr(10, 0), call(PSCI.CPU_ON, 1, RAM, 0), movr(11, 0), WFI);
     put(RAM + 0x400, mov(1, DEVICE), store(8, 0, 1), call(PSCI.CPU_OFF));
     vcpus[1]!.setOneReg(Reg.x(5), 5n);
     const woken: number[] = [];
     vm.onRunnable((v) => woken.push(v.id));
     expect(vcpus[1]!.run(1)).toMatchObject({ reason: 'intr', idleMs: Number.POSITIVE_INFINITY });
-    expect(runInTurn(vcpus)).toBe('1: write 0x9000000/8 0xabcd');
+    expect(vcpus[0]!.run()).toMatchObject({ reason: 'intr', idleMs: Number.POSITIVE_INFINITY });
     expect(woken).toEqual([1]);
+    expect(runInTurn(test)).toBe('1: write 0x9000000/8 0xabcd');
     expect(vcpus[1]!.getOneReg(Reg.x(5))).toBe(0n);
     expect(vcpus[0]!.getOneReg(Reg.x(10))).toBe(0n);
     expect(BigInt.asIntN(64, vcpus[0]!.getOneReg(Reg.x(11)))).toBe(-4n);
-    expect(runInTurn(vcpus)).toBe('idle for ever');
+    expect(runInTurn(test)).toBe('idle for ever');
     expect(vcpus[1]!.getMpState()).toBe(MpState.STOPPED);
   });
 

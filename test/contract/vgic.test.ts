@@ -131,7 +131,8 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
   });
 
   test('an SGI reaches the vCPUs it names, and all others by IRM', () => {
-    const { vcpus, load: put } = makeVm(kvm, { vcpus: 3, gic: true });
+    const test = makeVm(kvm, { vcpus: 3, gic: true });
+    const { load: put } = test;
     const start = (cpu: number): number[] => [...mov(1, cpu), ...mov(2, RAM + 0x1000 * cpu), ...mov(3, 0), ...mov(0, 0xc4000003), 0xd4000002];
     put(RAM, enableGic(0xffff), start(1), start(2), ...tell(1), ...mov(0, (5n << 24n) | 4n), msr(Sysreg.ICC_SGI1R, 0), WFI, ...mov(0, (6n << 24n) | (1n << 40n)), msr(Sysreg.ICC_SGI1R, 0), daifClr(2), WFI, b(-1));
     for (const cpu of [1, 2]) put(RAM + 0x1000 * cpu, enableGic(0xffff, cpu), ...mov(0, RAM + 0x2_0000), msr(Sysreg.VBAR_EL1, 0), daifClr(2), WFI, b(-1));
@@ -140,7 +141,7 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
     put(RAM + 0x2_0280, irqHandler(...mov(23, (7n << 24n) | 1n), msr(Sysreg.ICC_SGI1R, 23)));
     const seen: string[] = [];
     for (;;) {
-      const exit = runInTurn(vcpus);
+      const exit = runInTurn(test);
       if (exit === 'idle for ever') break;
       seen.push(exit);
       if (seen.length > 20) break;
@@ -163,16 +164,17 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
   });
 
   test('GICD_IROUTER moves an SPI to another vCPU', () => {
-    const { vm, vcpus, load: put } = makeVm(kvm, { vcpus: 2, gic: true });
+    const test = makeVm(kvm, { vcpus: 2, gic: true });
+    const { vm, load: put } = test;
     put(RAM, enableGic(0), enableSpi(40, true), ...mov(0, 1), store(8, 0, 1, 0x6000 + 8 * 40), load(8, 9, 1, 0x6000 + 8 * 40), ...mov(3, 0), ...mov(1, 1), ...mov(2, RAM + 0x1000), ...mov(0, 0xc4000003), 0xd4000002, WFI, b(-1));
     put(RAM + 0x1000, enableGic(0, 1), daifClr(2), WFI, b(-1));
     put(IRQ_VECTOR, irqHandler());
-    expect(runInTurn(vcpus)).toBe('idle for ever');
+    expect(runInTurn(test)).toBe('idle for ever');
     const woken: number[] = [];
     vm.onRunnable((v: Vcpu) => woken.push(v.id));
     vm.irqLine(SPI(40), true);
     expect(woken).toEqual([1]);
-    expect(runInTurn(vcpus)).toBe('1: write 0x9000000/4 0x28');
+    expect(runInTurn(test)).toBe('1: write 0x9000000/4 0x28');
   });
 
   test("a PPI of user space's is the vCPU's alone; the timers' own are not user space's to drive", () => {

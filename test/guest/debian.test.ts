@@ -41,7 +41,7 @@ function fakeApt(programs: Record<string, string> = {}): NodeJS.ProcessEnv {
     'apt-get': `cat "$APT_CONFIG" > ${dir}/apt.conf; cat "$(dirname "$APT_CONFIG")"/sources/* > ${dir}/sources
       case "$*" in
       *indextargets*) printf 'Debian\\thttp://archive.example/debian/\\tstable\\n' ;;
-      *download*) echo 'dlstatus:1:50.0:Retrieving' >&3; for p; do case $p in *=*) : >"\${p%%=*}.deb" ;; esac; done ;;
+      *download*) echo 'dlstatus:1:50.0:Retrieving' >&3; for p; do case $p in [a-z]*=*) : >"\${p%%=*}.deb" ;; esac; done ;;
       esac`,
     'apt-cache': `case $4$3 in
       *linux-image-cloud-arm64*) printf 'Package: linux-image-cloud-arm64\\nVersion: 1\\nDepends: linux-image-9-cloud-arm64 (= 1)\\n' ;;

@@ -2,6 +2,7 @@ import { Rounding } from '../fp/format.js';
 import { both, type Emit } from './advsimd-fp-two-misc.js';
 import type { Emitter, Val, VOperand } from './emitter.js';
 import { formatIndex, inexactIf, MIN_NORMAL, nearest, plain, ready, unflushed } from './fp-emit.js';
+import { narrowSingles, widenHalves } from './fp-halves.js';
 import { type LaneRounding, roundLanes } from './fp-lane-ops.js';
 import {
   everyLane,
@@ -185,11 +186,12 @@ const lengthen = row('FCVTL', '0 Q 0 01110 0 sz 10000 10111 10 Vn Vd', {}, (e, f
     const op = f.sz === 1 ? convertCode(2, 3) : convertCode(1, 2);
     e.call(fpLengthen, e.i32(op), e.i32(f.Q), e.vAddress(f.Vd), e.vAddress(f.Vn));
   };
+  const a = e.op('i64x2.splat', e.getElem(f.Vn, 8, f.Q));
   if (f.sz === 0) {
-    soft();
+    const { result, sure } = widenHalves(e, e.op('i32x4.extend_low_i16x8_u', a));
+    e.if(sure, () => e.setV(f.Vd, result), soft);
     return;
   }
-  const a = e.op('i64x2.splat', e.getElem(f.Vn, 8, f.Q));
   e.if(
     e.and(unflushed(e), everyLane(e, 4, orderedLanes(e, 4, a))),
     () => e.setV(f.Vd, e.op('f64x2.promote_low_f32x4', a)),
@@ -203,26 +205,31 @@ function narrow(e: Emitter, f: Operands & { readonly Q: number }, sz: number, od
     const op = sz === 1 ? convertCode(3, 2, odd) : convertCode(2, 1, odd);
     e.call(fpNarrow, e.i32(op), e.i32(sz === 1 ? 2 : 4), e.i32(f.Q), e.vAddress(f.Vd), e.vAddress(f.Vn));
   };
-  if (sz === 0 || odd) {
+  /** Writes the 64 bits at the bottom of `v`. */
+  const put = (v: Val): void => {
+    const bits = e.lane('i64x2.extract_lane', 0, v);
+    if (f.Q === 1) e.setElem(f.Vd, 8, 1, bits);
+    else e.setScalar(f.Vd, 8, bits);
+  };
+  if (odd) {
     soft();
     return;
   }
   const a = e.getV(f.Vn);
+  if (sz === 0) {
+    const { result, sure } = narrowSingles(e, a);
+    // The lanes' lower halves, together.
+    const gather = [0, 1, 4, 5, 8, 9, 12, 13];
+    e.if(sure, () => put(e.shuffle(result, result, [...gather, ...gather])), soft);
+    return;
+  }
   const r = e.op('f32x4.demote_f64x2_zero', a);
   const back = e.op('f64x2.promote_low_f32x4', r);
   const zero = e.op('f64x2.eq', a, e.v128(0n));
   const normal = within(e, 8, back, MIN_NORMAL[4], Number.POSITIVE_INFINITY);
   const good = e.op('i64x2.all_true', e.op('v128.or', zero, normal));
   const exact = e.op('i64x2.all_true', e.op('f64x2.eq', back, a));
-  e.if(
-    e.and(good, e.or(ready(e), e.and(plain(e), exact))),
-    () => {
-      const bits = e.lane('i64x2.extract_lane', 0, r);
-      if (f.Q === 1) e.setElem(f.Vd, 8, 1, bits);
-      else e.setScalar(f.Vd, 8, bits);
-    },
-    soft,
-  );
+  e.if(e.and(good, e.or(ready(e), e.and(plain(e), exact))), () => put(r), soft);
 }
 
 export const advsimdFpConvert: readonly Row[] = [

@@ -153,7 +153,11 @@ const multiplyAddLong = (name: string, u: number, a: number, opcode: string, upp
 /** Complex numbers of halves, singles or, in 128 bits, doubles. */
 const complexSize = (f: { readonly size: number; readonly Q: number }): boolean =>
   f.size !== 0 && (f.size !== 3 || f.Q === 1);
-const complexBytes = (size: number): FpBytes => (size === 1 ? 2 : size === 2 ? 4 : 8);
+const complexOps = {
+  // The size field is the format's number.
+  op: (f: { readonly size: number; readonly rot: number }): number => f.size | (f.rot << 2),
+  lanes: (f: { readonly size: number; readonly Q: number }): number => (f.Q === 1 ? 16 : 8) >> f.size,
+};
 
 export const advsimdFpThreeSame: readonly Row[] = [
   ...vector('FMAXNM', 0, 0, '000', lanewise('maxnm', extremeLanes('max'))),
@@ -190,15 +194,11 @@ export const advsimdFpThreeSame: readonly Row[] = [
   multiplyAddLong('FMLAL2', 1, 0, '11001', 1),
   multiplyAddLong('FMLSL2', 1, 1, '11001', 1),
 
-  row('FCMLA', '0 Q 1 01110 size:2 0 Vm 110 rot:2 1 Vn Vd', { when: complexSize }, (e, f) => {
-    const { bytes, lanes } = vectorOf(complexBytes(f.size), f.Q);
-    const op = e.i32(formatIndex(bytes) | (f.rot << 2));
-    e.call(fpComplexMulAdd, op, e.i32(lanes), e.i32(-1), e.vAddress(f.Vd), e.vAddress(f.Vn), e.vAddress(f.Vm));
+  row('FCMLA', '0 Q:1# 1 01110 size:2# 0 Vm 110 rot:2# 1 Vn Vd', { when: complexSize, ops: complexOps }, (e, f) => {
+    e.call(fpComplexMulAdd, f.op, f.lanes, e.i32(-1), e.vAddress(f.Vd), e.vAddress(f.Vn), e.vAddress(f.Vm));
   }),
-  row('FCADD', '0 Q 1 01110 size:2 0 Vm 111 rot 01 Vn Vd', { when: complexSize }, (e, f) => {
-    const { bytes, lanes } = vectorOf(complexBytes(f.size), f.Q);
-    const op = e.i32(formatIndex(bytes) | (f.rot << 2));
-    e.call(fpComplexAdd, op, e.i32(lanes), e.vAddress(f.Vd), e.vAddress(f.Vn), e.vAddress(f.Vm));
+  row('FCADD', '0 Q:1# 1 01110 size:2# 0 Vm 111 rot:1# 01 Vn Vd', { when: complexSize, ops: complexOps }, (e, f) => {
+    e.call(fpComplexAdd, f.op, f.lanes, e.vAddress(f.Vd), e.vAddress(f.Vn), e.vAddress(f.Vm));
   }),
 ];
 

@@ -18,6 +18,7 @@ import {
   ready,
   softBinary,
   softUnary,
+  underflowed,
   unflushed,
 } from './fp-emit.js';
 import { fusedDouble, fusedSingle } from './fp-fused.js';
@@ -76,6 +77,15 @@ function isZero(e: Emitter, op: 'mul' | 'div', a: Val, b: Val, r: Val): Val {
   return e.and(eq(r), op === 'mul' ? e.or(eq(a), eq(b)) : eq(a));
 }
 
+/** The result is a number, and nothing new is raised: an operand is infinite, or tiny results have set UFC and IXC before. */
+function isSpecial(e: Emitter, a: Val, b: Val, r: Val): Val {
+  const t = a.type;
+  const infinity = constant(e, t === 'f64' ? 8 : 4, Number.POSITIVE_INFINITY);
+  const isInfinite = (v: Val): Val => e.op(`${t}.eq`, e.op(`${t}.abs`, v), infinity);
+  const infinite = e.and(e.or(isInfinite(a), isInfinite(b)), e.op(`${t}.eq`, r, r));
+  return e.or(infinite, e.and(underflowed(e), isBelowInfinity(e, r)));
+}
+
 /** FADD, FSUB, FMUL, FDIV, and FNMUL as the negated FMUL. */
 function arithmetic(op: Arithmetic, negated = false) {
   return (e: Emitter, f: Operands2): void => {
@@ -93,7 +103,8 @@ function arithmetic(op: Arithmetic, negated = false) {
     const fast = (): void => e.setScalar(f.Vd, bytes, negated ? e.op(`${hostType(bytes)}.neg`, r) : r);
     e.if(e.and(ready(e), good), fast, () => {
       const exact = e.and(good, isExact(e, op, a, b, r));
-      const sure = op === 'mul' || op === 'div' ? e.or(exact, isZero(e, op, a, b, r)) : exact;
+      const zero = op === 'mul' || op === 'div' ? e.or(exact, isZero(e, op, a, b, r)) : exact;
+      const sure = e.or(zero, isSpecial(e, a, b, r));
       e.if(e.and(plain(e), sure), fast, () => {
         e.setScalar(f.Vd, bytes, softBinary(e, name, bytes, bitsOf(e, a), bitsOf(e, b)));
       });

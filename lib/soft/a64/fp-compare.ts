@@ -1,4 +1,4 @@
-import type { Emitter, Val, VOperand } from './emitter.js';
+import type { Emitter, VOperand } from './emitter.js';
 import {
   allocatedType,
   bitsOf,
@@ -39,16 +39,19 @@ function compare(e: Emitter, bytes: FpBytes, Vn: VOperand, Vm: VOperand | undefi
 }
 
 /** FCCMP, FCCMPE: compares if the condition holds; otherwise NZCV is the immediate. */
-function conditionalCompare(
-  e: Emitter,
-  f: { type: number; cond: number; op: number; nzcv: Val; Vn: VOperand; Vm: VOperand },
-): void {
-  e.if(
-    e.condition(f.cond),
-    () => compare(e, bytesOf(f.type), f.Vn, f.Vm, f.op === 1),
-    () => e.setNzcv(e.shl(f.nzcv, e.i32(28))),
+const conditionalCompare = (name: string, signalling: boolean): Row =>
+  row(
+    name,
+    `00011110 type:2 1 Vm cond:4 01 Vn ${signalling ? 1 : 0} nzcv:4#` as '00011110 type:2 1 Vm cond:4 01 Vn x nzcv:4#',
+    { when: allocatedType },
+    (e, f) => {
+      e.if(
+        e.condition(f.cond),
+        () => compare(e, bytesOf(f.type), f.Vn, f.Vm, signalling),
+        () => e.setNzcv(e.shl(f.nzcv, e.i32(28))),
+      );
+    },
   );
-}
 
 export const fpCompare: readonly Row[] = [
   row('FCMP', '00011110 type:2 1 Vm 00 1000 Vn 0 0 000', { when: allocatedType }, (e, f) => {
@@ -63,18 +66,8 @@ export const fpCompare: readonly Row[] = [
   row('FCMPE (zero)', '00011110 type:2 1 xxxxx 00 1000 Vn 1 1 000', { when: allocatedType }, (e, f) => {
     compare(e, bytesOf(f.type), f.Vn, undefined, true);
   }),
-  row(
-    'FCCMP',
-    '00011110 type:2 1 Vm cond:4 01 Vn op nzcv:4#',
-    { when: (f) => allocatedType(f) && f.op === 0 },
-    conditionalCompare,
-  ),
-  row(
-    'FCCMPE',
-    '00011110 type:2 1 Vm cond:4 01 Vn op nzcv:4#',
-    { when: (f) => allocatedType(f) && f.op === 1 },
-    conditionalCompare,
-  ),
+  conditionalCompare('FCCMP', false),
+  conditionalCompare('FCCMPE', true),
   row('FCSEL', '00011110 type:2 1 Vm cond:4 11 Vn Vd', { when: allocatedType }, (e, f) => {
     const bytes = bytesOf(f.type);
     e.setScalar(f.Vd, bytes, e.select(e.condition(f.cond), getBits(e, f.Vn, bytes), getBits(e, f.Vm, bytes)));

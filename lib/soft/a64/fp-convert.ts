@@ -19,6 +19,7 @@ import {
   ready,
   unflushed,
 } from './fp-emit.js';
+import { narrowSingles, widenHalves } from './fp-halves.js';
 import { fpConvert, fpFromInt, fpFromUint, fpToInt, fpToInt32Js } from './fp-helpers.js';
 import { convertCode, toIntCode } from './fp-operations.js';
 import { type Row, row } from './row.js';
@@ -35,7 +36,17 @@ function convert(e: Emitter, from: FpBytes, to: FpBytes, Vd: VOperand, Vn: VOper
     return to === 8 ? r : e.wrap(r);
   };
   if (from === 2 || to === 2) {
-    e.setScalar(Vd, to, soft(getBits(e, Vn, from)));
+    const a = getBits(e, Vn, from);
+    if (from === 8 || to === 8) {
+      e.setScalar(Vd, to, soft(a));
+      return;
+    }
+    const { result, sure } = (from === 2 ? widenHalves : narrowSingles)(e, e.op('i32x4.splat', a));
+    e.if(
+      sure,
+      () => e.setScalar(Vd, to, e.lane('i32x4.extract_lane', 0, result)),
+      () => e.setScalar(Vd, to, soft(a)),
+    );
     return;
   }
   const a = getFloat(e, Vn, from);

@@ -45,6 +45,11 @@ export function ready(e: Emitter): Val {
 }
 /** FPCR asks for nothing the host does not do. */
 export const plain = (e: Emitter): Val => e.eqz(e.and(e.state('i32', Offset.FPCR), e.i32(STRICT)));
+/** FPSR has UFC and IXC: a tiny result changes nothing in it. */
+export function underflowed(e: Emitter): Val {
+  const both = e.i32(Fpsr.UFC | Fpsr.IXC);
+  return e.eq(e.and(e.state('i32', Offset.FPSR), both), both);
+}
 /** FPCR does not flush denormals. */
 export const unflushed = (e: Emitter): Val => e.eqz(e.and(e.state('i32', Offset.FPCR), e.i32(Fpcr.FZ)));
 /** FPCR rounds to nearest. */

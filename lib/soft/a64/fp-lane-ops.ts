@@ -107,13 +107,16 @@ export const integralLanes =
     sure: e.and(unflushed(e), everyLane(e, s.bytes, orderedLanes(e, s.bytes, a))),
   });
 
-/** FRINTI, FRINTX of numbers: rounding to nearest, and with IXC set already where it matters. */
+/** FRINTI, FRINTX of numbers, rounding to nearest; FRINTX with IXC set already, or of integral numbers. */
 export const integralAsSet =
   (inexact: boolean): LaneUnary =>
-  (e, s, a) => ({
-    result: e.op(`${floats(s.bytes)}.nearest`, a),
-    sure: e.and(inexact ? ready(e) : plain(e), everyLane(e, s.bytes, orderedLanes(e, s.bytes, a))),
-  });
+  (e, s, a) => {
+    const result = e.op(`${floats(s.bytes)}.nearest`, a);
+    const ordered = e.and(plain(e), everyLane(e, s.bytes, orderedLanes(e, s.bytes, a)));
+    if (!inexact) return { result, sure: ordered };
+    const same = everyLane(e, s.bytes, e.op(`${floats(s.bytes)}.eq`, result, a));
+    return { result, sure: e.and(ordered, e.or(ready(e), same)) };
+  };
 
 /** FMLA, FMLS: c + (-)a * b. */
 export function mulAddLanes(e: Emitter, s: HostShape, negate: boolean, c: Val, a: Val, b: Val): Attempt {

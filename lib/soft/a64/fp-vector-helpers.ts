@@ -97,9 +97,10 @@ export function createFpVectorHelpers(env: HelperEnv): HelperTable {
       const f = binaryOf(op);
       const bytes = bytesOf(op);
       each(d, lanes, bytes, (i, ctx) => {
-        // A scalar form has one result, of the two elements of n.
-        const from = 2 * i < lanes || lanes === 1 ? n : m;
-        const first = from === n ? 2 * i : 2 * i - lanes;
+        // A scalar form has one result, of the two elements of n. The two registers may be the same.
+        const ofN = 2 * i < lanes;
+        const from = ofN ? n : m;
+        const first = ofN ? 2 * i : 2 * i - lanes;
         return f(fmt, get(from, bytes, first), get(from, bytes, first + 1), ctx);
       });
       return undefined;

@@ -17,19 +17,17 @@ export const CpuStop = {
   HVC: 4,
   /** SMC from EL1; {@link Cpu.hvcImmediate}. PC is at it. */
   SMC: 5,
-  /** A page-table walk touched an address that no RAM backs, or an instruction was fetched from there: see {@link Cpu.access}. PC is at the instruction. */
-  EXTERNAL: 6,
 } as const;
 export type CpuStop = (typeof CpuStop)[keyof typeof CpuStop];
 
-/** The access behind CpuStop.MMIO and CpuStop.EXTERNAL, as ESR_EL2 would describe it (Arm ARM DDI 0487 D24.2.37, ISS for a Data Abort). */
+/** The access behind CpuStop.MMIO, as ESR_EL2 would describe it (Arm ARM DDI 0487 D24.2.37, ISS for a Data Abort). */
 export interface CpuAccess {
   /** Guest-physical address. */
   ipa: number;
   /** Virtual address. */
   va: bigint;
   isWrite: boolean;
-  /** ISV: the fields below are valid. Not so for pairs, write-back forms, SIMD&FP and atomics. */
+  /** ISV: the fields below are valid. Not so for pairs, write-back forms, SIMD&FP, atomics, and accesses to two pages. */
   isv: boolean;
   /** Bytes: 1, 2, 4, 8. */
   size: number;
@@ -41,8 +39,6 @@ export interface CpuAccess {
   srt: number;
   /** The value to write, for stores. */
   value: bigint;
-  /** The access was made by a page-table walk (S1PTW) or an instruction fetch. */
-  isFetch: boolean;
 }
 
 /** Called by the processor for system registers that the kernel half owns (ICC_*, CNT*, PM*); index as in {@link sysregIndex}. */
@@ -59,10 +55,13 @@ export interface Cpu {
   run(budget: number): CpuStop;
   /** Makes a `run()` in progress stop at the next instruction boundary it checks. For use inside {@link CpuHost} calls. */
   requestStop(): void;
-  /** Instructions retired since the last reset of the VM; exact also inside {@link CpuHost} calls. */
+  /**
+   * Instructions executed since the vCPU was made; one that takes an exception instead counts as one. Inside {@link CpuHost}
+   * calls those since the last branch may be missing.
+   */
   readonly instructions: number;
 
-  /** Valid after CpuStop.MMIO and CpuStop.EXTERNAL. */
+  /** Valid after CpuStop.MMIO. */
   readonly access: CpuAccess;
   /** Completes the load of {@link access} with `value` (low `size` bytes), and passes the instruction. */
   completeRead(value: bigint): void;
@@ -71,7 +70,7 @@ export interface Cpu {
   /** The immediate of the last HVC or SMC. */
   readonly hvcImmediate: number;
 
-  /** Architectural reset to PSTATE 0x3c5 (EL1h, DAIF), MMU off, X0..X30 and PC 0. ID registers keep their values. */
+  /** Architectural reset to PSTATE 0x3c5 (EL1h, DAIF), MMU off, X0..X30 and PC 0. ID registers keep their values, interrupt inputs their levels. */
   reset(): void;
   /** X0..X30. */
   getX(n: number): bigint;
@@ -99,7 +98,7 @@ export interface Cpu {
   setFiq(level: boolean): void;
   /** Whether an IRQ or FIQ input is asserted, masked or not: what WFI wakes on. */
   readonly interruptPending: boolean;
-  /** Takes a synchronous external Data Abort (or Instruction Abort when `access.isFetch`) for {@link access}. */
+  /** Takes a synchronous external Data Abort for {@link access}. */
   injectExternalAbort(): void;
   /** Makes an SError pending with this ISS. */
   injectSerror(esrIss: bigint): void;
@@ -114,12 +113,16 @@ export interface MachineMemory {
   readonly bytes: Uint8Array;
   /** Forgets decoded and compiled code in the range. */
   invalidate(offset: number, length: number): void;
+  /** Gives the memory back, and takes it out of the guest-physical address space where it still is mapped. */
   free(): void;
 }
 
 /** What all processors of one VM share: physical memory and code. */
 export interface Machine {
-  /** Allocates zeroed RAM; a multiple of 4096 bytes. `undefined` where there is no room. */
+  /**
+   * Allocates zeroed RAM. `undefined` where there is no room.
+   * @throws RangeError a size that is not a positive multiple of 4096
+   */
   allocate(size: number): MachineMemory | undefined;
   /** Largest size that {@link allocate} can still give. */
   readonly available: number;
@@ -133,6 +136,7 @@ export interface Machine {
   /** Makes the next store to each page of the range call `onDirty` again. */
   rearm(gpa: number, size: number): void;
   createCpu(host: CpuHost): Cpu;
+  /** Not from inside the vCPU's `run()`. Its object must not run again. */
   destroyCpu(cpu: Cpu): void;
   close(): void;
 }

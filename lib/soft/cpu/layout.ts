@@ -100,9 +100,7 @@ export const ExitCode = {
   HLT: 17,
   /** SP is not 16-byte aligned and SCTLR_ELx.SA says it must be. */
   SP_ALIGNMENT: 18,
-  /** A page-table walk or a fetch went to an address that no RAM backs. */
-  EXTERNAL: 19,
-  /** A trapped system instruction; DETAIL holds the ISS. */
-  SYSREG_TRAP: 20,
+  /** A trapped system instruction. */
+  SYSREG_TRAP: 19,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];

@@ -3,146 +3,114 @@ import type { HelperEnv, HelperTable } from '../a64/helpers.js';
 import { HELPERS } from '../a64/helper-table.js';
 import { TABLE } from '../a64/table.js';
 import { CodeCache } from '../jit/code-cache.js';
-import { Interpreter } from '../jit/interpreter.js';
-import { Wasm, type WasmMemory } from '../jit/webassembly.js';
+import { COUNTERS_SIZE, Interpreter } from '../jit/interpreter.js';
 import { PhysicalMap } from '../mmu/physical.js';
 import type { Cpu, CpuHost, Machine, MachineMemory } from './cpu.js';
 import { STATE, STATE_SIZE } from './layout.js';
-import { Processor, TLB_AREA } from './processor.js';
+import { LinearMemory, MAXIMUM_PAGES } from './linear-memory.js';
+import { CPU_AREA, Processor } from './processor.js';
 
-const WASM_PAGE = 65536;
-/** 4 GiB, less the last page: a 32-bit address plus an access size never wraps. */
-const MAXIMUM_PAGES = 65535;
 const PAGE = 4096;
+/** Linear memory that RAM may not take: for decoded code and vCPUs. */
+const RESERVED = 128 * 1024 * 1024;
 
-/** The typed arrays over linear memory, renewed when it grows. */
-class Views implements HelperEnv {
-  u8!: Uint8Array;
-  u16!: Uint16Array;
-  u32!: Uint32Array;
-  i32!: Int32Array;
-  u64!: BigUint64Array;
-  i64!: BigInt64Array;
-  f32!: Float32Array;
-  f64!: Float64Array;
-
-  renew(buffer: ArrayBufferLike): void {
-    this.u8 = new Uint8Array(buffer);
-    this.u16 = new Uint16Array(buffer);
-    this.u32 = new Uint32Array(buffer);
-    this.i32 = new Int32Array(buffer);
-    this.u64 = new BigUint64Array(buffer);
-    this.i64 = new BigInt64Array(buffer);
-    this.f32 = new Float32Array(buffer);
-    this.f64 = new Float64Array(buffer);
-  }
+export interface MachineOptions {
+  /** Bytes of RAM at most; what 32-bit linear memory holds (about 3.8 GiB) if not given. */
+  readonly maxMemory?: number;
+  /** How often a branch target is reached before its region is compiled; `undefined` for an interpreter only. */
+  readonly threshold?: number | undefined;
 }
 
-/** A range of linear memory that was given back. */
-interface Hole {
-  readonly address: number;
-  readonly size: number;
-}
+/** Branches to a place before it is compiled: compiling an instruction costs what interpreting a thousand does. */
+const DEFAULT_THRESHOLD = 2048;
 
 /** The software machine of one VM: one linear memory with the RAM, the vCPUs' state and the decoded code in it. */
 export class SoftMachine implements Machine {
-  readonly #memory: WasmMemory;
-  readonly views = new Views();
+  readonly #linear = new LinearMemory();
   readonly physical = new PhysicalMap();
   readonly code: CodeCache;
   readonly interpreter: Interpreter;
   readonly decoder: Decoder;
   readonly cpus: Processor[] = [];
   #current: Processor | undefined;
-  #end = WASM_PAGE;
-  #holes: Hole[] = [];
+  /** Area of the first vCPU that was destroyed, for the objects of all of them. */
+  #graveyard: number | undefined;
   readonly #maxMemory: number;
   #ramTotal = 0;
 
-  constructor(options: { maxMemory?: number } = {}) {
+  constructor(options: MachineOptions = {}) {
+    const threshold = 'threshold' in options ? options.threshold : DEFAULT_THRESHOLD;
     this.#maxMemory = options.maxMemory ?? Number.POSITIVE_INFINITY;
-    this.#memory = new Wasm.Memory({ initial: 1, maximum: MAXIMUM_PAGES, shared: true });
-    this.views.renew(this.#memory.buffer);
     this.decoder = new Decoder(TABLE);
     this.code = new CodeCache(
       this.views,
       this.decoder,
       (bytes) => {
-        const address = this.#take(bytes);
+        const address = this.#linear.take(bytes);
         if (address === undefined) throw new Error('no room for decoded code');
         return address;
       },
       (page) => {
-        for (const cpu of this.cpus) cpu.forgetStores(page);
+        for (const cpu of this.cpus) cpu.mmu.tlb.forgetStores(page);
       },
       () => {
-        for (const cpu of this.cpus) cpu.flushTlb();
+        this.#flushTlbs();
       },
     );
     const host = {
-      fetchMiss: () => this.#current!.fetchMiss(),
-      decodeMiss: (record: number) => this.code.decode(record),
-      loadMiss: (lo: number, hi: number, info: number) => this.#current!.loadMiss(lo, hi, info),
-      storeMiss: (lo: number, hi: number, info: number) => this.#current!.storeMiss(lo, hi, info),
+      fetchMiss: () => this.#current!.mmu.fetchMiss(),
+      decodeMiss: (record: number) => this.code.decode(record >>> 0),
+      hot: (record: number) => this.code.hot(record >>> 0),
+      loadMiss: (lo: number, hi: number, info: number) => this.#current!.mmu.loadMiss(lo, hi, info),
+      storeMiss: (lo: number, hi: number, info: number) => this.#current!.mmu.storeMiss(lo, hi, info),
     };
     const helpers: Record<string, (...args: never[]) => number | bigint | undefined> = {
       mrs: (index: number) => this.#current!.mrs(index),
       msr: (index: number, value: bigint) => this.#current!.msr(index, value) as undefined,
       sys: (index: number, value: bigint) => this.#current!.sys(index, value) as undefined,
       pstate: (which: number, value: number) => this.#current!.pstateImmediate(which, value) as undefined,
-      alignmentFault: (va: bigint, isWrite: number) => this.#current!.alignmentFault(va, isWrite !== 0) as undefined,
+      alignmentFault: (va: bigint, isWrite: number) => this.#current!.mmu.alignmentFault(va, isWrite !== 0) as undefined,
     };
     for (const create of HELPERS) Object.assign(helpers, create(this.views));
-    this.interpreter = new Interpreter(TABLE, this.#memory, MAXIMUM_PAGES, true, host, helpers as HelperTable);
-    this.code.interpreter = this.interpreter;
+    const counters = threshold === undefined ? undefined : this.#linear.take(COUNTERS_SIZE);
+    this.interpreter = new Interpreter(
+      TABLE,
+      this.#linear.memory,
+      MAXIMUM_PAGES,
+      true,
+      host,
+      helpers as HelperTable,
+      counters === undefined || threshold === undefined ? undefined : { counters, threshold },
+    );
+    this.code.link(this.interpreter);
   }
 
-  /** Takes zeroed linear memory, in whole WebAssembly pages. */
-  #take(bytes: number): number | undefined {
-    const size = Math.ceil(bytes / WASM_PAGE) * WASM_PAGE;
-    const hole = this.#holes.find((h) => h.size >= size);
-    if (hole !== undefined) {
-      this.#holes = this.#holes.filter((h) => h !== hole);
-      if (hole.size > size) this.#holes.push({ address: hole.address + size, size: hole.size - size });
-      this.views.u8.fill(0, hole.address, hole.address + size);
-      return hole.address;
-    }
-    const address = this.#end;
-    if (address + size > MAXIMUM_PAGES * WASM_PAGE) return undefined;
-    try {
-      this.#memory.grow(size / WASM_PAGE);
-    } catch {
-      return undefined;
-    }
-    this.#end += size;
-    this.views.renew(this.#memory.buffer);
-    return address;
-  }
-
-  #give(address: number, bytes: number): void {
-    this.#holes.push({ address, size: Math.ceil(bytes / WASM_PAGE) * WASM_PAGE });
+  get views(): HelperEnv {
+    return this.#linear.views;
   }
 
   get available(): number {
-    // Leaves room for decoded code and vCPUs.
-    const room = MAXIMUM_PAGES * WASM_PAGE - this.#end - 128 * 1024 * 1024;
-    return Math.max(0, Math.min(room, this.#maxMemory - this.#ramTotal));
+    return Math.max(0, Math.min(this.#linear.largest(RESERVED), this.#maxMemory - this.#ramTotal));
   }
 
   allocate(size: number): MachineMemory | undefined {
+    if (!Number.isSafeInteger(size) || size <= 0 || size % PAGE !== 0) {
+      throw new RangeError(`memory of ${size} bytes: give a positive multiple of ${PAGE}`);
+    }
     if (size > this.available) return undefined;
-    const address = this.#take(size);
+    const address = this.#linear.take(size);
     if (address === undefined) return undefined;
     this.#ramTotal += size;
-    const memory = new RamBlock(this, address, size, () => {
+    return new RamBlock(this, address, size, () => {
       this.#ramTotal -= size;
-      this.#give(address, size);
+      this.physical.removeBacking(address, size);
+      this.#flushTlbs();
+      this.#linear.give(address, size);
     });
-    return memory;
   }
 
   bytesAt(address: number, size: number): Uint8Array {
-    return new Uint8Array(this.#memory.buffer, address, size);
+    return this.#linear.bytesAt(address, size);
   }
 
   map(gpa: number, size: number, memory: MachineMemory, offset: number, readonly: boolean, onDirty?: (gfn: number) => void): void {
@@ -171,11 +139,11 @@ export class SoftMachine implements Machine {
   }
 
   #flushTlbs(): void {
-    for (const cpu of this.cpus) cpu.flushTlb();
+    for (const cpu of this.cpus) cpu.mmu.tlb.flush();
   }
 
   createCpu(host: CpuHost): Cpu {
-    const area = this.#take(STATE_SIZE + TLB_AREA);
+    const area = this.#linear.take(CPU_AREA);
     if (area === undefined) throw new Error('no room for another vCPU');
     const cpu = new Processor(this, host, area);
     this.cpus.push(cpu);
@@ -188,7 +156,10 @@ export class SoftMachine implements Machine {
     if (index < 0) return;
     this.cpus.splice(index, 1);
     if (this.#current === processor) this.#current = undefined;
-    this.#give(processor.area, STATE_SIZE + TLB_AREA);
+    const { area } = processor;
+    if (this.#graveyard === undefined) this.#graveyard = area;
+    else this.#linear.give(area, CPU_AREA);
+    processor.retire(this.#graveyard);
   }
 
   /** Puts a vCPU's state where generated code works on it. */
@@ -207,8 +178,7 @@ export class SoftMachine implements Machine {
 
   close(): void {
     this.#current = undefined;
-    this.cpus.length = 0;
-    this.#holes = [];
+    for (const cpu of [...this.cpus]) this.destroyCpu(cpu);
   }
 }
 
@@ -243,6 +213,6 @@ class RamBlock implements MachineMemory {
 }
 
 /** A machine for one VM. @param options.maxMemory bytes of RAM at most; what 32-bit linear memory holds (about 3.8 GiB) if not given */
-export function createMachine(options: { maxMemory?: number } = {}): Machine {
+export function createMachine(options: MachineOptions = {}): Machine {
   return new SoftMachine(options);
 }

@@ -49,8 +49,8 @@ const ID_VALUES: Readonly<Record<string, bigint>> = {
   ID_AA64ISAR1_EL1: 2n | field(1n, 12n) | field(1n, 16n) | field(2n, 20n) | field(1n, 32n) | field(1n, 36n),
   // 40-bit physical addresses, 16-bit ASIDs, granules of 4K, 16K and 64K.
   ID_AA64MMFR0_EL1: 2n | field(2n, 4n) | field(1n, 20n),
-  // Hierarchical permission disables, PAN.
-  ID_AA64MMFR1_EL1: field(1n, 12n) | field(1n, 20n),
+  // Hierarchical permission disables, PAN with AT S1E1RP and S1E1WP.
+  ID_AA64MMFR1_EL1: field(1n, 12n) | field(2n, 20n),
   // CnP, UAO, LSE2, E0PD.
   ID_AA64MMFR2_EL1: 1n | field(1n, 4n) | field(1n, 32n) | field(1n, 60n),
 };
@@ -80,7 +80,8 @@ export const SR = {
   MIDR_EL1: define('MIDR_EL1', [3, 0, 0, 0, 0], 'constant', 0x000f_0e11n),
   MPIDR_EL1: define('MPIDR_EL1', [3, 0, 0, 0, 5], 'constant', 0x8000_0000n),
   REVIDR_EL1: define('REVIDR_EL1', [3, 0, 0, 0, 6], 'constant'),
-  SCTLR_EL1: define('SCTLR_EL1', [3, 0, 1, 0, 0], 'special', 0x30d0_0980n),
+  // What KVM resets it to.
+  SCTLR_EL1: define('SCTLR_EL1', [3, 0, 1, 0, 0], 'special', 0x00c5_0078n),
   ACTLR_EL1: define('ACTLR_EL1', [3, 0, 1, 0, 1], 'plain'),
   CPACR_EL1: define('CPACR_EL1', [3, 0, 1, 0, 2], 'special'),
   TTBR0_EL1: define('TTBR0_EL1', [3, 0, 2, 0, 0], 'special'),
@@ -95,7 +96,7 @@ export const SR = {
   ESR_EL1: define('ESR_EL1', [3, 0, 5, 2, 0], 'plain'),
   FAR_EL1: define('FAR_EL1', [3, 0, 6, 0, 0], 'plain'),
   PAR_EL1: define('PAR_EL1', [3, 0, 7, 4, 0], 'plain'),
-  MAIR_EL1: define('MAIR_EL1', [3, 0, 10, 2, 0], 'plain'),
+  MAIR_EL1: define('MAIR_EL1', [3, 0, 10, 2, 0], 'special'),
   AMAIR_EL1: define('AMAIR_EL1', [3, 0, 10, 3, 0], 'plain'),
   VBAR_EL1: define('VBAR_EL1', [3, 0, 12, 0, 0], 'plain'),
   CONTEXTIDR_EL1: define('CONTEXTIDR_EL1', [3, 0, 13, 0, 1], 'plain'),
@@ -150,6 +151,9 @@ export const PSEUDO = {
   FPSR: sysregIndex(3, 3, 4, 4, 1),
   OSLAR_EL1: sysregIndex(2, 0, 1, 0, 4),
   MDCCSR_EL0: sysregIndex(2, 3, 0, 1, 0),
+  DBGDTR_EL0: sysregIndex(2, 3, 0, 4, 0),
+  /** DBGDTRRX_EL0 to read, DBGDTRTX_EL0 to write. */
+  DBGDTRXX_EL0: sysregIndex(2, 3, 0, 5, 0),
   MDRAR_EL1: sysregIndex(2, 0, 1, 0, 0),
   OSDTRRX_EL1: sysregIndex(2, 0, 0, 0, 2),
   OSDTRTX_EL1: sysregIndex(2, 0, 0, 3, 2),

@@ -1,7 +1,9 @@
 import type { Decoder } from '../a64/decode.js';
 import type { HelperEnv } from '../a64/helpers.js';
+import { fieldsOf } from '../a64/row.js';
 import { fillRecord, RECORD_SHIFT, RECORD_SIZE } from './handler.js';
-import { DECODE, type Interpreter, PAGE_END, UNDEFINED } from './interpreter.js';
+import { DECODE, type Interpreter, MAX_REGIONS, PAGE_END, REGION, UNDEFINED } from './interpreter.js';
+import { RegionCompiler } from './region-compiler.js';
 
 const PAGE = 4096;
 const RECORDS = PAGE / 4;
@@ -20,7 +22,22 @@ interface Slot {
   page: number;
   /** Something of the page is decoded: stores to it must be seen. */
   tracked: boolean;
+  /** Numbers of the compiled regions that start in the page. */
+  regions: number[];
+  /** Counts the times that the page was forgotten: a region that was waiting to be compiled is of no use afterwards. */
+  generation: number;
 }
+
+/** A record that was found hot. */
+interface Hot {
+  readonly slot: Slot;
+  readonly generation: number;
+  readonly index: number;
+}
+
+/** Regions compiled at once at most, and runs that a smaller number waits for more. */
+const BATCH = 24;
+const PATIENCE = 8;
 
 /** The decoded form of code, by page of RAM. */
 export class CodeCache {
@@ -33,20 +50,37 @@ export class CodeCache {
   readonly #byPage = new Map<number, Slot>();
   #chunks: number[] = [];
   #used = 0;
-  /** Set once the interpreter is made, which needs this object first. */
-  interpreter!: Interpreter;
+  #interpreter!: Interpreter;
+  #compiler!: RegionCompiler;
+  #hot: Hot[] = [];
+  /** Runs since the first of them was found. */
+  #waited = 0;
+  /** Numbers of regions that are not in use; they are handed out from the end. */
+  readonly #freeRegions = Array.from({ length: MAX_REGIONS }, (_, i) => MAX_REGIONS - 1 - i);
 
   /**
    * @param allocate takes zeroed bytes of linear memory
    * @param onTracked a page of RAM now holds decoded code: no store may go past {@link written}
    * @param onFlush every slot is free again: forget what points to one
    */
-  constructor(env: HelperEnv, decoder: Decoder, allocate: (bytes: number) => number, onTracked: (page: number) => void, onFlush: () => void) {
+  constructor(
+    env: HelperEnv,
+    decoder: Decoder,
+    allocate: (bytes: number) => number,
+    onTracked: (page: number) => void,
+    onFlush: () => void,
+  ) {
     this.#env = env;
     this.#decoder = decoder;
     this.#allocate = allocate;
     this.#onTracked = onTracked;
     this.#onFlush = onFlush;
+  }
+
+  /** To be called once the interpreter is made, which needs this object first. */
+  link(interpreter: Interpreter): void {
+    this.#interpreter = interpreter;
+    this.#compiler = new RegionCompiler(this.#decoder, interpreter);
   }
 
   /** The address of the page's records. @param page linear address of a page of RAM */
@@ -58,7 +92,8 @@ export class CodeCache {
     if (slot === undefined) {
       const base = this.#allocate(CHUNK * SLOT_SIZE);
       this.#chunks.push(base);
-      for (let i = 0; i < CHUNK; i++) this.#slots.push({ address: base + i * SLOT_SIZE, page: 0, tracked: false });
+      for (let i = 0; i < CHUNK; i++)
+        this.#slots.push({ address: base + i * SLOT_SIZE, page: 0, tracked: false, regions: [], generation: 0 });
       slot = this.#slots[this.#used]!;
     }
     this.#used++;
@@ -71,9 +106,15 @@ export class CodeCache {
 
   /** Makes every record of the slot one to decode. Operands stay: the instruction that stores to its own page still reads them. */
   #clear(slot: Slot): void {
+    slot.generation++;
+    for (const region of slot.regions) {
+      this.#interpreter.setRegion(region, undefined);
+      this.#freeRegions.push(region);
+    }
+    slot.regions = [];
     const { u16 } = this.#env;
-    const end = (slot.address + RECORDS * RECORD_SIZE) >> 1;
-    for (let at = slot.address >> 1; at < end; at += RECORD_SIZE / 2) u16[at] = DECODE;
+    const end = (slot.address + RECORDS * RECORD_SIZE) >>> 1;
+    for (let at = slot.address >>> 1; at < end; at += RECORD_SIZE / 2) u16[at] = DECODE;
     u16[end] = PAGE_END;
   }
 
@@ -86,7 +127,8 @@ export class CodeCache {
   #slotHolding(record: number): Slot {
     for (let i = this.#chunks.length - 1; i >= 0; i--) {
       const base = this.#chunks[i]!;
-      if (record >= base && record < base + CHUNK * SLOT_SIZE) return this.#slots[i * CHUNK + Math.floor((record - base) / SLOT_SIZE)]!;
+      if (record >= base && record < base + CHUNK * SLOT_SIZE)
+        return this.#slots[i * CHUNK + Math.floor((record - base) / SLOT_SIZE)]!;
     }
     throw new Error('no slot holds that record');
   }
@@ -102,19 +144,60 @@ export class CodeCache {
     let index = (record - slot.address) >> RECORD_SHIFT;
     for (let n = 0; n < DECODE_AHEAD && index < RECORDS; n++, index++) {
       const at = slot.address + index * RECORD_SIZE;
-      if (u16[at >> 1] !== DECODE) return;
-      const word = u32[(slot.page + index * 4) >> 2]!;
+      if (u16[at >>> 1] !== DECODE) return;
+      const word = u32[(slot.page + index * 4) >>> 2]!;
       const row = this.#decoder.decode(word);
       if (row === undefined) {
-        u16[at >> 1] = UNDEFINED;
+        u16[at >>> 1] = UNDEFINED;
         return;
       }
       const position = index * 4;
-      const handler = this.interpreter.handler(row, word, (imm) => position + imm >= 0 && position + imm < PAGE);
-      fillRecord(handler.layout, row, word, handler.near, u16, u32, at);
-      u16[at >> 1] = handler.number;
+      const raw = fieldsOf(row, word);
+      const handler = this.#interpreter.handler(row, raw, (imm) => position + imm >= 0 && position + imm < PAGE);
+      fillRecord(handler.layout, row, raw, handler.near, u16, u32, at);
+      u16[at >>> 1] = handler.number;
       if (row.ends) return;
     }
+  }
+
+  /** A record has been branched to often: its region will be compiled, with others. */
+  hot(record: number): void {
+    if (this.#env.u16[record >>> 1] === REGION) return;
+    const slot = this.#slotHolding(record);
+    this.#hot.push({ slot, generation: slot.generation, index: (record - slot.address) >> RECORD_SHIFT });
+    if (this.#hot.length >= BATCH) this.#compile();
+  }
+
+  /** Called between runs: compiles what has waited long enough. */
+  tick(): void {
+    if (this.#hot.length > 0 && ++this.#waited >= PATIENCE) this.#compile();
+  }
+
+  #compile(): void {
+    const hot = this.#hot;
+    this.#hot = [];
+    this.#waited = 0;
+    const { u16, u32 } = this.#env;
+    const recordAt = (h: Hot): number => h.slot.address + h.index * RECORD_SIZE;
+    const alive = hot.filter((h) => h.slot.generation === h.generation && u16[recordAt(h) >>> 1] !== REGION);
+    this.#compiler.compile(
+      alive.map((h) => ({
+        page: {
+          word: (index) => u32[(h.slot.page >>> 2) + index]!,
+          executed: (index) => u16[(h.slot.address + index * RECORD_SIZE) >>> 1] !== DECODE,
+        },
+        entry: h.index,
+        install: (f) => {
+          const region = this.#freeRegions.pop();
+          if (region === undefined) return;
+          this.#interpreter.setRegion(region, f);
+          h.slot.regions.push(region);
+          const at = recordAt(h);
+          u32[(at + 8) >>> 2] = this.#interpreter.regionIndex(region);
+          u16[at >>> 1] = REGION;
+        },
+      })),
+    );
   }
 
   /** Whether a store to the page must be reported by {@link written}. */
@@ -132,7 +215,11 @@ export class CodeCache {
 
   /** Forgets everything. */
   flush(): void {
-    for (const slot of this.#byPage.values()) slot.page = 0;
+    for (const slot of this.#byPage.values()) {
+      this.#clear(slot);
+      slot.page = 0;
+    }
+    this.#hot = [];
     this.#byPage.clear();
     this.#used = 0;
     this.#onFlush();

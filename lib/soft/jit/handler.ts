@@ -1,7 +1,8 @@
-import { Emitter, type Helper, Val, type VOperand, type XOperand } from '../a64/emitter.js';
-import { fieldsOf, type Row } from '../a64/row.js';
+import { Emitter, type Helper, type Val, type VOperand, type XOperand } from '../a64/emitter.js';
+import type { Row } from '../a64/row.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
 import { Lowering, type MemoryFunctions, W } from './lower.js';
+import { type OperandReader, operandReader, type RawFields } from './operands.js';
 import type { FunctionBody } from './wasm-module.js';
 import type { WasmType } from './wasm-opcodes.js';
 
@@ -14,17 +15,18 @@ export const RECORD_SHIFT = 4;
 
 /** Where a handler finds its operands in the record. */
 export interface HandlerLayout {
-  /** Byte offset in the record by operand key: a field's name, with `.r` or `.w` for registers. */
-  readonly slots: ReadonlyMap<string, number>;
+  /** The operands, each with its byte offset in the record. */
+  readonly slots: readonly { readonly offset: number; readonly read: OperandReader }[];
   /** The 64-bit constant is at byte 8. */
   readonly hasImm: boolean;
 }
 
 /** Hands out the record's bytes to operands in the order in which the handler first uses them. */
 class SlotAllocator implements HandlerLayout {
-  readonly slots = new Map<string, number>();
+  readonly slots: { readonly offset: number; readonly read: OperandReader }[] = [];
   readonly hasImm: boolean;
   readonly #row: Row;
+  readonly #offsets = new Map<string, number>();
 
   constructor(row: Row) {
     this.#row = row;
@@ -32,23 +34,32 @@ class SlotAllocator implements HandlerLayout {
   }
 
   at(key: string): number {
-    let offset = this.slots.get(key);
+    let offset = this.#offsets.get(key);
     if (offset === undefined) {
-      offset = 2 + this.slots.size * 2;
-      if (offset >= (this.hasImm ? 8 : RECORD_SIZE)) throw new Error(`${this.#row.name} has too many operands for a record`);
-      this.slots.set(key, offset);
+      offset = 2 + this.slots.length * 2;
+      if (offset >= (this.hasImm ? 8 : RECORD_SIZE))
+        throw new Error(`${this.#row.name} has too many operands for a record`);
+      this.#offsets.set(key, offset);
+      this.slots.push({ offset, read: operandReader(this.#row, key) });
     }
     return offset;
   }
 }
 
-/** Writes the operands of `word` into a record at byte `at`. */
-export function fillRecord(layout: HandlerLayout, row: Row, word: number, near: boolean, u16: Uint16Array, u32: Uint32Array, at: number): void {
-  const raw = fieldsOf(row, word);
-  for (const [key, offset] of layout.slots) u16[(at + offset) >> 1] = slotValue(row, raw, key);
+/** Writes an instruction's operands into a record at byte `at`. */
+export function fillRecord(
+  layout: HandlerLayout,
+  row: Row,
+  raw: RawFields,
+  near: boolean,
+  u16: Uint16Array,
+  u32: Uint32Array,
+  at: number,
+): void {
+  for (const slot of layout.slots) u16[(at + slot.offset) >>> 1] = slot.read(raw);
   if (layout.hasImm && row.imm !== undefined) {
     const imm = row.imm(raw);
-    const index = (at + 8) >> 2;
+    const index = (at + 8) >>> 2;
     if (near) u32[index] = Number(imm) * (RECORD_SIZE / 4);
     else if (typeof imm === 'number') {
       u32[index] = imm;
@@ -60,25 +71,8 @@ export function fillRecord(layout: HandlerLayout, row: Row, word: number, near: 
   }
 }
 
-function slotValue(row: Row, raw: Record<string, number>, key: string): number {
-  const [name = '', role] = key.split('.');
-  if (role === undefined) {
-    const op = row.ops[name];
-    return op === undefined ? (raw[name] ?? 0) : op(raw);
-  }
-  // A register that an op names (the next ones of a list) comes as its offset.
-  const at = row.ops[name];
-  if (at !== undefined) return at(raw);
-  const n = raw[name] ?? 0;
-  const kind = row.fields.find((f) => f.name === name)?.kind;
-  if (kind === 'v') return Offset.V0 + n * 16;
-  if (n !== 31) return n * 8;
-  if (kind === 'sp') return Offset.SP;
-  return role === 'r' ? Offset.ZR : Offset.DISCARD;
-}
-
 /** Key of a handler: the row's static fields of `raw`, in order. */
-export function staticsOf(row: Row, raw: Readonly<Record<string, number>>): string {
+export function staticsOf(row: Row, raw: RawFields): string {
   let key = '';
   for (const f of row.fields) if (f.kind === 'static') key += `${raw[f.name]},`;
   return key;
@@ -87,7 +81,7 @@ export function staticsOf(row: Row, raw: Readonly<Record<string, number>>): stri
 const FLAGS = { n: Offset.N, z: Offset.Z, c: Offset.C, v: Offset.V };
 
 /** Runs a row's `emit` with these static field values. */
-export function emitRow(row: Row, raw: Readonly<Record<string, number>>): Emitter {
+export function emitRow(row: Row, raw: RawFields): Emitter {
   const e = new Emitter(FLAGS);
   const fields: Record<string, number | Val | XOperand | VOperand> = {};
   let vector = false;
@@ -127,7 +121,7 @@ export abstract class HandlerLowering extends Lowering {
   }
 
   /** Lowers a row; returns where its operands are expected. */
-  lowerRow(row: Row, raw: Readonly<Record<string, number>>): HandlerLayout {
+  lowerRow(row: Row, raw: RawFields): HandlerLayout {
     const layout = new SlotAllocator(row);
     this.layout = layout;
     this.lower(emitRow(row, raw).body);

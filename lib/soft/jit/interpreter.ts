@@ -1,10 +1,14 @@
-import type { Helper, Stmt, Val } from '../a64/emitter.js';
+import type { Helper, Stmt } from '../a64/emitter.js';
 import type { HelperTable } from '../a64/helpers.js';
-import { fieldsOf, type Row } from '../a64/row.js';
-import { ExitCode, Offset, STATE } from '../cpu/layout.js';
-import { emitRow, HandlerLowering, type HandlerContext, type HandlerLayout, OutOfLineLowering, RECORD_SHIFT, RECORD_SIZE, staticsOf } from './handler.js';
+import type { Row } from '../a64/row.js';
+import { Offset, STATE } from '../cpu/layout.js';
+import { REGION_PARAMS } from './compiler.js';
+import { emitRow, type HandlerLayout, OutOfLineLowering, staticsOf } from './handler.js';
 import { HOT_HANDLERS } from './hot-handlers.js';
+import { LoopLowering } from './interpreter-loop.js';
+import { helpersOf, type Linkage, MEMORY_SIZES, memoryAccesses, memoryFunctionName, signatureOf } from './linkage.js';
 import { type MemoryFunctions, W } from './lower.js';
+import type { RawFields } from './operands.js';
 import { FunctionBody, ModuleBuilder } from './wasm-module.js';
 import { Wasm, type WasmMemory, type WasmTable } from './webassembly.js';
 
@@ -12,13 +16,16 @@ import { Wasm, type WasmMemory, type WasmTable } from './webassembly.js';
 export const DECODE = 0;
 export const PAGE_END = 1;
 export const UNDEFINED = 2;
-const FIRST_ROW_HANDLER = 3;
+/** The start of a compiled region: byte 8 of the record holds its place in the table. */
+export const REGION = 3;
+const FIRST_ROW_HANDLER = 4;
 
-/** Entries of a fetch table, and the mask that makes an entry's byte offset from PC >> 8. */
-export const FETCH_ENTRIES = 256;
-const FETCH_MASK = (FETCH_ENTRIES - 1) << 4;
 /** Handlers that can be made while the machine runs. */
-const TABLE_SIZE = 8192;
+const MAX_HANDLERS = 8192;
+/** Compiled regions that can be there at once; the table has them after the handlers. */
+export const MAX_REGIONS = 16384;
+
+export { COUNTERS_SIZE, FETCH_ENTRIES } from './interpreter-loop.js';
 
 /** What the interpreter asks of the machine. Each returns 0 with EXIT set where generated code must leave. */
 export interface InterpreterHost {
@@ -26,6 +33,8 @@ export interface InterpreterHost {
   fetchMiss(): number;
   /** The record has not been decoded yet. */
   decodeMiss(record: number): void;
+  /** The record has been branched to so often that it should be compiled. */
+  hot(record: number): void;
   /** A load that its table does not answer: address to load from. @param info bytes, and 256 for an unprivileged access */
   loadMiss(lo: number, hi: number, info: number): number;
   storeMiss(lo: number, hi: number, info: number): number;
@@ -91,269 +100,14 @@ function rowNumber(row: Row): number {
 const handlerKey = (row: Row, raw: Readonly<Record<string, number>>, near: boolean): string =>
   `${rowNumber(row)}|${staticsOf(row, raw)}${near ? 'near' : ''}`;
 
-/** Lowers handlers inside the interpreter's loop. */
-class LoopLowering extends HandlerLowering {
-  /** Branch depth, from where the handler's own blocks begin, to the loop that takes the next record. */
-  nextDepth = 0;
-  near = false;
-  readonly #start: number;
-  readonly #pc: number;
-
-  constructor(body: FunctionBody, context: HandlerContext, start: number, pc: number) {
-    super(body, context);
-    this.#start = start;
-    this.#pc = pc;
-  }
-
-  protected override leave(): void {
-    this.code.u8(W.BR);
-    this.code.u32(this.nextDepth + 2 + this.depth);
-  }
-
-  /** Takes the instructions up to and with this one off the budget; leaves what remains in BUDGET and, if asked, on the stack. */
-  #account(through: boolean): void {
-    const c = this.code;
-    this.i32Const(0);
-    this.i32Const(0);
-    this.memoryOp(W.I32_LOAD, STATE + Offset.BUDGET);
-    this.getLocal(this.context.rec);
-    this.getLocal(this.#start);
-    c.u8(W.I32_SUB);
-    this.i32Const(RECORD_SHIFT);
-    c.u8(W.I32_SHR_U);
-    c.u8(W.I32_SUB);
-    if (through) {
-      this.i32Const(1);
-      c.u8(W.I32_SUB);
-    }
-    this.memoryOp(W.I32_STORE, STATE + Offset.BUDGET);
-  }
-
-  protected override jump(cond: (() => void) | undefined, _offset: Val): void {
-    const c = this.code;
-    const rec = this.context.rec;
-    if (cond !== undefined) {
-      cond();
-      c.u8(W.IF);
-      c.u8(W.VOID);
-      this.depth++;
-    }
-    if (this.near) {
-      this.#account(true);
-      this.getLocal(rec);
-      this.getLocal(rec);
-      this.memoryOp(W.I32_LOAD, 8);
-      c.u8(W.I32_ADD);
-      this.teeLocal(rec);
-      this.setLocal(this.#start);
-      this.i32Const(0);
-      this.memoryOp(W.I32_LOAD, STATE + Offset.BUDGET);
-      this.i32Const(0);
-      c.u8(W.I32_LT_S);
-      c.u8(W.IF);
-      c.u8(W.VOID);
-      this.depth++;
-      this.setExit(ExitCode.BUDGET);
-      this.leave();
-      c.u8(W.END);
-      this.depth--;
-      c.u8(W.BR);
-      c.u32(this.nextDepth + this.depth);
-    } else {
-      this.pushPc();
-      this.getLocal(rec);
-      this.memoryOp(W.I64_LOAD, 8);
-      c.u8(W.I64_ADD);
-      this.setLocal(this.#pc);
-      this.#account(true);
-      c.u8(W.BR);
-      c.u32(this.nextDepth + 1 + this.depth);
-    }
-    if (cond !== undefined) {
-      c.u8(W.END);
-      this.depth--;
-    }
-  }
-
-  protected override jumpTo(target: () => void): void {
-    target();
-    this.setLocal(this.#pc);
-    this.#account(true);
-    this.code.u8(W.BR);
-    this.code.u32(this.nextDepth + 1 + this.depth);
-  }
-
-  /** The end of a page's records: execution goes on in the next page. */
-  pageEnd(): void {
-    this.pushPc();
-    this.setLocal(this.#pc);
-    this.#account(false);
-    this.code.u8(W.BR);
-    this.code.u32(this.nextDepth + 1);
-  }
-
-  undefinedInstruction(): void {
-    this.setExit(ExitCode.UNDEFINED);
-    this.leave();
-  }
-
-  decode(decodeMiss: number): void {
-    this.getLocal(this.context.rec);
-    this.call(decodeMiss);
-    this.code.u8(W.BR);
-    this.code.u32(this.nextDepth);
-  }
-
-  /** Goes on with the next record. */
-  next(): void {
-    this.getLocal(this.context.rec);
-    this.i32Const(RECORD_SIZE);
-    this.code.u8(W.I32_ADD);
-    this.setLocal(this.context.rec);
-    this.code.u8(W.BR);
-    this.code.u32(this.nextDepth);
-  }
-
-  outOfLine(type: number, op: number): void {
-    const c = this.code;
-    this.getLocal(this.context.rec);
-    this.getLocal(this.context.pcBase);
-    this.getLocal(op);
-    c.u8(W.CALL_INDIRECT);
-    c.u32(type);
-    c.u8(0);
-    c.u8(W.BR_IF);
-    c.u32(this.nextDepth + 2);
-    this.next();
-  }
-
-  setExit(code: number): void {
-    this.i32Const(0);
-    this.i32Const(code);
-    this.memoryOp(W.I32_STORE, STATE + Offset.EXIT);
-  }
-
-  /** From the local PC to a record, through the fetch table. */
-  fetch(fetchMiss: number): void {
-    const c = this.code;
-    const { rec, pcBase } = this.context;
-    const entry = this.local('i32');
-    this.i32Const(0);
-    this.memoryOp(W.I32_LOAD, STATE + Offset.BUDGET);
-    this.i32Const(0);
-    c.u8(W.I32_LT_S);
-    c.u8(W.IF);
-    c.u8(W.VOID);
-    this.#storePc();
-    this.setExit(ExitCode.BUDGET);
-    c.u8(W.RETURN);
-    c.u8(W.END);
-    this.i32Const(0);
-    this.memoryOp(W.I32_LOAD, STATE + Offset.TLB_FETCH);
-    this.getLocal(this.#pc);
-    c.u8(W.I32_WRAP);
-    this.i32Const(8);
-    c.u8(W.I32_SHR_U);
-    this.i32Const(FETCH_MASK);
-    c.u8(W.I32_AND);
-    c.u8(W.I32_ADD);
-    this.teeLocal(entry);
-    this.memoryOp(W.I64_LOAD, 0);
-    // The low two bits stay in: a misaligned PC never matches.
-    this.getLocal(this.#pc);
-    c.u8(W.I64_CONST);
-    c.s32(~0xffc);
-    c.u8(W.I64_AND);
-    c.u8(W.I64_EQ);
-    c.u8(W.IF);
-    c.u8(W.VOID);
-    this.getLocal(entry);
-    this.memoryOp(W.I32_LOAD, 8);
-    this.setLocal(rec);
-    c.u8(W.ELSE);
-    this.#storePc();
-    this.call(fetchMiss);
-    this.teeLocal(rec);
-    c.u8(W.I32_EQZ);
-    c.u8(W.IF);
-    c.u8(W.VOID);
-    c.u8(W.RETURN);
-    c.u8(W.END);
-    c.u8(W.END);
-    this.getLocal(this.#pc);
-    c.u8(W.I64_CONST);
-    c.s32(-4096);
-    c.u8(W.I64_AND);
-    this.getLocal(rec);
-    this.i32Const(2);
-    c.u8(W.I32_SHR_U);
-    c.u8(W.I64_EXTEND_U);
-    c.u8(0x7d); // i64.sub
-    this.setLocal(pcBase);
-    this.getLocal(rec);
-    this.getLocal(this.#pc);
-    c.u8(W.I32_WRAP);
-    this.i32Const(0xffc);
-    c.u8(W.I32_AND);
-    this.i32Const(2);
-    c.u8(W.I32_SHL);
-    c.u8(W.I32_ADD);
-    this.teeLocal(rec);
-    this.setLocal(this.#start);
-  }
-
-  #storePc(): void {
-    this.i32Const(0);
-    this.getLocal(this.#pc);
-    this.memoryOp(W.I64_STORE, STATE + Offset.PC);
-  }
-
-  /** The way out: PC of the current record, and the instructions before it off the budget. */
-  commit(): void {
-    this.i32Const(0);
-    this.pushPc();
-    this.memoryOp(W.I64_STORE, STATE + Offset.PC);
-    this.#account(false);
-  }
-
-  openDispatch(count: number, op: number): void {
-    const c = this.code;
-    for (let i = 0; i <= count; i++) {
-      c.u8(W.BLOCK);
-      c.u8(W.VOID);
-    }
-    this.getLocal(this.context.rec);
-    this.memoryOp(W.I32_LOAD16_U, 0);
-    this.teeLocal(op);
-    c.u8(W.BR_TABLE);
-    c.u32(count);
-    for (let i = 0; i <= count; i++) c.u32(i);
-  }
-
-  closeBlock(): void {
-    this.code.u8(W.END);
-  }
-  openLoop(): void {
-    this.code.u8(W.LOOP);
-    this.code.u8(W.VOID);
-  }
-  openBlock(): void {
-    this.code.u8(W.BLOCK);
-    this.code.u8(W.VOID);
-  }
-}
-
-const MEMORY_SIZES = [1, 2, 4, 8, 16] as const;
-const memoryFunctionName = (kind: 'load' | 'store', bytes: number, unprivileged: boolean): string => `${kind}${bytes}${unprivileged ? 'u' : ''}`;
-
 /**
  * The interpreter: a WebAssembly function made from the instruction table. It runs from decoded records, one after the other,
  * through one `br_table`; rows that are rare have functions of their own, made when they are first met.
  */
-export class Interpreter {
-  readonly #memory: WasmMemory;
-  readonly #maximumPages: number;
-  readonly #shared: boolean;
+export class Interpreter implements Linkage {
+  readonly memory: WasmMemory;
+  readonly maximumPages: number;
+  readonly shared: boolean;
   readonly #helpers: HelperTable;
   readonly #handlers = new Map<string, Handler>();
   readonly #imports: Record<string, unknown> = {};
@@ -364,10 +118,18 @@ export class Interpreter {
   /** Runs until something makes it leave; the reason is in the state's EXIT. */
   readonly run: () => void;
 
-  constructor(rows: readonly Row[], memory: WasmMemory, maximumPages: number, shared: boolean, host: InterpreterHost, helpers: HelperTable) {
-    this.#memory = memory;
-    this.#maximumPages = maximumPages;
-    this.#shared = shared;
+  constructor(
+    rows: readonly Row[],
+    memory: WasmMemory,
+    maximumPages: number,
+    shared: boolean,
+    host: InterpreterHost,
+    helpers: HelperTable,
+    counting?: { readonly counters: number; readonly threshold: number },
+  ) {
+    this.memory = memory;
+    this.maximumPages = maximumPages;
+    this.shared = shared;
     this.#helpers = helpers;
     const inline = inlineHandlers(rows, this.#jumps);
     const module = new ModuleBuilder();
@@ -377,6 +139,8 @@ export class Interpreter {
     const decodeMiss = module.importFunction('decodeMiss', { params: ['i32'], results: [] });
     const loadMiss = module.importFunction('loadMiss', { params: ['i32', 'i32', 'i32'], results: ['i32'] });
     const storeMiss = module.importFunction('storeMiss', { params: ['i32', 'i32', 'i32'], results: ['i32'] });
+    const hot = module.importFunction('hot', { params: ['i32'], results: [] });
+    imports['hot'] = host.hot.bind(host);
     imports['fetchMiss'] = host.fetchMiss.bind(host);
     imports['decodeMiss'] = host.decodeMiss.bind(host);
     imports['loadMiss'] = host.loadMiss.bind(host);
@@ -387,7 +151,7 @@ export class Interpreter {
       for (const helper of helpersOf(emitRow(h.row, h.raw).body)) {
         if (helperIndices.has(helper.name)) continue;
         helperIndices.set(helper.name, module.importFunction(helper.name, signatureOf(helper)));
-        imports[helper.name] = this.#helper(helper);
+        imports[helper.name] = this.helper(helper);
       }
     }
     const memoryIndices = new Map<string, number>();
@@ -417,7 +181,13 @@ export class Interpreter {
     const op = body.addLocal('i32');
     const pcBase = body.addLocal('i64');
     const pc = body.addLocal('i64');
-    const l = new LoopLowering(body, { memory: memoryFunctions, helper: (h) => helperIndices.get(h.name)!, rec, pcBase }, start, pc);
+    const l = new LoopLowering(
+      body,
+      { memory: memoryFunctions, helper: (h) => helperIndices.get(h.name)!, rec, pcBase },
+      start,
+      pc,
+      counting === undefined ? undefined : { ...counting, hot },
+    );
     body.code.raw([W.I32_CONST, 0, W.I64_LOAD, 0]);
     body.code.u32(STATE + Offset.PC);
     body.code.u8(W.LOCAL_SET);
@@ -439,6 +209,8 @@ export class Interpreter {
     l.pageEnd();
     open(UNDEFINED);
     l.undefinedInstruction();
+    open(REGION);
+    l.region(module.type({ params: REGION_PARAMS, results: [] }));
     inline.forEach((h, i) => {
       const number = FIRST_ROW_HANDLER + i;
       open(number);
@@ -455,7 +227,7 @@ export class Interpreter {
     body.code.u8(0x00);
     l.closeBlock(); // leave
     l.commit();
-    module.addTable(TABLE_SIZE);
+    module.addTable(MAX_HANDLERS + MAX_REGIONS);
     module.addFunction({ params: [], results: [] }, body, 'run');
 
     const instance = new Wasm.Instance(new Wasm.Module(module.build()), { e: imports });
@@ -466,8 +238,7 @@ export class Interpreter {
   }
 
   /** The handler of an instruction. @param near whether a direct branch stays in its page */
-  handler(row: Row, word: number, near: (imm: number) => boolean): Handler {
-    const raw = fieldsOf(row, word);
+  handler(row: Row, raw: RawFields, near: (imm: number) => boolean): Handler {
     const isNear = this.#jumps.get(row) === 'direct' && row.imm !== undefined && near(Number(row.imm(raw)));
     const key = handlerKey(row, raw, isNear);
     let found = this.#handlers.get(key);
@@ -478,23 +249,38 @@ export class Interpreter {
     return found;
   }
 
-  #helper(h: Helper): unknown {
+  /** @throws Error no such helper: a mistake in the table */
+  helper(h: Helper): unknown {
     const f = this.#helpers[h.name];
     if (f === undefined) throw new Error(`no helper is named ${h.name}`);
     return f as unknown;
   }
 
+  memoryFunction(name: string): unknown {
+    return this.#imports[name];
+  }
+
+  /** Puts a compiled region's function in its place; `undefined` takes it away. */
+  setRegion(number: number, f: unknown): void {
+    this.#table.set(MAX_HANDLERS + number, f ?? null);
+  }
+
+  /** What the record of a region's start holds at byte 8. */
+  regionIndex(number: number): number {
+    return MAX_HANDLERS + number;
+  }
+
   /** Makes an out-of-line handler: a module with one function, put into the interpreter's table. */
   #make(row: Row, raw: Readonly<Record<string, number>>): Handler {
     const module = new ModuleBuilder();
-    module.importMemory(this.#maximumPages, this.#shared);
-    const imports: Record<string, unknown> = { memory: this.#memory };
+    module.importMemory(this.maximumPages, this.shared);
+    const imports: Record<string, unknown> = { memory: this.memory };
     const indices = new Map<string, number>();
     const stmts = emitRow(row, raw).body;
     for (const h of helpersOf(stmts)) {
       if (indices.has(h.name)) continue;
       indices.set(h.name, module.importFunction(h.name, signatureOf(h)));
-      imports[h.name] = this.#helper(h);
+      imports[h.name] = this.helper(h);
     }
     for (const name of memoryAccesses(stmts)) {
       if (indices.has(name)) continue;
@@ -516,7 +302,7 @@ export class Interpreter {
     module.addFunction({ params: ['i32', 'i64'], results: ['i32'] }, body, 'handler');
     const instance = new Wasm.Instance(new Wasm.Module(module.build()), { e: imports });
     const number = this.#nextHandler++;
-    if (number >= TABLE_SIZE) throw new Error('the interpreter has no room for another handler');
+    if (number >= MAX_HANDLERS) throw new Error('the interpreter has no room for another handler');
     this.#table.set(number, instance.exports['handler']);
     return { number, row, layout, near: false };
   }
@@ -543,29 +329,3 @@ function inlineHandlers(rows: readonly Row[], jumps: Map<Row, 'direct' | 'indire
   }
   return out;
 }
-
-function* walk(stmts: readonly Stmt[]): Generator<Stmt> {
-  for (const s of stmts) {
-    yield s;
-    if (s.k === 'if') {
-      yield* walk(s.then);
-      yield* walk(s.otherwise);
-    }
-  }
-}
-
-function* helpersOf(stmts: readonly Stmt[]): Generator<Helper> {
-  for (const s of walk(stmts)) {
-    if (s.k === 'call') yield s.helper;
-    else if (s.k === 'def' && s.v.node.k === 'call') yield s.v.node.helper;
-  }
-}
-
-function* memoryAccesses(stmts: readonly Stmt[]): Generator<string> {
-  for (const s of walk(stmts)) {
-    if (s.k === 'store') yield memoryFunctionName('store', s.bytes, s.unprivileged);
-    else if (s.k === 'def' && s.v.node.k === 'load') yield memoryFunctionName('load', s.v.node.bytes, s.v.node.unprivileged);
-  }
-}
-
-const signatureOf = (h: Helper) => ({ params: h.params, results: h.result === undefined ? [] : [h.result] });

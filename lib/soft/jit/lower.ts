@@ -101,6 +101,15 @@ export abstract class Lowering {
   protected abstract jump(cond: (() => void) | undefined, offset: Val): void;
   protected abstract jumpTo(target: () => void): void;
 
+  /** The local that holds a word of the state here, where one does. */
+  protected stateLocal(_offset: number, _write: boolean): number | undefined {
+    return undefined;
+  }
+  /** The state offset that a decoded field holds, where it is known now. */
+  protected fieldOffset(_field: string): number | undefined {
+    return undefined;
+  }
+
   /** A local for the rest of this instruction. */
   protected local(type: WasmType): number {
     const index = this.#free[type].pop() ?? this.body.addLocal(type);
@@ -130,16 +139,31 @@ export abstract class Lowering {
       case 'v':
         this.#storeV(s);
         return;
-      case 'state':
+      case 'state': {
+        const local = this.stateLocal(s.offset, true);
+        if (local !== undefined) {
+          this.push(s.v);
+          this.setLocal(local);
+          return;
+        }
         this.i32Const(0);
         this.push(s.v);
         this.memoryOp(storeOpcode(s.v.type), STATE + s.offset);
         return;
-      case 'stateAt':
+      }
+      case 'stateAt': {
+        const offset = this.fieldOffset(s.field);
+        const local = offset === undefined ? undefined : this.stateLocal(offset, true);
+        if (local !== undefined) {
+          this.push(s.v);
+          this.setLocal(local);
+          return;
+        }
         this.pushStateAtBase(s.field);
         this.push(s.v);
         this.memoryOp(W.I64_STORE, STATE);
         return;
+      }
       case 'set':
         this.push(s.v);
         if (s.target.local < 0) s.target.local = this.local(s.target.type);
@@ -200,7 +224,14 @@ export abstract class Lowering {
   /** Gives a value its local at the place where it was made, if it needs one. */
   #define(v: Val): void {
     const n = v.node;
-    const impure = n.k === 'x' || n.k === 'v' || n.k === 'state' || n.k === 'stateAt' || n.k === 'var' || n.k === 'load' || n.k === 'call';
+    const impure =
+      n.k === 'x' ||
+      n.k === 'v' ||
+      n.k === 'state' ||
+      n.k === 'stateAt' ||
+      n.k === 'var' ||
+      n.k === 'load' ||
+      n.k === 'call';
     if (n.k === 'load') {
       this.#guestLoad(v, n);
       return;
@@ -255,14 +286,25 @@ export abstract class Lowering {
         this.i32Const(STATE);
         c.u8(W.I32_ADD);
         return;
-      case 'state':
-        this.i32Const(0);
-        this.#loadPart(v.type, n.bytes, STATE + n.offset);
+      case 'state': {
+        const local = this.stateLocal(n.offset, false);
+        if (local !== undefined) this.getLocal(local);
+        else {
+          this.i32Const(0);
+          this.#loadPart(v.type, n.bytes, STATE + n.offset);
+        }
         return;
-      case 'stateAt':
-        this.pushStateAtBase(n.field);
-        this.memoryOp(W.I64_LOAD, STATE);
+      }
+      case 'stateAt': {
+        const offset = this.fieldOffset(n.field);
+        const local = offset === undefined ? undefined : this.stateLocal(offset, false);
+        if (local !== undefined) this.getLocal(local);
+        else {
+          this.pushStateAtBase(n.field);
+          this.memoryOp(W.I64_LOAD, STATE);
+        }
         return;
+      }
       case 'var':
         this.getLocal(n.v.local);
         return;
@@ -285,7 +327,8 @@ export abstract class Lowering {
 
   #storePart(type: WasmType, bytes: number, offset: number): void {
     if (type === 'v128') this.simdMemoryOp(V128_STORE, offset);
-    else if (type === 'i32') this.memoryOp(bytes === 1 ? W.I32_STORE8 : bytes === 2 ? W.I32_STORE16 : W.I32_STORE, offset);
+    else if (type === 'i32')
+      this.memoryOp(bytes === 1 ? W.I32_STORE8 : bytes === 2 ? W.I32_STORE16 : W.I32_STORE, offset);
     else this.memoryOp(storeOpcode(type), offset);
   }
 

@@ -91,6 +91,8 @@ export class ByteWriter {
 /** A function body: its locals and its code. Local indices count the parameters first. */
 export class FunctionBody {
   readonly code = new ByteWriter(512);
+  /** Code that runs before {@link code}; may be written after it, when what it must do is known. */
+  readonly prologue = new ByteWriter(16);
   readonly #locals: WasmType[] = [];
   readonly #params: number;
 
@@ -117,8 +119,9 @@ export class FunctionBody {
       head.u32(count);
       head.u8(TYPE_BYTE[type]);
     }
-    out.u32(head.length + this.code.length + 1);
+    out.u32(head.length + this.prologue.length + this.code.length + 1);
     out.raw(head.bytes);
+    out.raw(this.prologue.bytes);
     out.raw(this.code.bytes);
     out.u8(0x0b);
   }

@@ -15,7 +15,14 @@ const ops = new Map<string, WasmOp>();
 const leb = (n: number): number[] => (n < 0x80 ? [n] : [(n & 0x7f) | 0x80, ...leb(n >>> 7)]);
 
 /** Gives consecutive opcodes from `first` to the names in `list`; `-` leaves one out. Signature as in `ii:i`. */
-function define(prefix: string, first: number, signature: string, list: string, simd = false, lanes: 0 | 1 | 16 = 0): void {
+function define(
+  prefix: string,
+  first: number,
+  signature: string,
+  list: string,
+  simd = false,
+  lanes: 0 | 1 | 16 = 0,
+): void {
   const letter: Record<string, WasmType> = { i: 'i32', l: 'i64', f: 'f32', d: 'f64', v: 'v128' };
   const [params = '', result = ''] = signature.split(':');
   let code = first;
@@ -117,7 +124,13 @@ define('', 116, 'v:v', 'f64x2.ceil f64x2.floor', true);
 define('i8x16.', 118, 'vv:v', 'min_s min_u max_s max_u', true);
 define('', 122, 'v:v', 'f64x2.trunc', true);
 define('i8x16.', 123, 'vv:v', 'avgr_u', true);
-define('', 124, 'v:v', 'i16x8.extadd_pairwise_i8x16_s i16x8.extadd_pairwise_i8x16_u i32x4.extadd_pairwise_i16x8_s i32x4.extadd_pairwise_i16x8_u', true);
+define(
+  '',
+  124,
+  'v:v',
+  'i16x8.extadd_pairwise_i8x16_s i16x8.extadd_pairwise_i8x16_u i32x4.extadd_pairwise_i16x8_s i32x4.extadd_pairwise_i16x8_u',
+  true,
+);
 define('i16x8.', 128, 'v:v', 'abs neg', true);
 define('i16x8.', 130, 'vv:v', 'q15mulr_sat_s', true);
 define('i16x8.', 131, 'v:i', 'all_true bitmask', true);
@@ -126,7 +139,13 @@ define('i16x8.', 135, 'v:v', 'extend_low_i8x16_s extend_high_i8x16_s extend_low_
 define('i16x8.', 139, 'vi:v', 'shl shr_s shr_u', true);
 define('i16x8.', 142, 'vv:v', 'add add_sat_s add_sat_u sub sub_sat_s sub_sat_u', true);
 define('', 148, 'v:v', 'f64x2.nearest', true);
-define('i16x8.', 149, 'vv:v', 'mul min_s min_u max_s max_u - avgr_u extmul_low_i8x16_s extmul_high_i8x16_s extmul_low_i8x16_u extmul_high_i8x16_u', true);
+define(
+  'i16x8.',
+  149,
+  'vv:v',
+  'mul min_s min_u max_s max_u - avgr_u extmul_low_i8x16_s extmul_high_i8x16_s extmul_low_i8x16_u extmul_high_i8x16_u',
+  true,
+);
 define('i32x4.', 160, 'v:v', 'abs neg', true);
 define('i32x4.', 163, 'v:i', 'all_true bitmask', true);
 define('i32x4.', 167, 'v:v', 'extend_low_i16x8_s extend_high_i16x8_s extend_low_i16x8_u extend_high_i16x8_u', true);
@@ -141,15 +160,33 @@ define('i64x2.', 199, 'v:v', 'extend_low_i32x4_s extend_high_i32x4_s extend_low_
 define('i64x2.', 203, 'vi:v', 'shl shr_s shr_u', true);
 define('i64x2.', 206, 'vv:v', 'add', true);
 define('i64x2.', 209, 'vv:v', 'sub', true);
-define('i64x2.', 213, 'vv:v', 'mul eq ne lt_s gt_s le_s ge_s extmul_low_i32x4_s extmul_high_i32x4_s extmul_low_i32x4_u extmul_high_i32x4_u', true);
+define(
+  'i64x2.',
+  213,
+  'vv:v',
+  'mul eq ne lt_s gt_s le_s ge_s extmul_low_i32x4_s extmul_high_i32x4_s extmul_low_i32x4_u extmul_high_i32x4_u',
+  true,
+);
 define('f32x4.', 224, 'v:v', 'abs neg', true);
 define('f32x4.', 227, 'v:v', 'sqrt', true);
 define('f32x4.', 228, 'vv:v', 'add sub mul div min max pmin pmax', true);
 define('f64x2.', 236, 'v:v', 'abs neg', true);
 define('f64x2.', 239, 'v:v', 'sqrt', true);
 define('f64x2.', 240, 'vv:v', 'add sub mul div min max pmin pmax', true);
-define('', 248, 'v:v', 'i32x4.trunc_sat_f32x4_s i32x4.trunc_sat_f32x4_u f32x4.convert_i32x4_s f32x4.convert_i32x4_u', true);
-define('', 252, 'v:v', 'i32x4.trunc_sat_f64x2_s_zero i32x4.trunc_sat_f64x2_u_zero f64x2.convert_low_i32x4_s f64x2.convert_low_i32x4_u', true);
+define(
+  '',
+  248,
+  'v:v',
+  'i32x4.trunc_sat_f32x4_s i32x4.trunc_sat_f32x4_u f32x4.convert_i32x4_s f32x4.convert_i32x4_u',
+  true,
+);
+define(
+  '',
+  252,
+  'v:v',
+  'i32x4.trunc_sat_f64x2_s_zero i32x4.trunc_sat_f64x2_u_zero f64x2.convert_low_i32x4_s f64x2.convert_low_i32x4_u',
+  true,
+);
 
 /** Every pure instruction by its name in the WebAssembly text format. */
 export const WASM_OPS: ReadonlyMap<string, WasmOp> = ops;

@@ -33,8 +33,8 @@ const CRN_GIC_PMR = 4;
 const CRN_GIC = 12;
 
 /**
- * What a stop of the processor is counted as, in instructions, so that a guest that does nothing but MMIO comes back to
- * look at the clock in time.
+ * What a stop of the processor is counted as, in instructions of a budget and nanoseconds of a quantum, so that a guest
+ * that does nothing but MMIO comes back to look at the clock in time.
  */
 const STOP_COST = 64;
 /** ISS of a data abort without a syndrome: WnR, and a translation fault at level 1, where KVM's stage 2 has it. */
@@ -223,7 +223,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   #loop(quantumNs: number): VcpuExit {
     const { clock } = this.vm;
     let now = clock.nowNs();
-    const end = now - clock.skippedNs + quantumNs;
+    let end = now - clock.skippedNs + quantumNs;
     for (;;) {
       if (this.#kicked || this.#closed) {
         this.#kicked = false;
@@ -250,6 +250,8 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       const after = clock.nowNs();
       clock.learn(this.cpu.instructions - before, after - now);
       now = after;
+      // Also a guest that retires no instruction comes to the end of its quantum.
+      end -= STOP_COST;
     }
   }
 
@@ -285,9 +287,6 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
           stats.wfeExits++;
           // What it waits for is another vCPU's doing, and that one needs this thread.
           if (!this.vm.othersIdle(this)) return this.#exitIntr(undefined);
-          break;
-        case CpuStop.EXTERNAL:
-          cpu.injectExternalAbort();
           break;
       }
       if (exit !== undefined) return exit;
@@ -344,9 +343,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
 
   /** Waits, in WFI or not powered on. @returns the exit, or `undefined` where there is something to execute */
   #wait(now: number): VcpuExit | undefined {
-    if (this.#mpState === MpState.STOPPED) {
-      return this.#exitIntr(this.vm.othersIdle(this) ? Number.POSITIVE_INFINITY : 0);
-    }
+    if (this.#mpState === MpState.STOPPED) return this.#exitIntr(Number.POSITIVE_INFINITY);
     if (this.cpu.interruptPending) {
       // A suspended vCPU stays so until user space, told of the wake-up, says otherwise.
       if (this.#mpState === MpState.SUSPENDED) return this.exitSystemEvent(SystemEvent.WAKEUP);
@@ -354,13 +351,12 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       this.stats.haltWakeups++;
       return undefined;
     }
-    // Another one may have been woken since its own `run()`: nobody sleeps then, and nobody skips time.
-    if (!this.vm.othersIdle(this)) return this.#exitIntr(0);
     const { clock } = this.vm;
-    if (clock.kind === 'host') {
-      return this.#exitIntr(Math.max(0, (this.timer.nextDeadlineNs(now) - now) / 1e6));
-    }
-    // The last vCPU to go idle moves the virtual clock to the VM's next event.
+    const idleMs = (this.timer.nextDeadlineNs(now) - now) / 1e6;
+    if (clock.kind === 'host') return this.#exitIntr(idleMs);
+    // The last vCPU to go idle moves the virtual clock to the VM's next event. For the others time moves as that one
+    // executes: nothing to sleep for, but to come back and see.
+    if (!this.vm.othersIdle(this)) return this.#exitIntr(idleMs === Number.POSITIVE_INFINITY ? idleMs : 0);
     const next = this.vm.nextDeadlineNs(now);
     if (next === Number.POSITIVE_INFINITY) return this.#exitIntr(next);
     clock.skipTo(next);

@@ -38,7 +38,16 @@ export class PhysicalMap {
   }
 
   remove(base: number, end: number): void {
-    this.#regions = this.#regions.filter((r) => r.end <= base || r.base >= end);
+    this.#keep((r) => r.end <= base || r.base >= end);
+  }
+
+  /** Removes every region that is backed by the range of linear memory. */
+  removeBacking(linear: number, size: number): void {
+    this.#keep((r) => r.linear + (r.end - r.base) <= linear || r.linear >= linear + size);
+  }
+
+  #keep(wanted: (r: RamRegion) => boolean): void {
+    this.#regions = this.#regions.filter(wanted);
     this.#last = undefined;
   }
 }

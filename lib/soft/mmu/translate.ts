@@ -44,6 +44,8 @@ interface Half {
 }
 
 const LOW48 = 0xffff_ffff_ffff;
+/** ID_AA64MMFR0_EL1.PARange is 40 bits. */
+const PHYSICAL_LIMIT = 2 ** 40;
 
 /** Result bits of {@link Translator.walk}. */
 export interface Translation {
@@ -59,6 +61,8 @@ export interface Translation {
   level: number;
   /** Attribute index into MAIR_EL1; -1 with the MMU off. */
   attr: number;
+  /** The attribute is one of the Device types: unaligned accesses fault. Never so with the MMU off, see {@link Translator.walk}. */
+  device: boolean;
   /** SH bits. */
   shareability: number;
   /** nG. */
@@ -73,8 +77,10 @@ export class Translator {
   readonly #upper: Half = newHalf();
   #enabled = false;
   #wxn = false;
-  /** Bits of output address (TCR_EL1.IPS, bounded by what the processor has). */
-  #outputLimit = 2 ** 40;
+  /** End of the output addresses (TCR_EL1.IPS, bounded by what the processor has). */
+  #outputLimit = PHYSICAL_LIMIT;
+  /** Attribute indices whose byte in MAIR_EL1 is a Device type, one bit each. */
+  #deviceAttributes = 0;
   /** The last successful walk. */
   readonly result: Translation = {
     pa: 0,
@@ -86,12 +92,12 @@ export class Translator {
     execEl1: false,
     level: 0,
     attr: -1,
+    device: false,
     shareability: 0,
     notGlobal: false,
   };
-  /** After a failed walk: the fault status with its level, and the physical address of a table that no RAM backs. */
+  /** After a failed walk: the fault status with its level. */
   status = 0;
-  walkAddress = 0;
 
   constructor(map: PhysicalMap, memory: () => Uint32Array) {
     this.#map = map;
@@ -106,25 +112,38 @@ export class Translator {
     const tg1 = [12, 14, 12, 16][bits(30, 2)]!;
     const ips = [32, 36, 40, 40, 40, 40, 40, 40][bits(32, 3)]!;
     this.#outputLimit = 2 ** ips;
+    this.#deviceAttributes = 0;
+    for (let n = 0; n < 8; n++) if (((r.mair >> BigInt(n * 8)) & 0xf0n) === 0n) this.#deviceAttributes |= 1 << n;
     setHalf(this.#lower, r.ttbr0, bits(0, 6), tg0, bits(7, 1), bits(37, 1), bits(41, 1), bits(55, 1));
     setHalf(this.#upper, r.ttbr1, bits(16, 6), tg1, bits(23, 1), bits(38, 1), bits(42, 1), bits(56, 1));
   }
 
-  /** TBI of the half that the address is in: faults and PC drop the top byte. */
+  #halfOf(hi: number): Half {
+    return (hi & 0x0080_0000) !== 0 ? this.#upper : this.#lower;
+  }
+
+  /** TBI of the half that the address is in, with the MMU off too (AArch64.AddrTop): a branch there drops the top byte. */
   ignoresTop(hi: number): boolean {
-    return this.#enabled && ((hi & 0x0080_0000) !== 0 ? this.#upper : this.#lower).ignoreTop;
+    return this.#halfOf(hi).ignoreTop;
+  }
+
+  /** log2 of the granule of the half that the address is in. */
+  granule(hi: number): number {
+    return this.#halfOf(hi).granule;
   }
 
   /**
-   * Translates the page of an address; permissions are left to the caller, but for E0PD.
+   * Translates the page of an address; permissions are left to the caller, but for E0PD. With the MMU off every data access is
+   * to Device memory, where unaligned accesses fault: that one rule is not kept, because it would cost such code its speed.
    * @returns whether it succeeded: {@link result}, else {@link status}
    */
   walk(lo: number, hi: number, el0: boolean): boolean {
     const out = this.result;
     if (!this.#enabled) {
       const pa = (hi & 0xffff) * 0x1_0000_0000 + (lo >>> 0);
-      // With the MMU off the address must fit the output size; the top byte is not ignored.
-      if (hi >>> 16 !== 0 || pa >= 2 ** 40) {
+      // The address must fit the physical address size, up to a top byte that TBI says to ignore.
+      const top = this.ignoresTop(hi) ? hi & 0x00ff_0000 : hi & 0xffff_0000;
+      if (top !== 0 || pa >= PHYSICAL_LIMIT) {
         this.status = FaultStatus.ADDRESS_SIZE;
         return false;
       }
@@ -132,11 +151,12 @@ export class Translator {
       out.readEl0 = out.writeEl0 = out.execEl0 = out.readEl1 = out.writeEl1 = out.execEl1 = true;
       out.level = 0;
       out.attr = -1;
+      out.device = false;
       out.notGlobal = false;
       return true;
     }
     const upper = (hi & 0x0080_0000) !== 0;
-    const half = upper ? this.#upper : this.#lower;
+    const half = this.#halfOf(hi);
     const va = (hi & 0xffff) * 0x1_0000_0000 + (lo >>> 0);
     // Bits above the input size must all equal bit 55, but for an ignored top byte.
     const top = half.ignoreTop ? hi & 0x00ff_0000 : hi & 0xffff_0000;
@@ -166,7 +186,6 @@ export class Translator {
       const region = this.#map.find(address);
       if (region === undefined) {
         this.status = FaultStatus.EXTERNAL_WALK | level;
-        this.walkAddress = address;
         return false;
       }
       const at = (region.linear + (address - region.base)) >>> 2;
@@ -206,6 +225,7 @@ export class Translator {
       out.pa = outputAddress - (outputAddress % span) + (input % span) - (input % 4096);
       out.level = level;
       out.attr = (low >> 2) & 7;
+      out.device = (this.#deviceAttributes & (1 << out.attr)) !== 0;
       out.shareability = (low >> 8) & 3;
       out.notGlobal = (low & (1 << 11)) !== 0;
       const el0Access = (low & (1 << 6)) !== 0 && !tableNoEl0;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import * as soft from '#lib/soft/fp/softfloat.js';
 import { DOUBLE, type Format, type FpContext, Fpcr, Fpsr, HALF, SINGLE } from '#lib/soft/fp/softfloat.js';
-import { Random } from '../../a64/fp-operands.ts';
+import { Random } from '../../a64/random.ts';
 import { bits32, bits64, double, half, pairs, single } from './floats.ts';
 
 type Binary = (fmt: Format, a: bigint, b: bigint, ctx: FpContext) => bigint;

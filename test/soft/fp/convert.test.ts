@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import * as soft from '#lib/soft/fp/softfloat.js';
 import { DOUBLE, type FpContext, Fpcr, Fpsr, HALF, Rounding, SINGLE } from '#lib/soft/fp/softfloat.js';
-import { Random } from '../../a64/fp-operands.ts';
+import { Random } from '../../a64/random.ts';
 import { bits32, bits64, double, numbers as draw, half, single } from './floats.ts';
 
 const context = (fpcr = 0): FpContext => ({ fpcr, fpsr: 0 });

@@ -1,4 +1,5 @@
-import { type Random, randomFloat, specialFloats } from '../../a64/fp-operands.ts';
+import { randomFloat, specialFloats } from '../../a64/fp-operands.ts';
+import type { Random } from '../../a64/random.ts';
 
 const view = new DataView(new ArrayBuffer(8));
 

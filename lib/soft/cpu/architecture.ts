@@ -1,0 +1,66 @@
+/** Numbers of the Arm Architecture Reference Manual (DDI 0487) that several parts of the processor share. */
+
+/** ESR_ELx.EC (D24.2.37). */
+export const ExceptionClass = {
+  UNKNOWN: 0x00,
+  WFX: 0x01,
+  FP: 0x07,
+  ILLEGAL_STATE: 0x0e,
+  SVC64: 0x15,
+  SYSREG: 0x18,
+  INSTRUCTION_ABORT_LOWER: 0x20,
+  INSTRUCTION_ABORT: 0x21,
+  PC_ALIGNMENT: 0x22,
+  DATA_ABORT_LOWER: 0x24,
+  DATA_ABORT: 0x25,
+  SP_ALIGNMENT: 0x26,
+  SERROR: 0x2f,
+  BRK64: 0x3c,
+} as const;
+export type ExceptionClass = (typeof ExceptionClass)[keyof typeof ExceptionClass];
+
+/** Offset of an exception's vector in its group of four (D1.3.1). */
+export const Vector = { SYNC: 0, IRQ: 0x80, FIQ: 0x100, SERROR: 0x180 } as const;
+export type Vector = (typeof Vector)[keyof typeof Vector];
+
+/** Offset of the group, by where the exception comes from. */
+export const VectorGroup = { EL1T: 0, EL1H: 0x200, EL0: 0x400 } as const;
+
+/** ESR_ELx.IL, and the bits of a Data Abort's ISS. */
+export const Esr = { IL: 1n << 25n, WNR: 1 << 6, CM: 1 << 8 } as const;
+
+/** Bits of SCTLR_EL1 (D24.2.175). */
+export const Sctlr = {
+  M: 1n << 0n,
+  A: 1n << 1n,
+  SA: 1n << 3n,
+  SA0: 1n << 4n,
+  nAA: 1n << 6n,
+  UMA: 1n << 9n,
+  DZE: 1n << 14n,
+  UCT: 1n << 15n,
+  nTWI: 1n << 16n,
+  nTWE: 1n << 18n,
+  WXN: 1n << 19n,
+  TSCXT: 1n << 20n,
+  SPAN: 1n << 23n,
+  UCI: 1n << 26n,
+  DSSBS: 1n << 44n,
+  /** ITD, SED, EOS, EIS, nTLSMD, LSMAOE: RES1 without AArch32 and FEAT_ExS. */
+  RES1: (1n << 7n) | (1n << 8n) | (1n << 11n) | (1n << 22n) | (1n << 28n) | (1n << 29n),
+} as const;
+
+/** C and I, which do nothing here but are the guest's to set, and every bit above but RES1. */
+export const SCTLR_WRITABLE =
+  (1n << 2n) | (1n << 12n) | Object.entries(Sctlr).reduce((mask, [name, bit]) => (name === 'RES1' ? mask : mask | bit), 0n);
+
+/** PSTATE.DAIF in its place in SPSR_EL1. */
+export const Daif = { D: 1 << 9, A: 1 << 8, I: 1 << 7, F: 1 << 6, ALL: 0x3c0 } as const;
+
+/** The rest of PSTATE in SPSR_EL1 (C5.2.19). */
+export const Pstate = { IL: 1 << 20, PAN: 1 << 22, UAO: 1 << 23, DIT: 1 << 24, SSBS: 1 << 12 } as const;
+
+/** AHP, DN, FZ, RMode, FZ16. Trapped floating-point exceptions are not implemented. */
+export const FPCR_MASK = 0x07c8_0000n;
+/** QC, IDC, IXC, UFC, OFC, DZC, IOC. */
+export const FPSR_MASK = 0x0800_009fn;

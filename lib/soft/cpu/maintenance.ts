@@ -1,0 +1,147 @@
+import { sysregIndex } from '../../kvm/registers.js';
+import type { Mmu } from '../mmu/mmu.js';
+import { FaultStatus } from '../mmu/translate.js';
+import { Sctlr } from './architecture.js';
+import { ExitCode, Offset } from './layout.js';
+import type { CpuState } from './state.js';
+import { SR } from './sysregs.js';
+
+const cacheOp = (op1: number, crm: number, op2: number): number => sysregIndex(1, op1, 7, crm, op2);
+const DC_ZVA = cacheOp(3, 4, 1);
+const DC_IVAC = cacheOp(0, 6, 1);
+/** IC IVAU; DC IVAC, CVAC, CVAU, CIVAC, CVAP, CVADP. */
+const BY_ADDRESS: ReadonlySet<number> = new Set([
+  cacheOp(3, 5, 1),
+  DC_IVAC,
+  cacheOp(3, 10, 1),
+  cacheOp(3, 11, 1),
+  cacheOp(3, 14, 1),
+  cacheOp(3, 12, 1),
+  cacheOp(3, 13, 1),
+]);
+/** IC IALLUIS, IALLU; DC ISW, CSW, CISW. */
+const WHOLE: ReadonlySet<number> = new Set([cacheOp(0, 1, 0), cacheOp(0, 5, 0), cacheOp(0, 6, 2), cacheOp(0, 10, 2), cacheOp(0, 14, 2)]);
+
+/** CRm of TLBI for the Inner Shareable domain and for this vCPU. */
+const TLBI_IS = 3;
+const TLBI_LOCAL = 7;
+/** op2 of TLBI at EL1: VMALLE1, VAE1, ASIDE1, VAAE1, VALE1, VAALE1. */
+const TLBI_ALL: readonly number[] = [0, 2];
+const TLBI_BY_ADDRESS: readonly number[] = [1, 3, 5, 7];
+
+/** PAR_EL1 (Arm ARM DDI 0487 D24.2.149). */
+const PAR_F = 1n;
+const PAR_RES1 = 1n << 11n;
+const OUTER_SHAREABLE = 2n;
+const NORMAL_NON_CACHEABLE = 0x44n;
+
+/** SYS instructions: cache maintenance, TLB maintenance, address translation. */
+export class Maintenance {
+  readonly #state: CpuState;
+  readonly #mmu: Mmu;
+  readonly #mmus: () => Iterable<Mmu>;
+
+  /** @param mmus those of every vCPU: one Inner Shareable domain */
+  constructor(state: CpuState, mmu: Mmu, mmus: () => Iterable<Mmu>) {
+    this.#state = state;
+    this.#mmu = mmu;
+    this.#mmus = mmus;
+  }
+
+  /** @param index as of a system register, with op0 = 1 */
+  sys(index: number, value: bigint): void {
+    const state = this.#state;
+    const op1 = (index >> 11) & 7;
+    const crn = (index >> 7) & 15;
+    const crm = (index >> 3) & 15;
+    const op2 = index & 7;
+    const va = BigInt.asUintN(64, value);
+    const isCacheOp = BY_ADDRESS.has(index) || WHOLE.has(index) || index === DC_ZVA;
+    if (state.el === 0) {
+      // EL0 has DC CVAU, CVAC, CVAP, CVADP, CIVAC and IC IVAU with SCTLR_EL1.UCI, and DC ZVA with DZE.
+      if (op1 !== 3 || !isCacheOp) {
+        state.leave(ExitCode.UNDEFINED);
+        return;
+      }
+      if (!state.sctlr(index === DC_ZVA ? Sctlr.DZE : Sctlr.UCI)) {
+        state.leave(ExitCode.SYSREG_TRAP);
+        return;
+      }
+    }
+    if (isCacheOp) this.#cache(index, va);
+    else if (op1 === 0 && crn === 7 && (crm === 8 || crm === 9)) this.#translate(crm, op2, va);
+    else if (op1 === 0 && crn === 8 && (crm === TLBI_IS || crm === TLBI_LOCAL)) this.#tlbi(crm, op2, va);
+    else state.leave(ExitCode.UNDEFINED);
+  }
+
+  /** Caches are coherent and every store to code is seen: maintenance by address only checks that the address may be used. */
+  #cache(index: number, va: bigint): void {
+    if (!BY_ADDRESS.has(index)) return;
+    const lo = Number(va & 0xffff_ffffn);
+    const hi = Number(va >> 32n);
+    const el0 = this.#state.el === 0;
+    const t = this.#mmu.translator;
+    if (!t.walk(lo, hi, el0)) this.#mmu.maintenanceAbort(t.status, lo, hi);
+    else {
+      const { result } = t;
+      // Invalidation without cleaning may undo stores, so it wants the permission to store.
+      const allowed = el0 ? result.readEl0 : index !== DC_IVAC || result.writeEl1;
+      if (!allowed) this.#mmu.maintenanceAbort(FaultStatus.PERMISSION | result.level, lo, hi);
+    }
+  }
+
+  #tlbi(crm: number, op2: number, value: bigint): void {
+    const byAddress = TLBI_BY_ADDRESS.includes(op2);
+    if (!byAddress && !TLBI_ALL.includes(op2)) {
+      this.#state.leave(ExitCode.UNDEFINED);
+      return;
+    }
+    // VA bits 55..12 are in bits 43..0.
+    const page = value & 0xfff_ffff_ffffn;
+    const lo = Number((page << 12n) & 0xffff_ffffn);
+    const hi = Number((page >> 20n) & 0xff_ffffn);
+    for (const mmu of crm === TLBI_LOCAL ? [this.#mmu] : this.#mmus()) {
+      let fetched = true;
+      if (byAddress) fetched = mmu.tlb.flushPage(lo, hi, mmu.translator.granule(hi));
+      else mmu.tlb.flush();
+      // The code after this instruction may be somewhere else now.
+      if (fetched && mmu === this.#mmu) this.#state.leave(ExitCode.RESYNC);
+    }
+  }
+
+  /** AT S1E1R, S1E1W, S1E0R, S1E0W, S1E1RP, S1E1WP: the result goes to PAR_EL1. */
+  #translate(crm: number, op2: number, va: bigint): void {
+    const state = this.#state;
+    const withPan = crm === 9;
+    if (op2 > (withPan ? 1 : 3)) {
+      state.leave(ExitCode.UNDEFINED);
+      return;
+    }
+    const el0 = op2 >= 2;
+    const isWrite = (op2 & 1) === 1;
+    const lo = Number(va & 0xffff_ffffn);
+    const hi = Number(va >> 32n);
+    const t = this.#mmu.translator;
+    let status = -1;
+    if (t.walk(lo, hi, el0)) {
+      const r = t.result;
+      const pan = withPan && r.readEl0 && state.get32(Offset.PAN) !== 0;
+      const allowed = isWrite ? (el0 ? r.writeEl0 : r.writeEl1 && !pan) : el0 ? r.readEl0 : r.readEl1 && !pan;
+      if (!allowed) status = FaultStatus.PERMISSION | r.level;
+    } else status = t.status;
+    if ((status & ~3) === FaultStatus.EXTERNAL_WALK) {
+      // An external abort is not a result but an exception.
+      this.#mmu.maintenanceAbort(status, lo, hi);
+      return;
+    }
+    if (status >= 0) {
+      state.set64(SR.PAR_EL1.offset, PAR_F | (BigInt(status) << 1n) | PAR_RES1);
+      return;
+    }
+    const { attr, device, pa, shareability } = t.result;
+    const memory = attr < 0 ? 0n : (state.get64(SR.MAIR_EL1.offset) >> BigInt(attr * 8)) & 0xffn;
+    const isOuter = attr < 0 || device || memory === NORMAL_NON_CACHEABLE;
+    const sh = isOuter ? OUTER_SHAREABLE : BigInt(shareability);
+    state.set64(SR.PAR_EL1.offset, BigInt(pa) | (memory << 56n) | (sh << 7n) | PAR_RES1);
+  }
+}

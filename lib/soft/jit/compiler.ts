@@ -1,0 +1,312 @@
+import type { Helper, Val, VOperand, XOperand } from '../a64/emitter.js';
+import { ExitCode, Offset, STATE } from '../cpu/layout.js';
+import { analyse, type FlowGraph, irreducibleEdges } from './control-flow.js';
+import { emitRow } from './handler.js';
+import { Lowering, type MemoryFunctions, W } from './lower.js';
+import { operandReader } from './operands.js';
+import type { Block, Region, RegionInstruction } from './region.js';
+import type { FunctionBody } from './wasm-module.js';
+import type { WasmType } from './wasm-opcodes.js';
+
+/** Parameters of a region's function: the virtual address of the page that its code is in. */
+export const REGION_PARAMS = ['i64'] as const satisfies readonly WasmType[];
+const PAGE_VA = 0;
+
+/** A place that a block's end leads to. */
+type Edge = { readonly kind: 'block'; readonly node: number } | { readonly kind: 'exit'; readonly position: number };
+
+/**
+ * Compiles a region to a function `(pageVa: i64)`. Registers and flags are locals inside; at every way out they go back to
+ * the state with PC and the budget, so that the state is exact wherever anybody else can see it.
+ */
+export class RegionLowering extends Lowering {
+  readonly #memory: MemoryFunctions;
+  readonly #helper: (helper: Helper) => number;
+  /** Locals of state words, by offset. */
+  readonly #words = new Map<number, { readonly local: number; readonly type: 'i32' | 'i64'; written: boolean }>();
+  readonly #budget: number;
+  readonly #pc: number;
+  #graph!: FlowGraph;
+  #blocks: readonly Block[] = [];
+  #edges: readonly (readonly Edge[])[] = [];
+  /** Depth of the label to branch to, by node. */
+  readonly #labels = new Map<number, number>();
+  #block!: Block;
+  #node = 0;
+  /** Position in the page of the instruction that is being lowered, and how many of its block come before it. */
+  #position = 0;
+  #before = 0;
+  #raw: RegionInstruction['raw'] = {};
+  #row!: RegionInstruction['row'];
+
+  constructor(body: FunctionBody, memory: MemoryFunctions, helper: (helper: Helper) => number) {
+    super(body);
+    this.#memory = memory;
+    this.#helper = helper;
+    this.#budget = body.addLocal('i32');
+    this.#pc = body.addLocal('i64');
+  }
+
+  compile(region: Region): void {
+    this.#blocks = region.blocks;
+    this.#plan();
+    this.#open(W.BLOCK);
+    this.#tree(0);
+    this.code.u8(0x00); // unreachable: every path branches
+    this.#close();
+    this.#epilogue();
+    this.#prologue();
+  }
+
+  // Control flow.
+
+  /** Decides where each block's end leads; edges that would make the graph irreducible leave the region instead. */
+  #plan(): void {
+    const byIndex = new Map(this.#blocks.map((b, i) => [b.index, i]));
+    const edge = (position: number): Edge => {
+      const node = byIndex.get(position);
+      return node === undefined ? { kind: 'exit', position } : { kind: 'block', node };
+    };
+    const edges: Edge[][] = this.#blocks.map((b) => {
+      const next = b.index + b.instructions.length;
+      switch (b.end.kind) {
+        case 'fall':
+          return [edge(next)];
+        case 'branch':
+          return [
+            b.instructions.at(-1)?.row.name === 'BL' ? { kind: 'exit', position: b.end.target } : edge(b.end.target),
+          ];
+        case 'conditional':
+          return [edge(b.end.target), edge(next)];
+        case 'indirect':
+          return [];
+      }
+    });
+    for (;;) {
+      const successors = edges.map((out) => out.flatMap((e) => (e.kind === 'block' ? [e.node] : [])));
+      this.#graph = analyse(successors);
+      const wrong = irreducibleEdges(this.#graph, successors);
+      if (wrong.length === 0) break;
+      for (const [from, to] of wrong) {
+        edges[from] = edges[from]!.map((e) =>
+          e.kind === 'block' && e.node === to ? { kind: 'exit', position: this.#blocks[to]!.index } : e,
+        );
+      }
+    }
+    this.#edges = edges;
+  }
+
+  #open(kind: number): number {
+    this.code.u8(kind);
+    this.code.u8(W.VOID);
+    return ++this.depth;
+  }
+  #close(): void {
+    this.code.u8(W.END);
+    this.depth--;
+  }
+  #branchTo(label: number): void {
+    this.code.u8(W.BR);
+    this.code.u32(this.depth - label);
+  }
+
+  /** A node and all that it dominates. */
+  #tree(node: number): void {
+    if (this.#graph.isLoop[node] === true) {
+      this.#labels.set(node, this.#open(W.LOOP));
+      this.#within(node, this.#graph.merges[node]!);
+      this.#close();
+    } else this.#within(node, this.#graph.merges[node]!);
+  }
+
+  /** Merge points stand behind the blocks that jump forward to them. */
+  #within(node: number, merges: readonly number[]): void {
+    const [last, ...rest] = merges;
+    if (last === undefined) {
+      this.#lowerBlock(node);
+      return;
+    }
+    const outer = this.#labels.get(last);
+    this.#labels.set(last, this.#open(W.BLOCK));
+    this.#within(node, rest);
+    this.#close();
+    if (outer === undefined) this.#labels.delete(last);
+    else this.#labels.set(last, outer);
+    this.#tree(last);
+  }
+
+  /** Follows an edge. @param taken by a branch: the place where the budget is looked at, as in the interpreter */
+  #follow(e: Edge, taken: boolean): void {
+    if (e.kind === 'exit') {
+      this.#exitTo(e.position);
+      return;
+    }
+    if (taken) {
+      this.getLocal(this.#budget);
+      this.i32Const(0);
+      this.code.u8(W.I32_LT_S);
+      this.#open(W.IF);
+      this.#setExit(ExitCode.BUDGET);
+      this.#exitTo(this.#blocks[e.node]!.index);
+      this.#close();
+    }
+    const number = this.#graph.numberOf[e.node]!;
+    if (number <= this.#node || this.#graph.isMerge[number] === true) this.#branchTo(this.#labels.get(number)!);
+    else this.#tree(number);
+  }
+
+  /** Leaves for a position in (or beyond) the page. */
+  #exitTo(position: number): void {
+    this.#pushAddress(position);
+    this.setLocal(this.#pc);
+    this.#branchTo(1);
+  }
+
+  #pushAddress(position: number): void {
+    this.getLocal(PAGE_VA);
+    this.code.u8(W.I64_CONST);
+    this.code.s32(position * 4);
+    this.code.u8(W.I64_ADD);
+  }
+
+  #setExit(code: number): void {
+    this.i32Const(0);
+    this.i32Const(code);
+    this.memoryOp(W.I32_STORE, STATE + Offset.EXIT);
+  }
+
+  #spend(instructions: number): void {
+    if (instructions === 0) return;
+    this.getLocal(this.#budget);
+    this.i32Const(instructions);
+    this.code.u8(W.I32_SUB);
+    this.setLocal(this.#budget);
+  }
+
+  #lowerBlock(number: number): void {
+    const node = this.#graph.order[number]!;
+    const block = this.#blocks[node]!;
+    this.#block = block;
+    this.#node = number;
+    block.instructions.forEach((i, n) => {
+      this.#position = block.index + n;
+      this.#before = n;
+      this.#raw = i.raw;
+      this.#row = i.row;
+      const program = emitRow(i.row, i.raw).body;
+      this.lower(program);
+      this.releaseLocals();
+    });
+    if (block.end.kind !== 'fall') return;
+    this.#spend(block.instructions.length);
+    this.#follow(this.#edges[node]![0]!, false);
+  }
+
+  protected override jump(cond: (() => void) | undefined, _offset: Val): void {
+    const edges = this.#edges[this.#graph.order[this.#node]!]!;
+    this.#spend(this.#block.instructions.length);
+    if (cond === undefined) {
+      this.#follow(edges[0]!, true);
+      return;
+    }
+    const node = this.#node;
+    cond();
+    // What follows is other blocks' code, which may use this instruction's locals again.
+    this.releaseLocals();
+    this.#open(W.IF);
+    this.#follow(edges[0]!, true);
+    this.#close();
+    this.#node = node;
+    this.#follow(edges[1]!, false);
+  }
+
+  protected override jumpTo(target: () => void): void {
+    this.#spend(this.#block.instructions.length);
+    target();
+    this.setLocal(this.#pc);
+    this.#branchTo(1);
+  }
+
+  protected override leave(): void {
+    this.#spend(this.#before);
+    this.#exitTo(this.#position);
+  }
+
+  #prologue(): void {
+    const c = this.body.prologue;
+    const load = (type: 'i32' | 'i64', offset: number, local: number): void => {
+      c.raw([W.I32_CONST, 0, type === 'i32' ? W.I32_LOAD : W.I64_LOAD, 0]);
+      c.u32(STATE + offset);
+      c.u8(W.LOCAL_SET);
+      c.u32(local);
+    };
+    load('i32', Offset.BUDGET, this.#budget);
+    for (const [offset, word] of this.#words) load(word.type, offset, word.local);
+  }
+
+  #epilogue(): void {
+    const store = (type: 'i32' | 'i64', offset: number, local: number): void => {
+      this.i32Const(0);
+      this.getLocal(local);
+      this.memoryOp(type === 'i32' ? W.I32_STORE : W.I64_STORE, STATE + offset);
+    };
+    store('i32', Offset.BUDGET, this.#budget);
+    store('i64', Offset.PC, this.#pc);
+    for (const [offset, word] of this.#words) if (word.written) store(word.type, offset, word.local);
+  }
+
+  // Operands: everything that the interpreter reads from a record is a constant here.
+
+  protected override stateLocal(offset: number, write: boolean): number | undefined {
+    const isRegister = offset < Offset.ZR || offset === Offset.SP;
+    const isFlag = offset === Offset.N || offset === Offset.Z || offset === Offset.V || offset === Offset.C;
+    if (!isRegister && !isFlag) return undefined;
+    let word = this.#words.get(offset);
+    if (word === undefined) {
+      const type = offset === Offset.C ? 'i32' : 'i64';
+      word = { local: this.body.addLocal(type), type, written: false };
+      this.#words.set(offset, word);
+    }
+    if (write) word.written = true;
+    return word.local;
+  }
+  protected override fieldOffset(field: string): number | undefined {
+    return this.#row.ops[field]?.(this.#raw);
+  }
+  protected override helperIndex(helper: Helper): number {
+    return this.#helper(helper);
+  }
+  protected override memoryFunctions(): MemoryFunctions {
+    return this.#memory;
+  }
+  protected override pushField(type: WasmType, field: string): void {
+    if (field === 'imm' && this.#row.imm !== undefined)
+      this.constant(type, BigInt.asIntN(64, BigInt(this.#row.imm(this.#raw))));
+    else this.constant(type, operandReader(this.#row, field)(this.#raw));
+  }
+  protected override pushPc(): void {
+    this.#pushAddress(this.#position);
+  }
+  protected override pushX(reg: XOperand, wide: boolean): void {
+    const offset = operandReader(this.#row, `${reg.field}.r`)(this.#raw);
+    if (offset === Offset.ZR) {
+      this.constant(wide ? 'i64' : 'i32', 0);
+      return;
+    }
+    this.getLocal(this.stateLocal(offset, false)!);
+    if (!wide) this.code.u8(W.I32_WRAP);
+  }
+  protected override storeX(reg: XOperand, value: () => void): void {
+    const offset = operandReader(this.#row, `${reg.field}.w`)(this.#raw);
+    value();
+    if (offset === Offset.DISCARD)
+      this.code.u8(0x1a); // drop
+    else this.setLocal(this.stateLocal(offset, true)!);
+  }
+  protected override pushVBase(reg: VOperand): void {
+    this.i32Const(operandReader(this.#row, `${reg.field}.r`)(this.#raw));
+  }
+  protected override pushStateAtBase(field: string): void {
+    this.i32Const(operandReader(this.#row, field)(this.#raw));
+  }
+}

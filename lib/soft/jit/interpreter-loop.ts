@@ -1,0 +1,337 @@
+import type { Val } from '../a64/emitter.js';
+import { ExitCode, Offset, STATE } from '../cpu/layout.js';
+import { type HandlerContext, HandlerLowering, RECORD_SHIFT, RECORD_SIZE } from './handler.js';
+import { W } from './lower.js';
+import type { FunctionBody } from './wasm-module.js';
+
+/** Entries of a fetch table, and the mask that makes an entry's byte offset from PC >> 8. */
+export const FETCH_ENTRIES = 256;
+const FETCH_MASK = (FETCH_ENTRIES - 1) << 4;
+
+/** Counters of branches taken, by target; and how many make a target worth compiling. */
+export const COUNTERS_SIZE = 65536 * 4;
+const COUNTER_MASK = COUNTERS_SIZE - 4;
+
+/** How branches are counted; without, nothing is compiled. */
+export interface Counting {
+  /** Address of the counters. */
+  readonly counters: number;
+  readonly threshold: number;
+  /** Function index. */
+  readonly hot: number;
+}
+
+/** Lowers handlers inside the interpreter's loop. */
+export class LoopLowering extends HandlerLowering {
+  /** Branch depth, from where the handler's own blocks begin, to the loop that takes the next record. */
+  nextDepth = 0;
+  near = false;
+  readonly #start: number;
+  readonly #pc: number;
+
+  readonly #counting: Counting | undefined;
+
+  constructor(body: FunctionBody, context: HandlerContext, start: number, pc: number, counting: Counting | undefined) {
+    super(body, context);
+    this.#start = start;
+    this.#pc = pc;
+    this.#counting = counting;
+  }
+
+  /** Counts a branch to the record in `rec`. */
+  #countTarget(): void {
+    const counting = this.#counting;
+    if (counting === undefined) return;
+    const c = this.code;
+    const at = this.local('i32');
+    const count = this.local('i32');
+    this.getLocal(this.context.rec);
+    this.i32Const(2);
+    c.u8(W.I32_SHR_U);
+    this.i32Const(COUNTER_MASK);
+    c.u8(W.I32_AND);
+    this.teeLocal(at);
+    this.getLocal(at);
+    this.memoryOp(W.I32_LOAD, counting.counters);
+    this.i32Const(1);
+    c.u8(W.I32_ADD);
+    this.teeLocal(count);
+    this.memoryOp(W.I32_STORE, counting.counters);
+    this.getLocal(count);
+    this.i32Const(counting.threshold);
+    c.u8(0x46); // i32.eq
+    c.u8(W.IF);
+    c.u8(W.VOID);
+    this.getLocal(at);
+    this.i32Const(0);
+    this.memoryOp(W.I32_STORE, counting.counters);
+    this.getLocal(this.context.rec);
+    this.call(counting.hot);
+    c.u8(W.END);
+  }
+
+  protected override leave(): void {
+    this.code.u8(W.BR);
+    this.code.u32(this.nextDepth + 2 + this.depth);
+  }
+
+  /** Takes the instructions up to and with this one off the budget; leaves what remains in BUDGET and, if asked, on the stack. */
+  #account(through: boolean): void {
+    const c = this.code;
+    this.i32Const(0);
+    this.i32Const(0);
+    this.memoryOp(W.I32_LOAD, STATE + Offset.BUDGET);
+    this.getLocal(this.context.rec);
+    this.getLocal(this.#start);
+    c.u8(W.I32_SUB);
+    this.i32Const(RECORD_SHIFT);
+    c.u8(W.I32_SHR_U);
+    c.u8(W.I32_SUB);
+    if (through) {
+      this.i32Const(1);
+      c.u8(W.I32_SUB);
+    }
+    this.memoryOp(W.I32_STORE, STATE + Offset.BUDGET);
+  }
+
+  protected override jump(cond: (() => void) | undefined, _offset: Val): void {
+    const c = this.code;
+    const rec = this.context.rec;
+    if (cond !== undefined) {
+      cond();
+      c.u8(W.IF);
+      c.u8(W.VOID);
+      this.depth++;
+    }
+    if (this.near) {
+      this.#account(true);
+      this.getLocal(rec);
+      this.getLocal(rec);
+      this.memoryOp(W.I32_LOAD, 8);
+      c.u8(W.I32_ADD);
+      this.teeLocal(rec);
+      this.setLocal(this.#start);
+      this.#countTarget();
+      this.i32Const(0);
+      this.memoryOp(W.I32_LOAD, STATE + Offset.BUDGET);
+      this.i32Const(0);
+      c.u8(W.I32_LT_S);
+      c.u8(W.IF);
+      c.u8(W.VOID);
+      this.depth++;
+      this.setExit(ExitCode.BUDGET);
+      this.leave();
+      c.u8(W.END);
+      this.depth--;
+      c.u8(W.BR);
+      c.u32(this.nextDepth + this.depth);
+    } else {
+      this.pushPc();
+      this.getLocal(rec);
+      this.memoryOp(W.I64_LOAD, 8);
+      c.u8(W.I64_ADD);
+      this.setLocal(this.#pc);
+      this.#account(true);
+      c.u8(W.BR);
+      c.u32(this.nextDepth + 1 + this.depth);
+    }
+    if (cond !== undefined) {
+      c.u8(W.END);
+      this.depth--;
+    }
+  }
+
+  protected override jumpTo(target: () => void): void {
+    target();
+    this.setLocal(this.#pc);
+    this.#account(true);
+    this.code.u8(W.BR);
+    this.code.u32(this.nextDepth + 1 + this.depth);
+  }
+
+  /** The end of a page's records: execution goes on in the next page. */
+  pageEnd(): void {
+    this.pushPc();
+    this.setLocal(this.#pc);
+    this.#account(false);
+    this.code.u8(W.BR);
+    this.code.u32(this.nextDepth + 1);
+  }
+
+  undefinedInstruction(): void {
+    this.setExit(ExitCode.UNDEFINED);
+    this.leave();
+  }
+
+  decode(decodeMiss: number): void {
+    this.getLocal(this.context.rec);
+    this.call(decodeMiss);
+    this.code.u8(W.BR);
+    this.code.u32(this.nextDepth);
+  }
+
+  /** Goes on with the next record. */
+  next(): void {
+    this.getLocal(this.context.rec);
+    this.i32Const(RECORD_SIZE);
+    this.code.u8(W.I32_ADD);
+    this.setLocal(this.context.rec);
+    this.code.u8(W.BR);
+    this.code.u32(this.nextDepth);
+  }
+
+  outOfLine(type: number, op: number): void {
+    const c = this.code;
+    this.getLocal(this.context.rec);
+    this.getLocal(this.context.pcBase);
+    this.getLocal(op);
+    c.u8(W.CALL_INDIRECT);
+    c.u32(type);
+    c.u8(0);
+    c.u8(W.BR_IF);
+    c.u32(this.nextDepth + 2);
+    this.next();
+  }
+
+  setExit(code: number): void {
+    this.i32Const(0);
+    this.i32Const(code);
+    this.memoryOp(W.I32_STORE, STATE + Offset.EXIT);
+  }
+
+  /** From the local PC to a record, through the fetch table. */
+  fetch(fetchMiss: number): void {
+    const c = this.code;
+    const { rec, pcBase } = this.context;
+    const entry = this.local('i32');
+    this.i32Const(0);
+    this.memoryOp(W.I32_LOAD, STATE + Offset.BUDGET);
+    this.i32Const(0);
+    c.u8(W.I32_LT_S);
+    c.u8(W.IF);
+    c.u8(W.VOID);
+    this.#storePc();
+    this.setExit(ExitCode.BUDGET);
+    c.u8(W.RETURN);
+    c.u8(W.END);
+    this.i32Const(0);
+    this.memoryOp(W.I32_LOAD, STATE + Offset.TLB_FETCH);
+    this.getLocal(this.#pc);
+    c.u8(W.I32_WRAP);
+    this.i32Const(8);
+    c.u8(W.I32_SHR_U);
+    this.i32Const(FETCH_MASK);
+    c.u8(W.I32_AND);
+    c.u8(W.I32_ADD);
+    this.teeLocal(entry);
+    this.memoryOp(W.I64_LOAD, 0);
+    // The low two bits stay in: a misaligned PC never matches.
+    this.getLocal(this.#pc);
+    c.u8(W.I64_CONST);
+    c.s32(~0xffc);
+    c.u8(W.I64_AND);
+    c.u8(W.I64_EQ);
+    c.u8(W.IF);
+    c.u8(W.VOID);
+    this.getLocal(entry);
+    this.memoryOp(W.I32_LOAD, 8);
+    this.setLocal(rec);
+    c.u8(W.ELSE);
+    this.#storePc();
+    this.call(fetchMiss);
+    this.teeLocal(rec);
+    c.u8(W.I32_EQZ);
+    c.u8(W.IF);
+    c.u8(W.VOID);
+    c.u8(W.RETURN);
+    c.u8(W.END);
+    c.u8(W.END);
+    this.getLocal(this.#pc);
+    c.u8(W.I64_CONST);
+    c.s32(-4096);
+    c.u8(W.I64_AND);
+    this.getLocal(rec);
+    this.i32Const(2);
+    c.u8(W.I32_SHR_U);
+    c.u8(W.I64_EXTEND_U);
+    c.u8(0x7d); // i64.sub
+    this.setLocal(pcBase);
+    this.getLocal(rec);
+    this.getLocal(this.#pc);
+    c.u8(W.I32_WRAP);
+    this.i32Const(0xffc);
+    c.u8(W.I32_AND);
+    this.i32Const(2);
+    c.u8(W.I32_SHL);
+    c.u8(W.I32_ADD);
+    this.teeLocal(rec);
+    this.setLocal(this.#start);
+    this.#countTarget();
+  }
+
+  /** Runs the compiled region that starts here, and goes on from the PC that it leaves. */
+  region(type: number): void {
+    const c = this.code;
+    this.#account(false);
+    this.pushPc();
+    c.u8(W.I64_CONST);
+    c.s32(-4096);
+    c.u8(W.I64_AND);
+    this.getLocal(this.context.rec);
+    this.memoryOp(W.I32_LOAD, 8);
+    c.u8(W.CALL_INDIRECT);
+    c.u32(type);
+    c.u8(0);
+    this.i32Const(0);
+    this.memoryOp(W.I32_LOAD, STATE + Offset.EXIT);
+    c.u8(W.IF);
+    c.u8(W.VOID);
+    c.u8(W.RETURN);
+    c.u8(W.END);
+    this.i32Const(0);
+    this.memoryOp(W.I64_LOAD, STATE + Offset.PC);
+    this.setLocal(this.#pc);
+    c.u8(W.BR);
+    c.u32(this.nextDepth + 1);
+  }
+
+  #storePc(): void {
+    this.i32Const(0);
+    this.getLocal(this.#pc);
+    this.memoryOp(W.I64_STORE, STATE + Offset.PC);
+  }
+
+  /** The way out: PC of the current record, and the instructions before it off the budget. */
+  commit(): void {
+    this.i32Const(0);
+    this.pushPc();
+    this.memoryOp(W.I64_STORE, STATE + Offset.PC);
+    this.#account(false);
+  }
+
+  openDispatch(count: number, op: number): void {
+    const c = this.code;
+    for (let i = 0; i <= count; i++) {
+      c.u8(W.BLOCK);
+      c.u8(W.VOID);
+    }
+    this.getLocal(this.context.rec);
+    this.memoryOp(W.I32_LOAD16_U, 0);
+    this.teeLocal(op);
+    c.u8(W.BR_TABLE);
+    c.u32(count);
+    for (let i = 0; i <= count; i++) c.u32(i);
+  }
+
+  closeBlock(): void {
+    this.code.u8(W.END);
+  }
+  openLoop(): void {
+    this.code.u8(W.LOOP);
+    this.code.u8(W.VOID);
+  }
+  openBlock(): void {
+    this.code.u8(W.BLOCK);
+    this.code.u8(W.VOID);
+  }
+}

@@ -1,0 +1,50 @@
+import type { Helper, Stmt } from '../a64/emitter.js';
+import type { Signature } from './wasm-module.js';
+import type { WasmMemory } from './webassembly.js';
+
+/** What a module of compiled code is linked with. */
+export interface Linkage {
+  readonly maximumPages: number;
+  readonly shared: boolean;
+  readonly memory: WasmMemory;
+  /** A memory function by its name, see {@link memoryFunctionName}. */
+  memoryFunction(name: string): unknown;
+  helper(h: Helper): unknown;
+}
+
+export const MEMORY_SIZES = [1, 2, 4, 8, 16] as const;
+/** The name under which the interpreter exports the slow half of a memory access. */
+export const memoryFunctionName = (kind: 'load' | 'store', bytes: number, unprivileged: boolean): string =>
+  `${kind}${bytes}${unprivileged ? 'u' : ''}`;
+
+function* walk(stmts: readonly Stmt[]): Generator<Stmt> {
+  for (const s of stmts) {
+    yield s;
+    if (s.k === 'if') {
+      yield* walk(s.then);
+      yield* walk(s.otherwise);
+    }
+  }
+}
+
+/** The helpers that a program calls. */
+export function* helpersOf(stmts: readonly Stmt[]): Generator<Helper> {
+  for (const s of walk(stmts)) {
+    if (s.k === 'call') yield s.helper;
+    else if (s.k === 'def' && s.v.node.k === 'call') yield s.v.node.helper;
+  }
+}
+
+/** The memory functions that a program needs, by name. */
+export function* memoryAccesses(stmts: readonly Stmt[]): Generator<string> {
+  for (const s of walk(stmts)) {
+    if (s.k === 'store') yield memoryFunctionName('store', s.bytes, s.unprivileged);
+    else if (s.k === 'def' && s.v.node.k === 'load')
+      yield memoryFunctionName('load', s.v.node.bytes, s.v.node.unprivileged);
+  }
+}
+
+export const signatureOf = (h: Helper): Signature => ({
+  params: h.params,
+  results: h.result === undefined ? [] : [h.result],
+});

@@ -1,0 +1,300 @@
+import type { HelperEnv } from '../a64/helpers.js';
+import { Sctlr } from '../cpu/architecture.js';
+import type { CpuAccess } from '../cpu/cpu.js';
+import { ExitCode, Offset } from '../cpu/layout.js';
+import type { CpuState } from '../cpu/state.js';
+import { SR } from '../cpu/sysregs.js';
+import type { CodeCache } from '../jit/code-cache.js';
+import { alignmentOf, isOrdered, isZeroing } from './alignment.js';
+import type { PhysicalMap } from './physical.js';
+import { Tlb, TlbRegime } from './tlb.js';
+import { FaultStatus, Translator } from './translate.js';
+
+const PAGE = 4096;
+
+/** Flags beside the size in what generated code says of an access. */
+const SIZE_MASK = 0xff;
+
+/** What the MMU needs of the machine. */
+export interface MmuMachine {
+  readonly views: HelperEnv;
+  readonly physical: PhysicalMap;
+  readonly code: CodeCache;
+}
+
+/** A Data Abort or Instruction Abort, until it is taken. */
+export interface Fault {
+  /** DFSC or IFSC. */
+  status: number;
+  /** The address. */
+  lo: number;
+  hi: number;
+  isWrite: boolean;
+  /** ISS.CM: cache maintenance or address translation. */
+  isMaintenance: boolean;
+  /** Of an alignment fault: size of the access, 0 where it is one that must lie in 16 bytes. */
+  bytes: number;
+}
+
+/** Memory as one vCPU's generated code sees it: what its translation tables do not answer comes here. */
+export class Mmu {
+  readonly #machine: MmuMachine;
+  readonly #state: CpuState;
+  readonly #access: CpuAccess;
+  readonly translator: Translator;
+  readonly tlb: Tlb;
+  /** Behind ExitCode.DATA_ABORT and FETCH_ABORT. */
+  readonly fault: Fault = { status: 0, lo: 0, hi: 0, isWrite: false, isMaintenance: false, bytes: 0 };
+  /** The access behind ExitCode.MMIO crosses into a second page, so that no register can stand for what is at its address. */
+  accessCrosses = false;
+  /** SCTLR_EL1.A: no data access goes by the tables, so that each can be looked at. */
+  #alignmentChecked = false;
+  /** Alignment is not looked at until generated code is left: the instruction at PC was found to be within its rules. */
+  alignmentWaived = false;
+
+  /** @param area linear address of TLB_AREA bytes for the translation tables */
+  constructor(machine: MmuMachine, state: CpuState, access: CpuAccess, area: number) {
+    this.#machine = machine;
+    this.#state = state;
+    this.#access = access;
+    this.translator = new Translator(machine.physical, () => machine.views.u32);
+    this.tlb = new Tlb(machine.views, area);
+  }
+
+  // What translations depend on.
+
+  /** A register of the translation regime has changed. */
+  regimeChanged(): void {
+    const state = this.#state;
+    this.translator.setRegime({
+      enabled: state.sctlr(Sctlr.M),
+      wxn: state.sctlr(Sctlr.WXN),
+      tcr: state.get64(SR.TCR_EL1.offset),
+      ttbr0: state.get64(SR.TTBR0_EL1.offset),
+      ttbr1: state.get64(SR.TTBR1_EL1.offset),
+      mair: state.get64(SR.MAIR_EL1.offset),
+    });
+    this.#alignmentChecked = state.sctlr(Sctlr.A);
+    this.tlb.flush();
+    this.regimeSelected();
+  }
+
+  /** Points generated code at the tables for the EL, PSTATE.PAN, UAO and CPACR_EL1.FPEN of now. */
+  regimeSelected(): void {
+    const state = this.#state;
+    const { tlb } = this;
+    const { el } = state;
+    const regime = this.#regime(el === 0);
+    state.set32(Offset.TLB_LOAD, tlb.loadTable(regime));
+    state.set32(Offset.TLB_STORE, tlb.storeTable(regime));
+    // LDTR and STTR act as EL0, unless PSTATE.UAO is set.
+    const unprivileged = this.#regime(el === 0 || state.get32(Offset.UAO) === 0);
+    state.set32(Offset.TLB_LOAD_EL0, tlb.loadTable(unprivileged));
+    state.set32(Offset.TLB_STORE_EL0, tlb.storeTable(unprivileged));
+    state.set32(Offset.TLB_FETCH, tlb.fetchTable(el));
+    const fpen = Number((state.get64(SR.CPACR_EL1.offset) >> 20n) & 3n);
+    state.set32(Offset.FP_TRAP, fpen === 3 || (fpen === 1 && el === 1) ? 0 : 1);
+  }
+
+  #regime(el0: boolean): TlbRegime {
+    if (el0) return TlbRegime.EL0;
+    return this.#state.get32(Offset.PAN) !== 0 ? TlbRegime.EL1_PAN : TlbRegime.EL1;
+  }
+
+  // Fetches.
+
+  /** Fetch table miss. PC is in the state. Returns the address of its page's records, or 0 with EXIT set. */
+  fetchMiss(): number {
+    const state = this.#state;
+    const { u32 } = this.#machine.views;
+    const at = (state.base + Offset.PC) >>> 2;
+    const lo = u32[at]!;
+    const hi = u32[at + 1]!;
+    if ((lo & 3) !== 0) return state.leave(ExitCode.PC_ALIGNMENT);
+    const t = this.translator;
+    if (t.ignoresTop(hi) && hi >> 24 !== (hi << 8) >> 31) {
+      // A branch to a tagged address drops the tag (AArch64.BranchAddr).
+      u32[at + 1] = (hi << 8) >> 8;
+      return state.leave(ExitCode.REDIRECT);
+    }
+    const { el } = state;
+    if (!t.walk(lo, hi, el === 0)) return this.#fetchAbort(t.status, lo, hi);
+    const { result } = t;
+    if (!(el === 0 ? result.execEl0 : result.execEl1)) return this.#fetchAbort(FaultStatus.PERMISSION | result.level, lo, hi);
+    const region = this.#machine.physical.find(result.pa);
+    if (region === undefined) return this.#fetchAbort(FaultStatus.EXTERNAL, lo, hi);
+    this.#noteBlock(lo, hi);
+    const slot = this.#machine.code.slotOf(region.linear + (result.pa - region.base));
+    this.tlb.fillFetch(el, lo, hi, slot);
+    return slot;
+  }
+
+  #noteBlock(lo: number, hi: number): void {
+    const { level } = this.translator.result;
+    // Level 0 is the MMU off.
+    if (level !== 0 && level < 3) this.tlb.noteBlock(lo, hi, level, this.translator.granule(hi));
+  }
+
+  #fetchAbort(status: number, lo: number, hi: number): 0 {
+    this.#setFault(status, lo, hi, false, false);
+    return this.#state.leave(ExitCode.FETCH_ABORT);
+  }
+
+  /** The instruction at PC, which is the one that generated code left at; 0, which is UNDEFINED, where it can't be read any more. */
+  currentWord(): number {
+    const { u32 } = this.#machine.views;
+    const at = (this.#state.base + Offset.PC) >>> 2;
+    const lo = u32[at]!;
+    const hi = u32[at + 1]!;
+    const { el } = this.#state;
+    // The table has what was executed, even if the page tables say something else by now.
+    const slot = this.tlb.findFetch(el, lo, hi);
+    if (slot !== undefined) return u32[(this.#machine.code.instructionAt(slot) + (lo & 0xffc)) >>> 2]!;
+    if (!this.translator.walk(lo, hi, el === 0)) return 0;
+    const { pa } = this.translator.result;
+    const region = this.#machine.physical.find(pa);
+    return region === undefined ? 0 : u32[(region.linear + (pa - region.base) + (lo & 0xffc)) >>> 2]!;
+  }
+
+  // Loads and stores.
+
+  /** Load table miss: the linear address to load from, or 0 with EXIT set. @param info bytes, and 256 for an unprivileged access */
+  loadMiss(lo: number, hi: number, info: number): number {
+    const bytes = info & SIZE_MASK;
+    const offset = lo & 0xfff;
+    this.accessCrosses = offset + bytes > PAGE;
+    const first = this.#dataPage(lo, hi, lo, bytes, false, info > SIZE_MASK);
+    if (first === 0) return 0;
+    if (!this.accessCrosses) return first + offset;
+    // Two pages: put the value together in SCRATCH.
+    const [lo2, hi2] = nextPage(lo, hi);
+    const second = this.#dataPage(lo2, hi2, lo, bytes, false, info > SIZE_MASK);
+    if (second === 0) return 0;
+    const { u8 } = this.#machine.views;
+    const split = PAGE - offset;
+    const scratch = this.#state.base + Offset.SCRATCH;
+    u8.copyWithin(scratch, first + offset, first + PAGE);
+    u8.copyWithin(scratch + split, second, second + bytes - split);
+    return scratch;
+  }
+
+  /** Store table miss, with the value in SCRATCH: the linear address to store to (SCRATCH if the store is done), or 0 with EXIT set. */
+  storeMiss(lo: number, hi: number, info: number): number {
+    const bytes = info & SIZE_MASK;
+    const offset = lo & 0xfff;
+    this.accessCrosses = offset + bytes > PAGE;
+    const first = this.#dataPage(lo, hi, lo, bytes, true, info > SIZE_MASK);
+    if (first === 0) return 0;
+    if (!this.accessCrosses) return first + offset;
+    const [lo2, hi2] = nextPage(lo, hi);
+    const second = this.#dataPage(lo2, hi2, lo, bytes, true, info > SIZE_MASK);
+    if (second === 0) return 0;
+    const { u8 } = this.#machine.views;
+    const split = PAGE - offset;
+    const scratch = this.#state.base + Offset.SCRATCH;
+    u8.copyWithin(first + offset, scratch, scratch + split);
+    u8.copyWithin(second, scratch + split, scratch + bytes);
+    return scratch;
+  }
+
+  /**
+   * The linear address of the page that a data access goes to, and its table entry filled in; 0 after EXIT was set.
+   * @param start low half of the address of the whole access
+   */
+  #dataPage(lo: number, hi: number, start: number, bytes: number, isWrite: boolean, unprivileged: boolean): number {
+    const state = this.#state;
+    const misaligned = (start & (bytes - 1)) !== 0 && !this.alignmentWaived;
+    // Where the access is in its second page, it began in the first.
+    const startHi = lo === 0 && start !== 0 ? (hi - 1) | 0 : hi;
+    if (misaligned && this.#alignmentChecked) return this.#maybeMisaligned(start, startHi, bytes, isWrite);
+    const el0 = state.el === 0 || (unprivileged && state.get32(Offset.UAO) === 0);
+    const t = this.translator;
+    if (!t.walk(lo, hi, el0)) return this.dataAbort(t.status, lo, hi, isWrite);
+    const { result } = t;
+    const pan = !el0 && result.readEl0 && state.get32(Offset.PAN) !== 0;
+    const mayRead = el0 ? result.readEl0 : result.readEl1 && !pan;
+    const mayWrite = el0 ? result.writeEl0 : result.writeEl1 && !pan;
+    if (!(isWrite ? mayWrite : mayRead)) return this.dataAbort(FaultStatus.PERMISSION | result.level, lo, hi, isWrite);
+    const { pa, device } = result;
+    if (device && (misaligned || (mayBeZeroing(lo, bytes, isWrite) && !this.alignmentWaived))) return this.#maybeMisaligned(start, startHi, bytes, isWrite);
+    const machine = this.#machine;
+    const region = machine.physical.find(pa);
+    if (region === undefined || (isWrite && region.readonly)) return this.#mmio(pa, lo, hi, bytes, isWrite);
+    const offset = pa - region.base;
+    const page = region.linear + offset;
+    if (isWrite) {
+      if (machine.code.tracks(page)) machine.code.written(page);
+      const { clean } = region;
+      if (clean !== undefined && clean[offset / PAGE] === 1) {
+        clean[offset / PAGE] = 0;
+        region.onDirty?.(pa / PAGE);
+      }
+    }
+    // What must be looked at each time has no table entry.
+    if (!device && !this.#alignmentChecked) {
+      if (result.level !== 3) this.#noteBlock(lo, hi);
+      this.tlb.fillData(this.#regime(el0), isWrite, lo, hi, page);
+    }
+    return page;
+  }
+
+  /**
+   * Generated code does not say which instruction it is in the middle of. So what may be misaligned leaves it, and
+   * {@link isAlignmentFault} looks at the instruction then.
+   */
+  #maybeMisaligned(lo: number, hi: number, bytes: number, isWrite: boolean): 0 {
+    this.#setFault(FaultStatus.ALIGNMENT, lo, hi, isWrite, false);
+    this.fault.bytes = bytes;
+    return this.#state.leave(ExitCode.DATA_ABORT);
+  }
+
+  /** An atomic or ordered access does not lie in an aligned 16 bytes. */
+  alignmentFault(va: bigint, isWrite: boolean): void {
+    if (!this.alignmentWaived) this.#maybeMisaligned(Number(va & 0xffff_ffffn), Number((va >> 32n) & 0xffff_ffffn), 0, isWrite);
+  }
+
+  /** Whether the alignment fault in {@link fault} is one for the instruction at PC; if not, the instruction is to be executed with {@link alignmentWaived}. */
+  isAlignmentFault(): boolean {
+    const { bytes, lo } = this.fault;
+    const word = this.currentWord();
+    if (bytes === 0) return !(this.#state.sctlr(Sctlr.nAA) && isOrdered(word));
+    return isZeroing(word) || (lo & (alignmentOf(word, bytes) - 1)) !== 0;
+  }
+
+  #mmio(pa: number, lo: number, hi: number, bytes: number, isWrite: boolean): 0 {
+    const a = this.#access;
+    a.ipa = pa + (lo & 0xfff);
+    a.va = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+    a.size = bytes;
+    a.isWrite = isWrite;
+    return this.#state.leave(ExitCode.MMIO);
+  }
+
+  #setFault(status: number, lo: number, hi: number, isWrite: boolean, isMaintenance: boolean): void {
+    const f = this.fault;
+    f.status = status;
+    f.lo = lo;
+    f.hi = hi;
+    f.isWrite = isWrite;
+    f.isMaintenance = isMaintenance;
+  }
+
+  dataAbort(status: number, lo: number, hi: number, isWrite: boolean): 0 {
+    this.#setFault(status, lo, hi, isWrite, false);
+    return this.#state.leave(ExitCode.DATA_ABORT);
+  }
+
+  /** A fault of cache maintenance or address translation by address, which counts as a write. */
+  maintenanceAbort(status: number, lo: number, hi: number): void {
+    this.#setFault(status, lo, hi, true, true);
+    this.#state.leave(ExitCode.DATA_ABORT);
+  }
+}
+
+/** The first of the stores of DC ZVA, which Device memory does not allow. */
+const mayBeZeroing = (lo: number, bytes: number, isWrite: boolean): boolean => isWrite && bytes === 16 && (lo & 63) === 0;
+
+function nextPage(lo: number, hi: number): [number, number] {
+  const next = ((lo & ~0xfff) + PAGE) >>> 0;
+  return [next | 0, next === 0 ? (hi + 1) | 0 : hi];
+}

@@ -1,0 +1,140 @@
+#include "handle.h"
+
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <new>
+
+namespace elvisor {
+namespace {
+
+// Random, so that another copy of this addon in the same process, built from other sources perhaps, does not take our
+// objects for its own.
+const napi_type_tag& type_tag() {
+  static const napi_type_tag tag = [] {
+    napi_type_tag random{};
+    if (getrandom(&random, sizeof random, 0) != sizeof random) {
+      random = {reinterpret_cast<uintptr_t>(&unwrap), static_cast<uint64_t>(getpid())};
+    }
+    return random;
+  }();
+  return tag;
+}
+
+using Holder = std::shared_ptr<Resource>;
+
+void finalize(napi_env, void* data, void*) { delete static_cast<Holder*>(data); }
+
+}  // namespace
+
+void UniqueFd::reset(int fd) {
+  if (fd_ >= 0) close(fd_);
+  fd_ = fd;
+}
+
+Mapping::~Mapping() { munmap(address_, size_); }
+
+std::shared_ptr<Mapping> map_fd(int fd, size_t size) {
+  void* address = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (address == MAP_FAILED) return nullptr;
+  return std::make_shared<Mapping>(address, size);
+}
+
+napi_value make_handle(napi_env env, std::shared_ptr<Resource> resource) {
+  napi_value object;
+  auto* holder = new Holder(std::move(resource));
+  if (napi_create_object(env, &object) != napi_ok ||
+      napi_wrap(env, object, holder, finalize, nullptr, nullptr) != napi_ok) {
+    delete holder;
+    return number(env, -ENOMEM);
+  }
+  // Untagged it is unusable, and the garbage collector closes it.
+  if (napi_type_tag_object(env, object, &type_tag()) != napi_ok) return number(env, -ENOMEM);
+  return object;
+}
+
+Resource* unwrap(napi_env env, napi_value value, uint32_t kinds) {
+  if (value == nullptr) return nullptr;
+  napi_valuetype type;
+  if (napi_typeof(env, value, &type) != napi_ok || type != napi_object) return nullptr;
+  bool ours = false;
+  if (napi_check_object_type_tag(env, value, &type_tag(), &ours) != napi_ok || !ours) return nullptr;
+  void* holder = nullptr;
+  if (napi_unwrap(env, value, &holder) != napi_ok) return nullptr;
+  Resource* resource = static_cast<Holder*>(holder)->get();
+  return (static_cast<uint32_t>(resource->kind()) & kinds) != 0 ? resource : nullptr;
+}
+
+bool Args::absent(size_t i) const {
+  napi_valuetype type;
+  return i >= size_ || napi_typeof(env_, values_[i], &type) != napi_ok || type == napi_undefined;
+}
+
+bool Args::u53(size_t i, uint64_t& out) const {
+  double value;
+  if (i >= size_ || napi_get_value_double(env_, values_[i], &value) != napi_ok) return false;
+  if (!(value >= 0 && value <= 9007199254740991.0) || std::trunc(value) != value) return false;
+  out = static_cast<uint64_t>(value);
+  return true;
+}
+
+bool Args::u32(size_t i, uint32_t& out) const {
+  uint64_t value;
+  if (!u53(i, value) || value > UINT32_MAX) return false;
+  out = static_cast<uint32_t>(value);
+  return true;
+}
+
+bool Args::u64(size_t i, uint64_t& out) const {
+  bool lossless = false;
+  return i < size_ && napi_get_value_bigint_uint64(env_, values_[i], &out, &lossless) == napi_ok && lossless;
+}
+
+bool Args::boolean(size_t i, bool& out) const {
+  return i < size_ && napi_get_value_bool(env_, values_[i], &out) == napi_ok;
+}
+
+bool Args::bytes(size_t i, std::span<uint8_t>& out) const {
+  if (i >= size_) return false;
+  bool is = false;
+  if (napi_is_typedarray(env_, values_[i], &is) != napi_ok || !is) return false;
+  napi_typedarray_type type;
+  size_t length = 0;
+  void* data = nullptr;
+  if (napi_get_typedarray_info(env_, values_[i], &type, &length, &data, nullptr, nullptr) != napi_ok) return false;
+  if (type != napi_uint8_array) return false;
+  out = {static_cast<uint8_t*>(data), data == nullptr ? 0 : length};
+  return true;
+}
+
+Resource* Args::open_any(size_t i, uint32_t kinds) const {
+  Resource* resource = unwrap(env_, (*this)[i], kinds);
+  return resource == nullptr || resource->closed() ? nullptr : resource;
+}
+
+napi_value number(napi_env env, int64_t value) {
+  napi_value result = nullptr;
+  napi_create_int64(env, value, &result);
+  return result;
+}
+
+// syscall(2), because the type of ioctl()'s request is not the same in glibc and musl.
+int64_t kvm_ioctl(const Resource& resource, unsigned long request, unsigned long arg) {
+  const long result = syscall(SYS_ioctl, resource.fd.get(), request, arg);
+  return result < 0 ? -errno : result;
+}
+
+int64_t kvm_ioctl(const Resource& resource, unsigned long request, const void* arg) {
+  return kvm_ioctl(resource, request, reinterpret_cast<unsigned long>(arg));
+}
+
+size_t page_size() {
+  static const auto size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return size;
+}
+
+}  // namespace elvisor

@@ -1,4 +1,0 @@
-import { fp } from '#lib/soft/a64/fp.js';
-import { differential } from './fp-differential.ts';
-
-differential('scalar floating point as qemu-aarch64 does it', fp);

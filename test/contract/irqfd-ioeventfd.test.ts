@@ -1,0 +1,174 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { IoeventfdFlag, IrqfdFlag, type Kvm } from '#lib/kvm/index.js';
+import { b, daifClr, mov, store, WFI } from './asm.ts';
+import { backends } from './backends.ts';
+import { DEVICE, enableGic, errnoOf, GICD, IRQ_VECTOR, irqHandler, makeVm, RAM, runToExit } from './machine.ts';
+
+const enableSpi40 = (edge: boolean): number[] => [
+  ...mov(1, GICD),
+  ...mov(0, edge ? 0xaaaaaaaa : 0),
+  store(4, 0, 1, 0xc08),
+  ...mov(0, 0xa0),
+  store(1, 0, 1, 0x428),
+  ...mov(0, 1 << 8),
+  store(4, 0, 1, 0x104),
+];
+/** GSI 8 is SPI 8, INTID 40. */
+const GSI = 8;
+
+describe.each(backends)('eventfds on $name', ({ open }) => {
+  let kvm: Kvm;
+  beforeEach(() => {
+    kvm = open();
+  });
+  afterEach(() => kvm.close());
+
+  test('an eventfd counts, and gives its count to a reader or a listener', () => {
+    const fd = kvm.createEventFd();
+    fd.signal();
+    fd.signal(4);
+    expect([fd.read(), fd.read()]).toEqual([5, 0]);
+    const seen: number[] = [];
+    fd.signal(2);
+    fd.onSignal((count) => seen.push(count));
+    fd.signal(3);
+    expect(seen).toEqual([2, 3]);
+    expect(fd.read()).toBe(0);
+    expect([0, -1, 1.5, Number.NaN].map((n) => errnoOf(() => fd.signal(n)))).toEqual(Array(4).fill('EINVAL'));
+    fd.onSignal(undefined);
+    fd.signal(Number.MAX_SAFE_INTEGER);
+    expect(errnoOf(() => fd.signal())).toBe('EAGAIN');
+    fd.close();
+    fd.close();
+    expect([() => fd.signal(), () => fd.read(), () => fd.onSignal(undefined)].map(errnoOf)).toEqual(Array(3).fill('EBADF'));
+  });
+
+  test('an irqfd is an edge', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
+    put(RAM, enableGic(0), enableSpi40(true), daifClr(2), WFI, b(-1));
+    put(IRQ_VECTOR, irqHandler());
+    const fd = kvm.createEventFd();
+    vm.irqfd({ fd, gsi: GSI });
+    expect(errnoOf(() => vm.irqfd({ fd, gsi: GSI + 1 }))).toBe('EBUSY');
+    expect(runToExit(vcpu)).toBe('idle for ever');
+    const woken: number[] = [];
+    vm.onRunnable((v) => woken.push(v.id));
+    fd.signal();
+    expect(woken).toEqual([0]);
+    expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
+    expect(runToExit(vcpu)).toBe('idle for ever');
+    vm.irqfd({ fd, gsi: GSI, flags: IrqfdFlag.DEASSIGN });
+    fd.signal();
+    expect(runToExit(vcpu)).toBe('idle for ever');
+    expect(fd.read()).toBe(1);
+  });
+
+  test('a count that is there when the irqfd is made injects at once', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
+    put(RAM, enableGic(0), enableSpi40(true), daifClr(2), WFI, b(-1));
+    put(IRQ_VECTOR, irqHandler());
+    const fd = kvm.createEventFd();
+    fd.signal();
+    vm.irqfd({ fd, gsi: GSI });
+    expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
+  });
+
+  test('a RESAMPLE irqfd holds the line until the guest ends the interrupt', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
+    put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
+    put(IRQ_VECTOR, irqHandler());
+    const fd = kvm.createEventFd();
+    const resampleFd = kvm.createEventFd();
+    expect(errnoOf(() => vm.irqfd({ fd, gsi: GSI, flags: IrqfdFlag.RESAMPLE }))).toBe('EBADF');
+    vm.irqfd({ fd, gsi: GSI, flags: IrqfdFlag.RESAMPLE, resampleFd });
+    let again = 2;
+    resampleFd.onSignal(() => {
+      if (--again > 0) fd.signal();
+    });
+    expect(runToExit(vcpu)).toBe('idle for ever');
+    fd.signal();
+    expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
+    expect(again).toBe(2);
+    expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
+    expect(runToExit(vcpu)).toBe('idle for ever');
+    expect(again).toBe(0);
+  });
+
+  test('routing decides which interrupt a GSI is', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
+    put(RAM, enableGic(0), enableSpi40(true), daifClr(2), WFI, b(-1));
+    put(IRQ_VECTOR, irqHandler());
+    const fd = kvm.createEventFd();
+    vm.irqfd({ fd, gsi: 100 });
+    vm.setGsiRouting([{ gsi: 100, type: 'irqchip', irqchip: 0, pin: 8 }]);
+    expect(runToExit(vcpu)).toBe('idle for ever');
+    fd.signal();
+    expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
+    const route = (gsi: number, pin: number, irqchip = 0) => () => vm.setGsiRouting([{ gsi, type: 'irqchip', irqchip, pin }]);
+    expect([route(4096, 0), route(0, 988), route(0, 0, 1), route(-1, 0)].map(errnoOf)).toEqual(Array(4).fill('EINVAL'));
+    const many = Array.from({ length: 4097 }, (_, gsi) => ({ gsi, type: 'irqchip', irqchip: 0, pin: 0 }) as const);
+    expect(errnoOf(() => vm.setGsiRouting(many))).toBe('EINVAL');
+  });
+
+  test('irqfds: gsi, flags and closed eventfds are checked', () => {
+    const { vm } = makeVm(kvm, { gic: true });
+    const fd = kvm.createEventFd();
+    expect(errnoOf(() => vm.irqfd({ fd, gsi: 4096 }))).toBe('EINVAL');
+    expect(errnoOf(() => vm.irqfd({ fd, gsi: 0, flags: 4 }))).toBe('EINVAL');
+    vm.irqfd({ fd, gsi: 0 });
+    fd.close();
+    expect(errnoOf(() => vm.irqfd({ fd, gsi: 0 }))).toBe('EBADF');
+  });
+
+  test('an ioeventfd takes the writes that match it, by length and value, without an exit', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm);
+    const [any, four, five] = [kvm.createEventFd(), kvm.createEventFd(), kvm.createEventFd()];
+    vm.ioeventfd({ fd: any, addr: DEVICE + 0x10, len: 0 });
+    vm.ioeventfd({ fd: four, addr: DEVICE, len: 4, datamatch: 4n, flags: IoeventfdFlag.DATAMATCH });
+    vm.ioeventfd({ fd: five, addr: DEVICE, len: 4, datamatch: 5n, flags: IoeventfdFlag.DATAMATCH });
+    put(
+      RAM,
+      mov(1, DEVICE),
+      mov(4, 4),
+      mov(5, 5),
+      mov(6, 6),
+      store(4, 4, 1),
+      store(4, 5, 1),
+      store(4, 5, 1),
+      store(8, 6, 1, 0x10),
+      store(1, 6, 1, 0x10),
+      store(2, 4, 1),
+      store(4, 6, 1),
+    );
+    const seen: number[] = [];
+    five.onSignal((count) => seen.push(count));
+    expect(runToExit(vcpu)).toBe('write 0x9000000/2 0x4');
+    expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x6');
+    expect([any.read(), four.read(), seen]).toEqual([2, 1, [1, 1]]);
+  });
+
+  test('an ioeventfd ends with DEASSIGN, and with its eventfd', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm);
+    const fd = kvm.createEventFd();
+    const io = { fd, addr: DEVICE, len: 4 };
+    put(RAM, mov(1, DEVICE), mov(2, 2), store(4, 2, 1), store(4, 2, 1), store(4, 2, 1));
+    vm.ioeventfd(io);
+    expect(errnoOf(() => vm.ioeventfd({ ...io, flags: IoeventfdFlag.DEASSIGN, len: 8 }))).toBe('ENOENT');
+    vm.ioeventfd({ ...io, flags: IoeventfdFlag.DEASSIGN });
+    expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x2');
+    vm.ioeventfd(io);
+    fd.close();
+    expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x2');
+  });
+
+  test('run() inside a listener is refused, and the guest goes on', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm);
+    const fd = kvm.createEventFd();
+    vm.ioeventfd({ fd, addr: DEVICE, len: 0 });
+    const inside: string[] = [];
+    fd.onSignal(() => inside.push(errnoOf(() => vcpu.run())));
+    put(RAM, mov(1, DEVICE), store(4, 1, 1), store(4, 1, 1, 4));
+    expect(runToExit(vcpu)).toBe('write 0x9000004/4 0x9000000');
+    expect(inside).toEqual(['EBUSY']);
+  });
+});

@@ -1,0 +1,71 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { Cap, type Kvm, KvmError } from '#lib/kvm/index.js';
+import { backends } from './backends.ts';
+import { errnoOf } from './machine.ts';
+
+describe.each(backends)('system on $name', ({ open }) => {
+  let kvm: Kvm;
+  beforeEach(() => {
+    kvm = open();
+  });
+  afterEach(() => kvm.close());
+
+  test('the API is version 12', () => {
+    expect(kvm.getApiVersion()).toBe(12);
+    expect(kvm.getVcpuMmapSize()).toBeGreaterThanOrEqual(4096);
+  });
+
+  test('a VM answers the capabilities that the system does', () => {
+    const vm = kvm.createVm();
+    for (const cap of Object.values(Cap)) {
+      if (cap === Cap.MSI_DEVID || cap === Cap.ARM_CACHEABLE_PFNMAP_SUPPORTED) {
+        expect(errnoOf(() => kvm.checkExtension(cap))).toBe('EINVAL');
+      } else {
+        expect(vm.checkExtension(cap)).toBe(kvm.checkExtension(cap));
+      }
+    }
+    expect(kvm.checkExtension(99_999)).toBe(0);
+  });
+
+  test('an IPA size is taken up to what the capability says', () => {
+    const most = kvm.checkExtension(Cap.ARM_VM_IPA_SIZE);
+    expect(errnoOf(() => kvm.createVm(most).close())).toBe('OK');
+    expect(errnoOf(() => kvm.createVm(most + 1))).toBe('EINVAL');
+    expect([Number.NaN, -1, 1.5, 2 ** 33].map((type) => errnoOf(() => kvm.createVm(type)))).toEqual(Array(4).fill('EINVAL'));
+  });
+
+  test('a capability that is 0 cannot be enabled', () => {
+    const vm = kvm.createVm();
+    for (const cap of Object.values(Cap)) {
+      if (vm.checkExtension(cap) === 0) expect([cap, errnoOf(() => vm.enableCap(cap))]).toEqual([cap, 'EINVAL']);
+    }
+  });
+
+  test('a failed call says what failed', () => {
+    try {
+      kvm.createVm(31);
+      throw new Error('it did not fail');
+    } catch (error) {
+      expect(KvmError.is(error, 'EINVAL')).toBe(true);
+      expect(error).toMatchObject({ errno: 22, syscall: 'KVM_CREATE_VM' });
+      expect((error as Error).message).toContain('31');
+    }
+  });
+
+  test('a closed system fd is EBADF, and its VMs go on', () => {
+    const vm = kvm.createVm();
+    kvm.close();
+    kvm.close();
+    expect(kvm.closed).toBe(true);
+    expect([() => kvm.createVm(), () => kvm.getApiVersion(), () => kvm.checkExtension(0), () => kvm.createEventFd()].map(errnoOf)).toEqual(Array(4).fill('EBADF'));
+    expect(vm.checkExtension(Cap.IRQCHIP)).toBe(1);
+    vm.close();
+  });
+
+  test('statistics have the names of the kernel', () => {
+    const vm = kvm.createVm();
+    const vcpu = vm.createVcpu(0);
+    expect([...vcpu.readStats().keys()]).toEqual(expect.arrayContaining(['exits', 'hvc_exit_stat', 'mmio_exit_user', 'wfi_exit_stat']));
+    expect([...vm.readStats().keys()]).toContain('remote_tlb_flush');
+  });
+});
