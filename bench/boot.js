@@ -44,8 +44,19 @@ const contestants = {
   elvisor: [values.node, [elvisor, 'run', '--backend', 'soft', '--memory', '512M', '--no-reboot', ...image]],
   qemu: [
     values.qemu,
-    ['-M', 'virt,gic-version=3', '-cpu', 'cortex-a57', '-m', '512', '-nographic', '-no-reboot', '-nodefaults', '-serial', 'stdio']
-      .concat(image.map((arg) => arg.replace(/^--/, '-'))),
+    [
+      '-M',
+      'virt,gic-version=3',
+      '-cpu',
+      'cortex-a57',
+      '-m',
+      '512',
+      '-nographic',
+      '-no-reboot',
+      '-nodefaults',
+      '-serial',
+      'stdio',
+    ].concat(image.map((arg) => arg.replace(/^--/, '-'))),
   ],
 };
 
@@ -71,7 +82,12 @@ function boot(name) {
     child.on('error', reject);
     child.on('close', (status) => {
       if (time !== undefined) resolve(time);
-      else reject(new Error(`${name} ended with ${status} before ${JSON.stringify(values.marker)}:\n${errors}${seen.slice(-2000)}`));
+      else
+        reject(
+          new Error(
+            `${name} ended with ${status} before ${JSON.stringify(values.marker)}:\n${errors}${seen.slice(-2000)}`,
+          ),
+        );
     });
   });
 }
@@ -88,7 +104,8 @@ try {
     for (const name of ['elvisor', 'qemu']) {
       const ms = await boot(name);
       if (i >= 0) times[name].push(ms);
-      if (!values.json) console.error(`${i < 0 ? 'warm-up' : `pair ${i + 1}`}  ${name.padEnd(8)} ${(ms / 1000).toFixed(2)} s`);
+      if (!values.json)
+        console.error(`${i < 0 ? 'warm-up' : `pair ${i + 1}`}  ${name.padEnd(8)} ${(ms / 1000).toFixed(2)} s`);
     }
   }
 } catch (error) {

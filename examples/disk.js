@@ -23,7 +23,7 @@ async function run(script, disk) {
 try {
   await writeFile(path, '');
   await truncate(path, 64 * 2 ** 20);
-  await run('mkfs.ext2 /dev/vda >/dev/null; mkdir /mnt; mount -t ext4 /dev/vda /mnt; date > /mnt/when; umount /mnt', {
+  await run('mke2fs /dev/vda >/dev/null; mkdir /mnt; mount -t ext4 /dev/vda /mnt; date > /mnt/when; umount /mnt', {
     path,
   });
   await run('mkdir /mnt; mount -t ext4 -o ro /dev/vda /mnt; echo "written at $(cat /mnt/when)"', {

@@ -15,7 +15,7 @@ export interface OpenOptions {
 /** Whether a backend can be used here, and if not, why. */
 export type Availability =
   | { readonly available: true }
-  | { readonly available: false; /** One sentence for the user. */ readonly reason: string };
+  | { readonly available: false /** One sentence for the user. */; readonly reason: string };
 
 /** What {@link probe} found. */
 export interface Probe {

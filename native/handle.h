@@ -43,25 +43,28 @@ class Mapping {
 
 enum class Kind : uint32_t { system = 1, vm = 2, vcpu = 4, device = 8, stats = 16, eventfd = 32, memory = 64 };
 constexpr uint32_t operator|(Kind a, Kind b) { return static_cast<uint32_t>(a) | static_cast<uint32_t>(b); }
+constexpr uint32_t operator|(uint32_t a, Kind b) { return a | static_cast<uint32_t>(b); }
 
 class Resource {
  public:
   explicit Resource(Kind kind, int fd = -1) : fd(fd), kind_(kind) {}
   Resource(const Resource&) = delete;
   Resource& operator=(const Resource&) = delete;
-  virtual ~Resource() = default;
+  virtual ~Resource() = default;  // a derived class closes in its own, while it is whole
   Kind kind() const { return kind_; }
   bool closed() const { return closed_; }
   // Gives back what it holds. Idempotent.
   void close() {
     if (std::exchange(closed_, true)) return;
-    on_close();
+    before_close();
     fd.reset();
+    after_close();
   }
   UniqueFd fd;
 
  protected:
-  virtual void on_close() {}
+  virtual void before_close() {}
+  virtual void after_close() {}
 
  private:
   Kind kind_;
@@ -73,11 +76,12 @@ class Memory final : public Resource {
   // `fd` is a guest_memfd's, or -1; `mapping` is null for a guest_memfd that cannot be mapped.
   Memory(std::shared_ptr<Mapping> mapping, size_t size, int fd = -1)
       : Resource(Kind::memory, fd), mapping(std::move(mapping)), size(size) {}
+  ~Memory() override { close(); }
   std::shared_ptr<Mapping> mapping;
   const size_t size;
 
  protected:
-  void on_close() override { mapping.reset(); }
+  void after_close() override { mapping.reset(); }
 };
 
 // What the kernel's struct kvm keeps for all fds of a VM: it lives until the last of them is closed, because until then
@@ -93,27 +97,37 @@ struct VmState {
 class Vm final : public Resource {
  public:
   Vm(int fd, size_t run_size) : Resource(Kind::vm, fd), state(std::make_shared<VmState>()), run_size(run_size) {}
+  ~Vm() override { close(); }
   std::shared_ptr<VmState> state;
   // KVM_GET_VCPU_MMAP_SIZE.
   const size_t run_size;
 
  protected:
-  void on_close() override { state.reset(); }
+  void after_close() override { state.reset(); }
 };
 
 // A device or statistics fd: it, too, keeps the VM.
 class Child final : public Resource {
  public:
   Child(Kind kind, int fd, std::shared_ptr<VmState> vm) : Resource(kind, fd), vm_(std::move(vm)) {}
+  ~Child() override { close(); }
 
  protected:
-  void on_close() override {
-    fd.reset();  // before the memory of the slots
-    vm_.reset();
-  }
+  void after_close() override { vm_.reset(); }
 
  private:
   std::shared_ptr<VmState> vm_;
+};
+
+class EventFd final : public Resource {
+ public:
+  explicit EventFd(int fd) : Resource(Kind::eventfd, fd) {}
+  ~EventFd() override { close(); }
+  // Its place in the event loop, while somebody listens.
+  struct Poll* poll = nullptr;
+
+ protected:
+  void before_close() override;
 };
 
 class System final : public Resource {
@@ -180,8 +194,11 @@ int64_t kvm_ioctl(const Resource& resource, unsigned long request, unsigned long
 
 size_t page_size();
 
-// mmap(2) that answers null, with errno, and never leaks.
+// mmap(2), shared; null, with errno, where it fails.
 std::shared_ptr<Mapping> map_fd(int fd, size_t size);
+
+// An ArrayBuffer over a mapping, which stays mapped until the buffer is collected or detached; a negative errno on failure.
+napi_value buffer_of(napi_env env, const std::shared_ptr<Mapping>& mapping);
 
 // A call: takes the arguments, answers a number (a negative errno on failure) or a handle.
 using Call = napi_value (*)(const Args&);

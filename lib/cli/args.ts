@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
-import { parseMemory } from '../vmm/options.js';
-import type { BackendKind, ClockKind, DiskSpec } from '../vmm/options.js';
 import { MAX_CPUS } from '../vmm/board.js';
+import type { BackendKind, ClockKind, DiskSpec } from '../vmm/options.js';
+import { parseMemory } from '../vmm/options.js';
 
 /** What the user typed cannot be meant: one line on stderr, status 2. */
 export class UsageError extends Error {
@@ -131,7 +131,13 @@ function guestInvocation(argv: readonly string[]): Invocation {
 function runInvocation(command: 'run' | 'dtb' | 'demo', argv: readonly string[]): Invocation {
   const values = new Map<string, string[]>();
   let guestCommand: string[] | undefined;
-  const { tokens } = parseArgs({ args: [...argv], options: RUN_OPTIONS, strict: false, allowPositionals: true, tokens: true });
+  const { tokens } = parseArgs({
+    args: [...argv],
+    options: RUN_OPTIONS,
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  });
   for (const token of tokens) {
     if (token.kind === 'option-terminator') {
       guestCommand = argv.slice(token.index + 1);
@@ -182,7 +188,8 @@ function runInvocation(command: 'run' | 'dtb' | 'demo', argv: readonly string[])
   };
   if (args.kernel === undefined && command === 'run') {
     for (const name of ['initrd', 'append', 'dtb'] as const) {
-      if (args[name] !== undefined) throw new UsageError(`run: --${name} belongs to a kernel of your own; give --kernel too`);
+      if (args[name] !== undefined)
+        throw new UsageError(`run: --${name} belongs to a kernel of your own; give --kernel too`);
     }
   }
   if (args.kernel !== undefined && guestCommand !== undefined) {

@@ -1,6 +1,6 @@
-import { DTB_MAX_SIZE, loadKernel, placeBoot } from '../vmm/boot/index.js';
 import { readInput } from '../node/platform.js';
 import { RAM_BASE } from '../vmm/board.js';
+import { DTB_MAX_SIZE, loadKernel, placeBoot } from '../vmm/boot/index.js';
 import { machineDtb } from '../vmm/machine.js';
 import { resolveOptions } from '../vmm/options.js';
 import { virtioSlotsOf } from '../vmm/virtio-wiring.js';
@@ -13,7 +13,8 @@ import { vmOptions } from './run.js';
  * @returns the exit status
  */
 export async function dtb(args: RunArgs): Promise<number> {
-  if (process.stdout.isTTY) throw new UsageError('dtb: a device tree is no text; write it to a file: elvisor dtb > out.dtb');
+  if (process.stdout.isTTY)
+    throw new UsageError('dtb: a device tree is no text; write it to a file: elvisor dtb > out.dtb');
   const options = resolveOptions({
     ...vmOptions(args),
     // Only its size matters, and only where there is an initrd.

@@ -35,7 +35,8 @@ export class Terminal {
   #escaped = false;
   #lastByte = NEWLINE;
   #eof: NodeJS.Timeout | undefined;
-  readonly #onData = (chunk: Buffer | string): void => this.#data(typeof chunk === 'string' ? Buffer.from(chunk) : chunk);
+  readonly #onData = (chunk: Buffer | string): void =>
+    this.#data(typeof chunk === 'string' ? Buffer.from(chunk) : chunk);
   readonly #onEnd = (): void => this.#end();
   readonly #restore = (): void => this.restore();
   readonly #onContinue = (): void => {

@@ -1,5 +1,12 @@
 import { Readable, type Writable } from 'node:stream';
-import { EXEC_BYE, EXEC_WORD, ExecDecoder, ExecPort, type ExecRequest, encodeExecRequest } from '../guest/exec-protocol.js';
+import {
+  EXEC_BYE,
+  EXEC_WORD,
+  ExecDecoder,
+  ExecPort,
+  type ExecRequest,
+  encodeExecRequest,
+} from '../guest/exec-protocol.js';
 import { VmError } from '../vmm/errors.js';
 import type { VmExit } from '../vmm/micro-vm.js';
 import type { MicroVmOptions } from '../vmm/options.js';
@@ -101,7 +108,10 @@ export async function execInGuest(vm: MicroVm, command: GuestExec): Promise<Gues
 function port(vm: MicroVm, name: string): ConsoleDuplex {
   const found = vm.ports.get(name);
   if (found === undefined) {
-    throw new VmError('ERR_EXEC_REQUEST', `the VM has no port ${name}; make it with guestOptions(guest, { mode: 'exec' })`);
+    throw new VmError(
+      'ERR_EXEC_REQUEST',
+      `the VM has no port ${name}; make it with guestOptions(guest, { mode: 'exec' })`,
+    );
   }
   return found;
 }

@@ -55,9 +55,7 @@ export function boardFdt(board: BoardDescription): Uint8Array {
     chosen(w, board);
     w.node('psci', () => w.stringList('compatible', 'arm,psci-1.0', 'arm,psci-0.2').string('method', 'hvc'));
     cpus(w, board.cpus);
-    w.node(unit('memory', RAM_BASE), () =>
-      w.string('device_type', 'memory').reg('reg', [RAM_BASE, board.memorySize]),
-    );
+    w.node(unit('memory', RAM_BASE), () => w.string('device_type', 'memory').reg('reg', [RAM_BASE, board.memorySize]));
     timer(w);
     gic(w, board.cpus);
     w.node('apb-pclk', () =>

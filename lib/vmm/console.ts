@@ -1,5 +1,5 @@
-import type { Cancel, Scheduler } from './scheduler.js';
 import { VmError } from './errors.js';
+import type { Cancel, Scheduler } from './scheduler.js';
 
 /** Characters of output that a console remembers for {@link VmConsole.waitFor} and {@link VmConsole.transcript}. */
 const TRANSCRIPT_CHARS = 256 * 1024;
@@ -191,7 +191,10 @@ export class VmConsole {
       if (timeoutMs !== undefined) {
         timer = this.#scheduler.after(timeoutMs, () =>
           settle(
-            new VmError('ERR_TIMEOUT', `${show(pattern)} did not appear on ${this.name} in ${timeoutMs} ms${this.#tail()}`),
+            new VmError(
+              'ERR_TIMEOUT',
+              `${show(pattern)} did not appear on ${this.name} in ${timeoutMs} ms${this.#tail()}`,
+            ),
           ),
         );
       }
@@ -218,7 +221,10 @@ export class VmConsole {
   }
 
   #endedError(pattern: WaitPattern): Error {
-    return new VmError('ERR_CONSOLE_ENDED', `${this.#ended} before ${show(pattern)} appeared on ${this.name}${this.#tail()}`);
+    return new VmError(
+      'ERR_CONSOLE_ENDED',
+      `${this.#ended} before ${show(pattern)} appeared on ${this.name}${this.#tail()}`,
+    );
   }
 
   #tail(): string {
@@ -249,7 +255,8 @@ export class VmConsole {
   }
 }
 
-const show = (pattern: WaitPattern): string => (typeof pattern === 'string' ? JSON.stringify(pattern) : String(pattern));
+const show = (pattern: WaitPattern): string =>
+  typeof pattern === 'string' ? JSON.stringify(pattern) : String(pattern);
 
 function matchOf(text: string, pattern: WaitPattern): RegExpMatchArray | null {
   if (typeof pattern !== 'string') return text.match(new RegExp(pattern.source, pattern.flags.replace(/[gy]/g, '')));

@@ -13,25 +13,15 @@ import {
   VgicGroup,
   type Vm,
 } from '../kvm/index.js';
-import {
-  GICD_BASE,
-  GICR_BASE,
-  ipaBitsFor,
-  NR_IRQS,
-  PL011,
-  PL031,
-  PL061,
-  POWER_KEY_GPIO,
-  RAM_BASE,
-} from './board.js';
+import { GICD_BASE, GICR_BASE, ipaBitsFor, NR_IRQS, PL011, PL031, PL061, POWER_KEY_GPIO, RAM_BASE } from './board.js';
 import { boardFdt } from './board-fdt.js';
 import { DTB_MAX_SIZE, type Kernel, type Load, placeBoot } from './boot/index.js';
-import type { BlockBackend } from './devices/virtio/blk.js';
 import type { VmClock } from './devices/device.js';
 import { PowerKey } from './devices/gpio-keys.js';
 import { Pl011 } from './devices/pl011.js';
 import { Pl031 } from './devices/pl031.js';
 import { Pl061 } from './devices/pl061.js';
+import type { BlockBackend } from './devices/virtio/blk.js';
 import { VmError } from './errors.js';
 import { editChosen } from './fdt/index.js';
 import { BoardRam } from './guest-ram.js';
@@ -184,9 +174,13 @@ export class Machine {
       memory = this.#vm.createMemory(size);
     } catch (error) {
       if (!KvmError.is(error, 'ENOMEM') && !(error instanceof RangeError)) throw error;
-      throw new VmError('ERR_MEMORY_UNAVAILABLE', `memory: there is no room for ${size / 2 ** 20} MiB here; give less`, {
-        cause: error,
-      });
+      throw new VmError(
+        'ERR_MEMORY_UNAVAILABLE',
+        `memory: there is no room for ${size / 2 ** 20} MiB here; give less`,
+        {
+          cause: error,
+        },
+      );
     }
     this.#closers.push(() => memory.close());
     this.#vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM_BASE, memorySize: size, memory });

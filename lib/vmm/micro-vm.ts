@@ -121,7 +121,8 @@ export async function prepare(given: MicroVmOptions, platform: Platform): Promis
     const kernel = await loadKernel(kernelFile, { limit: options.memory, ...(gunzip === undefined ? {} : { gunzip }) });
     check();
     for (const disk of options.disks) {
-      if (platform.openDisk === undefined) throw new VmError('ERR_INVALID_OPTION', 'disks: there is no file system here');
+      if (platform.openDisk === undefined)
+        throw new VmError('ERR_INVALID_OPTION', 'disks: there is no file system here');
       disks.push(await platform.openDisk(disk, options.clock));
     }
     check();
@@ -235,7 +236,9 @@ export class MicroVmBase<Port> extends Emitter<MicroVmEvents> {
       const first = await Promise.race([entered, this.exited]);
       if (first === true) return;
       if (signal !== undefined && wasAborted(signal)) throw aborted(signal, 'booting');
-      throw new VmError('ERR_VM_FAILED', `the guest ended before it was entered: ${first.message}`, { cause: first.cause });
+      throw new VmError('ERR_VM_FAILED', `the guest ended before it was entered: ${first.message}`, {
+        cause: first.cause,
+      });
     } finally {
       signal?.removeEventListener('abort', onAbort);
     }
@@ -262,7 +265,10 @@ export class MicroVmBase<Port> extends Emitter<MicroVmEvents> {
   async stop(options: StopOptions = {}): Promise<VmExit> {
     const { graceMs = DEFAULT_GRACE_MS, signal } = options;
     if (typeof graceMs !== 'number' || !(graceMs >= 0)) {
-      throw new VmError('ERR_INVALID_OPTION', `graceMs: expected a number of milliseconds from 0, got ${String(graceMs)}`);
+      throw new VmError(
+        'ERR_INVALID_OPTION',
+        `graceMs: expected a number of milliseconds from 0, got ${String(graceMs)}`,
+      );
     }
     if (this.#state === 'created' || graceMs === 0 || signal?.aborted === true) return this.kill();
     if (this.#ending) return this.exited;
@@ -326,7 +332,10 @@ export class MicroVmBase<Port> extends Emitter<MicroVmEvents> {
 
   #require(method: string, ...states: readonly VmState[]): void {
     if (states.includes(this.#state) && !this.#ending) return;
-    throw new VmError('ERR_VM_STATE', `${method}() needs a VM that is ${states.join(' or ')}; this one is ${this.#state}`);
+    throw new VmError(
+      'ERR_VM_STATE',
+      `${method}() needs a VM that is ${states.join(' or ')}; this one is ${this.#state}`,
+    );
   }
 
   #setState(next: VmState): void {

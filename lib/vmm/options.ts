@@ -116,8 +116,11 @@ export function parseMemory(value: unknown, name = 'memory'): number {
     return fail(`${name}: ${shown} is no amount of memory; give a size such as 256M or 1G`);
   }
   if (bytes < RAM_UNIT) {
-    const meant = bytes >= 16 && bytes < 65536 ? `; for mebibytes, write ${bytes}M` : '; give a size such as 256M or 1G';
-    return fail(`${name}: ${shown} is ${bytes === 1 ? '1 byte' : `${bytes} bytes`}, less than the smallest machine (1M)${meant}`);
+    const meant =
+      bytes >= 16 && bytes < 65536 ? `; for mebibytes, write ${bytes}M` : '; give a size such as 256M or 1G';
+    return fail(
+      `${name}: ${shown} is ${bytes === 1 ? '1 byte' : `${bytes} bytes`}, less than the smallest machine (1M)${meant}`,
+    );
   }
   if (bytes > MAX_RAM) return fail(`${name}: ${shown} is more than the board can have (255G)`);
   if (bytes % RAM_UNIT !== 0) return fail(`${name}: ${shown} is no whole number of mebibytes`);
@@ -148,7 +151,8 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
   refuseUnknown(options, Object.keys(known), 'option');
   if (options.kvm !== undefined && options.backend !== undefined) fail('kvm and backend exclude each other: give one');
   const resolved: ResolvedOptions = {
-    kernel: image(options.kernel, 'kernel') ?? fail('kernel: expected a path, a URL or bytes; a microVM needs a kernel'),
+    kernel:
+      image(options.kernel, 'kernel') ?? fail('kernel: expected a path, a URL or bytes; a microVM needs a kernel'),
     initrd: image(options.initrd, 'initrd'),
     cmdline: cmdline(options.cmdline),
     dtb: image(options.dtb, 'dtb'),
@@ -166,7 +170,10 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
     signal: signalOf(options.signal),
   };
   const devices = resolved.disks.length + (needsVirtioConsole(resolved) ? 1 : 0) + (resolved.rng ? 1 : 0);
-  if (devices > VIRTIO_SLOTS) fail(`disks: ${resolved.disks.length} disks and what else the machine has need more than its ${VIRTIO_SLOTS} virtio slots`);
+  if (devices > VIRTIO_SLOTS)
+    fail(
+      `disks: ${resolved.disks.length} disks and what else the machine has need more than its ${VIRTIO_SLOTS} virtio slots`,
+    );
   return resolved;
 }
 
@@ -179,7 +186,9 @@ export function refuseUnknown(value: object, known: readonly string[], what: str
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue;
     const near = known.find((k) => k.toLowerCase() === key.toLowerCase());
-    fail(`unknown ${what} ${show(key)}${near === undefined ? `; there are ${known.join(', ')}` : `; did you mean ${near}?`}`);
+    fail(
+      `unknown ${what} ${show(key)}${near === undefined ? `; there are ${known.join(', ')}` : `; did you mean ${near}?`}`,
+    );
   }
 }
 
@@ -197,7 +206,8 @@ function cmdline(value: unknown): string | undefined {
   if (typeof value !== 'string') return fail(`cmdline: expected a string, got ${show(value)}`);
   if (value.includes('\0')) return fail('cmdline: a command line cannot hold a NUL');
   const size = new TextEncoder().encode(value).length;
-  if (size >= MAX_CMDLINE) return fail(`cmdline: ${size} bytes; an arm64 kernel takes at most ${MAX_CMDLINE - 1} (COMMAND_LINE_SIZE)`);
+  if (size >= MAX_CMDLINE)
+    return fail(`cmdline: ${size} bytes; an arm64 kernel takes at most ${MAX_CMDLINE - 1} (COMMAND_LINE_SIZE)`);
   return value;
 }
 
@@ -219,7 +229,8 @@ function choice<T extends string>(value: unknown, name: string, of: readonly T[]
 
 function signalOf(value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined;
-  if (typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value) return value as AbortSignal;
+  if (typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value)
+    return value as AbortSignal;
   return fail(`signal: expected an AbortSignal, got ${show(value)}`);
 }
 
@@ -227,7 +238,8 @@ function disks(value: unknown): readonly DiskSpec[] {
   if (value === undefined) return [];
   if (!Array.isArray(value)) return fail(`disks: expected an array, got ${show(value)}`);
   return value.map((disk: unknown, i) => {
-    if (typeof disk !== 'object' || disk === null) return fail(`disks[${i}]: expected { path, readOnly?, overlay? }, got ${show(disk)}`);
+    if (typeof disk !== 'object' || disk === null)
+      return fail(`disks[${i}]: expected { path, readOnly?, overlay? }, got ${show(disk)}`);
     refuseUnknown(disk, ['path', 'readOnly', 'overlay'], `key in disks[${i}]:`);
     const spec = disk as DiskSpec;
     const path = image(spec.path, `disks[${i}].path`);

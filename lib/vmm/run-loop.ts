@@ -1,6 +1,15 @@
-import { type ExitReason, KvmError, MpState, Reg, SystemEvent, type Vcpu, type VcpuExit, type Vm } from '../kvm/index.js';
-import type { MmioBus } from './mmio-bus.js';
+import {
+  type ExitReason,
+  KvmError,
+  MpState,
+  Reg,
+  SystemEvent,
+  type Vcpu,
+  type VcpuExit,
+  type Vm,
+} from '../kvm/index.js';
 import type { VmClock } from './devices/device.js';
+import type { MmioBus } from './mmio-bus.js';
 import type { Cancel, Scheduler } from './scheduler.js';
 
 /** How long the guest may have the thread before the event loop gets its turn, in milliseconds. */
@@ -365,7 +374,9 @@ export class RunLoop {
           `guest memory at 0x${exit.gpa.toString(16)} (${exit.size} bytes) could not be resolved for vCPU ${slot.vcpu.id}`,
         );
       case 'arm_sea':
-        throw new Error(`synchronous external abort at guest-physical 0x${exit.gpa.toString(16)}, vCPU ${slot.vcpu.id}`);
+        throw new Error(
+          `synchronous external abort at guest-physical 0x${exit.gpa.toString(16)}, vCPU ${slot.vcpu.id}`,
+        );
       case 'debug':
         throw new Error(`debug exit of vCPU ${slot.vcpu.id} at PC ${hex(pcOf(slot.vcpu))}, with no debugger attached`);
     }

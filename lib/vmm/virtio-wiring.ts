@@ -1,5 +1,6 @@
 import { IoeventfdFlag, type Kvm, type Vm } from '../kvm/index.js';
 import { virtioSlot } from './board.js';
+import type { VmConsole } from './console.js';
 import type { GuestRam } from './devices/device.js';
 import {
   type BlockBackend,
@@ -11,7 +12,6 @@ import {
   VirtioMmio,
   VirtioRng,
 } from './devices/virtio/index.js';
-import type { VmConsole } from './console.js';
 import { connectIrq } from './irq.js';
 import type { VmConsoles } from './micro-vm.js';
 import type { MmioBus } from './mmio-bus.js';
@@ -82,7 +82,11 @@ export function connectVirtio(parts: VirtioParts): {
     plug(device);
   }
   if (options.rng) {
-    plug(new VirtioRng({ getRandomValues: options.clock === 'virtual' ? seededBytes() : (into) => crypto.getRandomValues(into) }));
+    plug(
+      new VirtioRng({
+        getRandomValues: options.clock === 'virtual' ? seededBytes() : (into) => crypto.getRandomValues(into),
+      }),
+    );
   }
   return {
     slots: virtioSlotsOf(options),

@@ -84,6 +84,28 @@ describe('without IXC, exact results stay on the host and raise nothing', () => 
     expect(outcome).toEqual({ helpers: [], v0: bits(want), fpsr: 0 });
   });
 
+  test.each([
+    ['fadd v0.4s, v1.4s, v2.4s', 0x4e22d420, quad, 12, 3, 15],
+    ['fmul v0.4s, v1.4s, v2.4s', 0x6e22dc20, quad, 12, 3, 36],
+    ['fdiv v0.4s, v1.4s, v2.4s', 0x6e22fc20, quad, 12, 3, 4],
+    ['fmla v0.4s, v1.4s, v2.4s', 0x4e22cc20, quad, 12, 3, 136],
+    ['fsub v0.2d, v1.2d, v2.2d', 0x4ee2d420, pair, 12, 3, 9],
+    ['fmul v0.2d, v1.2d, v2.2d', 0x6e62dc20, pair, 12, 3, 36],
+    ['fdiv v0.2d, v1.2d, v2.2d', 0x6e62fc20, pair, 12, 3, 4],
+    ['fsqrt v0.2d, v1.2d', 0x6ee1f820, pair, 144, 0, 12],
+    ['frintx v0.2d, v1.2d', 0x6e619820, pair, 12, 0, 12],
+  ])('%s', (_name, word, of, a, b, want) => {
+    expect(run(word, 0, of(a), of(b), of(100))).toEqual({ helpers: [], v0: of(want), fpsr: 0 });
+  });
+
+  test.each([
+    ['fadd v0.2d, v1.2d, v2.2d', 0x4e62d420, pair],
+    ['fdiv v0.4s, v1.4s, v2.4s', 0x6e22fc20, quad],
+  ])('%s: one inexact lane is enough for the helper', (_name, word, of) => {
+    const outcome = run(word, 0, of(1), of(2 ** -60) | bits(3));
+    expect(outcome).toMatchObject({ helpers: ['fpLanes2'], fpsr: IXC });
+  });
+
   test('an inexact one is left to the helper, which sets IXC', () => {
     const outcome = run(0x1e621820, 0, bits(1), bits(3));
     expect(outcome).toEqual({ helpers: ['fpBinary64'], v0: bits(1 / 3), fpsr: IXC });

@@ -130,7 +130,7 @@ export class RowRunner {
     i64[at(Offset.V) / 8] = (c.nzcv & 0x1000_0000) === 0 ? 0n : -1n;
     u32[at(Offset.FPCR) / 4] = c.fpcr;
     u32[at(Offset.FPSR) / 4] = c.fpsr;
-    fillRecord(layout, row, c.word, false, new Uint16Array(this.#memory.buffer), u32, RECORD);
+    fillRecord(layout, row, fieldsOf(row, c.word), false, new Uint16Array(this.#memory.buffer), u32, RECORD);
     run(RECORD, 0n);
     const flag = (set: boolean, bit: number): number => (set ? 1 << bit : 0);
     const nzcv =

@@ -14,7 +14,17 @@ describe('run', () => {
   test('all options', () => {
     expect(
       run(
-        ...['--backend', 'soft', '--kernel', 'Image', '--initrd=rd', '--append', '-x console=ttyAMA0', '--dtb', 'b.dtb'],
+        ...[
+          '--backend',
+          'soft',
+          '--kernel',
+          'Image',
+          '--initrd=rd',
+          '--append',
+          '-x console=ttyAMA0',
+          '--dtb',
+          'b.dtb',
+        ],
         ...['--memory', '1G', '--cpus', '4', '--disk', 'a.img', '--disk', 'b.img,ro,overlay', '--clock', 'virtual'],
         ...['--no-reboot', '--timeout', '1.5', '--quiet'],
       ),
@@ -85,7 +95,16 @@ test('other command lines', () => {
   expect(parseCommandLine(['--version'])).toEqual({ command: 'version' });
   expect(parseCommandLine(['guest', 'path'])).toEqual({ command: 'guest', action: 'path', quiet: false });
   expect(parseCommandLine(['demo', '--cpus', '3'])).toMatchObject({ command: 'demo', args: { cpus: 3 } });
-  for (const argv of [[], ['guest'], ['guest', 'burn'], ['guest', 'path', 'x'], ['boot'], ['--frob'], ['demo', '--disk', 'x'], ['dtb', '--', 'ls']]) {
+  for (const argv of [
+    [],
+    ['guest'],
+    ['guest', 'burn'],
+    ['guest', 'path', 'x'],
+    ['boot'],
+    ['--frob'],
+    ['demo', '--disk', 'x'],
+    ['dtb', '--', 'ls'],
+  ]) {
     expect(() => parseCommandLine(argv)).toThrow(UsageError);
   }
 });

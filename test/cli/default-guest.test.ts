@@ -1,11 +1,12 @@
 /** Debian, booted and used: what a user does with the default guest. Fetches it on first need. */
-import { beforeAll, describe, expect, test } from '@jest/globals';
+
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { Worker } from 'node:worker_threads';
+import { beforeAll, describe, expect, test } from '@jest/globals';
 import { type DefaultGuest, fetchDefaultGuest } from '#lib/guest/index.js';
 import { execInGuest, guestOptions } from '#lib/node/default-guest.js';
 import { MicroVm } from '#lib/node/micro-vm.js';
@@ -30,7 +31,7 @@ async function script(
     const stdout = text(out);
     const { status, exit } = await execInGuest(vm, { argv: ['sh', '-c', lines], stdin, stdout: out });
     out.end();
-    const instructions = exit.stats.vcpuStats.map((stats) => String(stats['instructions'])).join();
+    const instructions = exit.stats.vcpuStats.map(({ instructions: count }) => String(count)).join();
     return { status, stdout: await stdout, instructions };
   } finally {
     await vm.close();
@@ -38,88 +39,147 @@ async function script(
 }
 
 describe('elvisor run -- COMMAND', () => {
-  test('gives the command its streams, and its status', async () => {
-    const { status, stdout, stderr } = await elvisor(['run', '--', 'sh', '-c', 'cat; echo to stderr >&2; exit 7'], (child) => {
-      child.stdin!.end("it's “in” quotes\n");
-    });
-    expect({ status, stdout, stderr }).toEqual({ status: 7, stdout: "it's “in” quotes\n", stderr: 'to stderr\n' });
-  }, BOOT_MS);
+  test(
+    'gives the command its streams, and its status',
+    async () => {
+      const { status, stdout, stderr } = await elvisor(
+        ['run', '--', 'sh', '-c', 'cat; echo to stderr >&2; exit 7'],
+        (child) => {
+          child.stdin!.end("it's “in” quotes\n");
+        },
+      );
+      expect({ status, stdout, stderr }).toEqual({ status: 7, stdout: "it's “in” quotes\n", stderr: 'to stderr\n' });
+    },
+    BOOT_MS,
+  );
 
-  test('with four vCPUs they are all there', async () => {
-    expect(await elvisor(['run', '--cpus', '4', '--', 'nproc'])).toMatchObject({ status: 0, stdout: '4\n', stderr: '' });
-  }, BOOT_MS);
+  test(
+    'with four vCPUs they are all there',
+    async () => {
+      expect(await elvisor(['run', '--cpus', '4', '--', 'nproc'])).toMatchObject({
+        status: 0,
+        stdout: '4\n',
+        stderr: '',
+      });
+    },
+    BOOT_MS,
+  );
 
-  test('more output than any buffer holds comes out whole', async () => {
-    const { status, stdout } = await elvisor(['run', '--', 'sh', '-c', 'seq 1 200000']);
-    expect(status).toBe(0);
-    expect(stdout.length).toBe(1_288_895);
-    expect(stdout.endsWith('\n199999\n200000\n')).toBe(true);
-  }, BOOT_MS);
+  test(
+    'more output than any buffer holds comes out whole',
+    async () => {
+      const { status, stdout } = await elvisor(['run', '--', 'sh', '-c', 'seq 1 200000']);
+      expect(status).toBe(0);
+      expect(stdout.length).toBe(1_288_895);
+      expect(stdout.endsWith('\n199999\n200000\n')).toBe(true);
+    },
+    BOOT_MS,
+  );
 });
 
 describe('elvisor run', () => {
-  test('is a shell on plain pipes, which ends with its input', async () => {
-    const { status, stdout } = await elvisor(['run', '--quiet'], (child) => child.stdin!.end('echo $((6 * 7)) is it\n'));
-    expect(stdout).toContain('42 is it');
-    expect(status).toBe(0);
-  }, BOOT_MS);
+  test(
+    'is a shell on plain pipes, which ends with its input',
+    async () => {
+      const { status, stdout } = await elvisor(['run', '--quiet'], (child) =>
+        child.stdin!.end('echo $((6 * 7)) is it\n'),
+      );
+      expect(stdout).toContain('42 is it');
+      expect(status).toBe(0);
+    },
+    BOOT_MS,
+  );
 
-  test('a panic is status 1', async () => {
-    const { status, stdout, stderr } = await elvisor(['run'], (child) => child.stdin!.end('echo c > /proc/sysrq-trigger\n'));
-    expect(stdout).toContain('Kernel panic - not syncing: sysrq triggered crash');
-    expect(stderr).toMatch(/the guest kernel panicked/);
-    expect(status).toBe(1);
-  }, BOOT_MS);
+  test(
+    'a panic is status 1',
+    async () => {
+      const { status, stdout, stderr } = await elvisor(['run'], (child) =>
+        child.stdin!.end('echo c > /proc/sysrq-trigger\n'),
+      );
+      expect(stdout).toContain('Kernel panic - not syncing: sysrq triggered crash');
+      expect(stderr).toMatch(/the guest kernel panicked/);
+      expect(status).toBe(1);
+    },
+    BOOT_MS,
+  );
 });
 
-test('a disk written, powered off and booted again has the data; an overlay leaves the file alone', async () => {
-  const dir = await mkdtemp(join(tmpdir(), 'elvisor-disk-'));
-  try {
-    const path = join(dir, 'disk.img');
-    await writeFile(path, '');
-    await truncate(path, 16 * 2 ** 20);
-    const mount = 'mkdir -p /mnt; mount -t ext4 /dev/vda /mnt';
-    await script(`mkfs.ext2 /dev/vda >/dev/null; ${mount}; echo first > /mnt/file; umount /mnt`, { disks: [{ path }] });
-    await script(`${mount}; echo second > /mnt/file; umount /mnt`, { disks: [{ path, overlay: true }] });
-    const { stdout } = await script('mkdir /mnt; mount -t ext4 -o ro /dev/vda /mnt; cat /mnt/file; cat /sys/block/vda/ro', {
-      disks: [{ path, readOnly: true }],
-    });
-    expect(stdout).toBe('first\n1\n');
-  } finally {
-    await rm(dir, { recursive: true, force: true });
-  }
-}, BOOT_MS);
+test(
+  'a disk written, powered off and booted again has the data; an overlay leaves the file alone',
+  async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'elvisor-disk-'));
+    try {
+      const path = join(dir, 'disk.img');
+      await writeFile(path, '');
+      await truncate(path, 16 * 2 ** 20);
+      const mount = 'mkdir -p /mnt; mount -t ext4 /dev/vda /mnt';
+      const made = await script(`set -e; mke2fs /dev/vda >/dev/null; ${mount}; echo first > /mnt/file; umount /mnt`, {
+        disks: [{ path }],
+      });
+      expect(made.status).toBe(0);
+      const over = await script(`set -e; ${mount}; echo second > /mnt/file; umount /mnt`, {
+        disks: [{ path, overlay: true }],
+      });
+      expect(over.status).toBe(0);
+      const { stdout } = await script(
+        'mkdir /mnt; mount -t ext4 -o ro /dev/vda /mnt; cat /mnt/file; cat /sys/block/vda/ro',
+        {
+          disks: [{ path, readOnly: true }],
+        },
+      );
+      expect(stdout).toBe('first\n1\n');
+    } finally {
+      await rm(dir, { recursive: true, force: true });
+    }
+  },
+  BOOT_MS,
+);
 
-test('a reboot boots again', async () => {
-  const vm = await MicroVm.create({ ...guestOptions(guest), memory: '256M' });
-  try {
-    await vm.boot();
-    await vm.console.waitFor('~ # ');
-    vm.console.write('reboot -f\n');
-    await vm.console.waitFor('BusyBox');
-    await vm.console.waitFor('~ # ');
-    expect(vm.stats().reboots).toBe(1);
-  } finally {
-    await vm.close();
-  }
-}, BOOT_MS);
+test(
+  'a reboot boots again',
+  async () => {
+    const vm = await MicroVm.create({ ...guestOptions(guest), memory: '256M' });
+    try {
+      await vm.boot();
+      await vm.console.waitFor('~ # ');
+      vm.console.write('reboot -f\n');
+      await vm.console.waitFor('BusyBox');
+      await vm.console.waitFor('~ # ');
+      expect(vm.stats().reboots).toBe(1);
+    } finally {
+      await vm.close();
+    }
+  },
+  BOOT_MS,
+);
 
-test('with the virtual clock, two runs are the same run, and sleeping takes no time', async () => {
-  const runs = [];
-  for (let i = 0; i < 2; i++) runs.push(await script('cat; date; sleep 3600; date; md5sum /init', { clock: 'virtual' }, 'hello\n'));
-  expect(runs[0]!.stdout).toMatch(/^hello\n/);
-  expect(runs[1]).toEqual(runs[0]);
-}, BOOT_MS);
+test(
+  'with the virtual clock, two runs are the same run, and sleeping takes no time',
+  async () => {
+    const runs = [];
+    for (let i = 0; i < 2; i++)
+      runs.push(await script('cat; date; sleep 3600; date; md5sum /init', { clock: 'virtual' }, 'hello\n'));
+    expect(runs[0]!.stdout).toMatch(/^hello\n/);
+    expect(runs[1]).toEqual(runs[0]);
+  },
+  BOOT_MS,
+);
 
-test('two VMs in one process', async () => {
-  const [a, b] = await Promise.all([script('echo a; nproc', { cpus: 2 }), script('echo b; nproc')]);
-  expect([a.stdout, b.stdout]).toEqual(['a\n2\n', 'b\n1\n']);
-}, BOOT_MS);
+test(
+  'two VMs in one process',
+  async () => {
+    const [a, b] = await Promise.all([script('echo a; nproc', { cpus: 2 }), script('echo b; nproc')]);
+    expect([a.stdout, b.stdout]).toEqual(['a\n2\n', 'b\n1\n']);
+  },
+  BOOT_MS,
+);
 
-test('a VM in a Worker', async () => {
-  const index = new URL('../../dist/index.js', import.meta.url).href;
-  const worker = new Worker(
-    `import { parentPort, workerData } from 'node:worker_threads';
+test(
+  'a VM in a Worker',
+  async () => {
+    const index = new URL('../../dist/index.js', import.meta.url).href;
+    const worker = new Worker(
+      `import { parentPort, workerData } from 'node:worker_threads';
      const { MicroVm, guestOptions } = await import(workerData.index);
      const vm = await MicroVm.create({ ...guestOptions(workerData.guest), memory: '256M' });
      await vm.boot();
@@ -129,13 +189,14 @@ test('a VM in a Worker', async () => {
      const { reason } = await vm.kill();
      await vm.close();
      parentPort.postMessage({ machine, reason });`,
-    { eval: true, workerData: { index, guest } },
-  );
-  try {
-    const said = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
-    expect(said).toEqual({ machine: 'aarch64', reason: 'killed' });
-  } finally {
-    await worker.terminate();
-  }
-}, BOOT_MS);
-
+      { eval: true, workerData: { index, guest } },
+    );
+    try {
+      const said = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+      expect(said).toEqual({ machine: 'aarch64', reason: 'killed' });
+    } finally {
+      await worker.terminate();
+    }
+  },
+  BOOT_MS,
+);

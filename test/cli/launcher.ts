@@ -11,7 +11,10 @@ export interface Launched {
 }
 
 /** Runs `elvisor` as a user does. `drive` may talk to it: its stdin is closed at once where there is none. */
-export function elvisor(argv: readonly string[], drive?: (child: ChildProcess, seen: () => string) => void): Promise<Launched> {
+export function elvisor(
+  argv: readonly string[],
+  drive?: (child: ChildProcess, seen: () => string) => void,
+): Promise<Launched> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [MAIN, ...argv], { stdio: ['pipe', 'pipe', 'pipe'] });
     let stdout = '';

@@ -1,7 +1,7 @@
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { demoImage } from '#lib/guest/demo.js';
 import { findCompatible, findNode, readFdt, stringList } from '#lib/vmm/fdt/index.js';
 import { tinyKernel } from '../vmm/fake-kvm.ts';
@@ -22,7 +22,10 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 test('--version and --help', async () => {
-  expect(await elvisor(['--version'])).toMatchObject({ status: 0, stdout: expect.stringMatching(/^elvisor \d+\.\d+\.\d+\n$/) });
+  expect(await elvisor(['--version'])).toMatchObject({
+    status: 0,
+    stdout: expect.stringMatching(/^elvisor \d+\.\d+\.\d+\n$/),
+  });
   expect((await elvisor(['--help'])).stdout).toMatch(/^Usage: elvisor run/);
 });
 
@@ -90,7 +93,11 @@ describe('bad input is one line on stderr, and status 2', () => {
     ['a truncated kernel', async () => ['--kernel', await file('cut', tinyKernel().subarray(0, 40))], /kernel: /],
     ['a kernel for x86', async () => ['--kernel', await file('x86', x86())], /x86/],
     ['a big-endian kernel', async () => ['--kernel', await file('be', bigEndian())], /big-endian/],
-    ['a kernel too big', async () => ['--kernel', await file('big', tinyKernel(2 ** 26)), '--memory', '16M'], /does not fit/],
+    [
+      'a kernel too big',
+      async () => ['--kernel', await file('big', tinyKernel(2 ** 26)), '--memory', '16M'],
+      /does not fit/,
+    ],
     ['a missing initrd', async () => ['--kernel', demo, '--initrd', join(dir, 'none')], /initrd: there is no file/],
     [
       'an initrd that does not fit',
@@ -99,8 +106,16 @@ describe('bad input is one line on stderr, and status 2', () => {
     ],
     ['a missing disk', async () => ['--kernel', demo, '--disk', join(dir, 'none')], /disk .*no such file/],
     ['a disk that is a directory', async () => ['--kernel', demo, '--disk', dir], /is a directory/],
-    ['a disk of odd size', async () => ['--kernel', demo, '--disk', await file('odd', new Uint8Array(700))], /not a multiple of 512/],
-    ['no device tree', async () => ['--kernel', demo, '--dtb', await file('no.dtb', new Uint8Array(64))], /device tree/],
+    [
+      'a disk of odd size',
+      async () => ['--kernel', demo, '--disk', await file('odd', new Uint8Array(700))],
+      /not a multiple of 512/,
+    ],
+    [
+      'no device tree',
+      async () => ['--kernel', demo, '--dtb', await file('no.dtb', new Uint8Array(64))],
+      /device tree/,
+    ],
     ['0 CPUs', async () => ['--kernel', demo, '--cpus', '0'], /--cpus: .*got "0"/],
     ['4096 CPUs', async () => ['--kernel', demo, '--cpus', '4096'], /--cpus: .*got "4096"/],
     ['memory of 1 byte', async () => ['--kernel', demo, '--memory', '1'], /is 1 byte/],
@@ -131,12 +146,26 @@ test('a reader that goes away ends the guest, without a word', async () => {
 test('dtb writes what the guest would be given', async () => {
   const { spawn } = await import('node:child_process');
   const main = new URL('../../dist/cli/main.js', import.meta.url);
-  const child = spawn(process.execPath, [main.pathname, 'dtb', '--cpus', '2', '--memory', '1G', '--disk', 'x', '--append', 'a b']);
+  const child = spawn(process.execPath, [
+    main.pathname,
+    'dtb',
+    '--cpus',
+    '2',
+    '--memory',
+    '1G',
+    '--disk',
+    'x',
+    '--append',
+    'a b',
+  ]);
   const chunks: Buffer[] = [];
   for await (const chunk of child.stdout) chunks.push(chunk as Buffer);
   const root = readFdt(new Uint8Array(Buffer.concat(chunks)));
   expect(stringList(findNode(root, '/chosen')!, 'bootargs')).toEqual(['a b']);
   expect(findNode(root, '/cpus')!.children).toHaveLength(2);
   // The disk and the entropy device.
-  expect(findCompatible(root, 'virtio,mmio').map((node) => node.name)).toEqual(['virtio_mmio@a000000', 'virtio_mmio@a000200']);
+  expect(findCompatible(root, 'virtio,mmio').map((node) => node.name)).toEqual([
+    'virtio_mmio@a000000',
+    'virtio_mmio@a000200',
+  ]);
 });

@@ -3,8 +3,10 @@
 /** A register's number; 31 is XZR. */
 type X = number;
 
-export const movz = (rd: X, imm16: number, shift = 0): number => (0xd2800000 | ((shift / 16) << 21) | (imm16 << 5) | rd) >>> 0;
-export const movk = (rd: X, imm16: number, shift = 0): number => (0xf2800000 | ((shift / 16) << 21) | (imm16 << 5) | rd) >>> 0;
+export const movz = (rd: X, imm16: number, shift = 0): number =>
+  (0xd2800000 | ((shift / 16) << 21) | (imm16 << 5) | rd) >>> 0;
+export const movk = (rd: X, imm16: number, shift = 0): number =>
+  (0xf2800000 | ((shift / 16) << 21) | (imm16 << 5) | rd) >>> 0;
 /** Any 64-bit constant, in one to four instructions. */
 export function mov(rd: X, value: number | bigint): number[] {
   const v = BigInt.asUintN(64, BigInt(value));

@@ -8,7 +8,10 @@ const recording = parseRecording(readFileSync(new URL('data/73-a57-def.txt', imp
 
 describe.each(backends)('what a real kernel answered, on $name', ({ open }) => {
   const kvm = open();
-  const answers = probe(kvm, [...recording.keys()].filter((row) => row.startsWith('C ')));
+  const answers = probe(
+    kvm,
+    [...recording.keys()].filter((row) => row.startsWith('C ')),
+  );
   kvm.close();
   // A row that was asked twice differs twice for the same reason.
   const difference = (row: string) => SOFT.get(row) ?? SOFT.get(row.replace(/#\d+$/, ''));

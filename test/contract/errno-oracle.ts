@@ -1,4 +1,15 @@
-import { Cap, ExitNumber, type GuestMemory, type Kvm, KvmError, Reg, TARGET_GENERIC_V8, type Vcpu, type VcpuExit, type Vm } from '#lib/kvm/index.js';
+import {
+  Cap,
+  ExitNumber,
+  type GuestMemory,
+  type Kvm,
+  KvmError,
+  Reg,
+  TARGET_GENERIC_V8,
+  type Vcpu,
+  type VcpuExit,
+  type Vm,
+} from '#lib/kvm/index.js';
 
 /** What data/*.txt calls a row, and what was answered. A row that comes again gets a number: `'then GET_MP_STATE#2'`. */
 export type Rows = Map<string, string>;
@@ -29,7 +40,8 @@ export function parseRecording(text: string): Rows {
 }
 
 /** `EINVAL0` is an errno and its return value; `E110` is errno 11, which the probe had no name for. */
-const errno = (value: string): string => (value === 'E110' ? 'EAGAIN' : /^E[A-Z0-9]*[A-Z]0$/.test(value) ? value.slice(0, -1) : value);
+const errno = (value: string): string =>
+  value === 'E110' ? 'EAGAIN' : /^E[A-Z0-9]*[A-Z]0$/.test(value) ? value.slice(0, -1) : value;
 
 function record(rows: Rows, name: string, value: string): void {
   let key = name;
@@ -81,7 +93,8 @@ export function probe(kvm: Kvm, caps: Iterable<string>): Rows {
 
   const memory = vm.createMemory(0x200000);
   const region = { slot: 0, guestPhysAddr: 0x80000000, memorySize: 0x200000, memory };
-  const set = (name: string, change: object): boolean => P(name, () => vm.setUserMemoryRegion({ ...region, ...change }));
+  const set = (name: string, change: object): boolean =>
+    P(name, () => vm.setUserMemoryRegion({ ...region, ...change }));
   set('MEM unaligned size', { memorySize: 0x1800 });
   set('MEM set', {});
   set('MEM overlap', { slot: 1 });
@@ -116,7 +129,8 @@ export function probe(kvm: Kvm, caps: Iterable<string>): Rows {
   P('reINIT same', () => vcpu.init(TARGET_GENERIC_V8, 4));
   record(rows, '  n', String(vcpu.getRegList().length));
   P('REG_LIST', () => void vcpu.getRegList());
-  const sys = (crm: number, op2: number, op1 = 0): bigint => 0x603000000013c000n | BigInt((op1 << 11) | (crm << 3) | op2);
+  const sys = (crm: number, op2: number, op1 = 0): bigint =>
+    0x603000000013c000n | BigInt((op1 << 11) | (crm << 3) | op2);
   const R = (id: bigint): void => {
     let answer: string;
     try {
@@ -129,9 +143,27 @@ export function probe(kvm: Kvm, caps: Iterable<string>): Rows {
     record(rows, `R 0x${id.toString(16)}`, answer);
   };
   for (const id of [
-    Reg.PSTATE, Reg.PC, sys(0, 0), sys(0, 5), sys(0, 1, 3), sys(4, 0), sys(4, 1), sys(5, 0), sys(7, 0), sys(7, 1), sys(7, 2), sys(6, 0), sys(6, 1),
-    sys(0, 1, 1), Reg.PSCI_VERSION, Reg.fwFeatureBitmap(0), Reg.fwFeatureBitmap(1), Reg.fwFeatureBitmap(2), 0x60300000001fffffn,
-  ]) R(id);
+    Reg.PSTATE,
+    Reg.PC,
+    sys(0, 0),
+    sys(0, 5),
+    sys(0, 1, 3),
+    sys(4, 0),
+    sys(4, 1),
+    sys(5, 0),
+    sys(7, 0),
+    sys(7, 1),
+    sys(7, 2),
+    sys(6, 0),
+    sys(6, 1),
+    sys(0, 1, 1),
+    Reg.PSCI_VERSION,
+    Reg.fwFeatureBitmap(0),
+    Reg.fwFeatureBitmap(1),
+    Reg.fwFeatureBitmap(2),
+    0x60300000001fffffn,
+  ])
+    R(id);
   P('GET_REG_WRITABLE_MASKS', () => void vm.getRegWritableMasks());
   record(rows, '  nonzero masks', String([...vm.getRegWritableMasks()].filter((mask) => mask !== 0n).length));
   P('COUNTER_OFFSET', () => vm.setCounterOffset(12345n));
@@ -179,10 +211,17 @@ export function probe(kvm: Kvm, caps: Iterable<string>): Rows {
 }
 
 /** The guest of data/probe.c: MMIO, a forwarded hypercall, an access without syndrome, SYSTEM_OFF. */
-function runGuest(vm: Vm, vcpu: Vcpu, memory: GuestMemory, rows: Rows, P: (name: string, call: () => unknown) => boolean): void {
+function runGuest(
+  vm: Vm,
+  vcpu: Vcpu,
+  memory: GuestMemory,
+  rows: Rows,
+  P: (name: string, call: () => unknown) => boolean,
+): void {
   const code = new DataView(memory.bytes.buffer, memory.bytes.byteOffset, 64);
   const words = [
-    0xd2a12000, 0x52800c41, 0x39000001, 0xb9400002, 0xd2b86000, 0xd4000002, 0xd2a12003, 0x3800146a, 0x52b08000, 0x72800100, 0xd4000002,
+    0xd2a12000, 0x52800c41, 0x39000001, 0xb9400002, 0xd2b86000, 0xd4000002, 0xd2a12003, 0x3800146a, 0x52b08000,
+    0x72800100, 0xd4000002,
   ];
   for (const [i, word] of words.entries()) code.setUint32(i * 4, word, true);
   memory.written(0, words.length * 4);
@@ -198,11 +237,19 @@ function runGuest(vm: Vm, vcpu: Vcpu, memory: GuestMemory, rows: Rows, P: (name:
     }
     const reason = ExitNumber[exit.reason];
     if (exit.reason === 'mmio') {
-      record(rows, 'X', `run=0 reason=${reason} mmio 0x${exit.physAddr.toString(16)} len ${exit.len} w ${exit.isWrite ? 1 : 0}`);
+      record(
+        rows,
+        'X',
+        `run=0 reason=${reason} mmio 0x${exit.physAddr.toString(16)} len ${exit.len} w ${exit.isWrite ? 1 : 0}`,
+      );
     } else if (exit.reason === 'hypercall') {
       record(rows, 'X', `run=0 reason=${reason} hypercall nr 0x${exit.nr.toString(16)} flags ${exit.smc ? 1 : 0}`);
     } else if (exit.reason === 'arm_nisv') {
-      record(rows, 'X', `run=0 reason=${reason} nisv esr_iss 0x${exit.esrIss.toString(16)} ipa 0x${exit.faultIpa.toString(16)}`);
+      record(
+        rows,
+        'X',
+        `run=0 reason=${reason} nisv esr_iss 0x${exit.esrIss.toString(16)} ipa 0x${exit.faultIpa.toString(16)}`,
+      );
       const pc = vcpu.getOneReg(Reg.PC);
       record(rows, `R 0x${Reg.PC.toString(16)}`, `OK 0x${pc.toString(16)}`);
       vcpu.setOneReg(Reg.PC, pc + 4n);

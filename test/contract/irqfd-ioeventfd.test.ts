@@ -40,7 +40,9 @@ describe.each(backends)('eventfds on $name', ({ open }) => {
     expect(errnoOf(() => fd.signal())).toBe('EAGAIN');
     fd.close();
     fd.close();
-    expect([() => fd.signal(), () => fd.read(), () => fd.onSignal(undefined)].map(errnoOf)).toEqual(Array(3).fill('EBADF'));
+    expect([() => fd.signal(), () => fd.read(), () => fd.onSignal(undefined)].map(errnoOf)).toEqual(
+      Array(3).fill('EBADF'),
+    );
   });
 
   test('an irqfd is an edge', () => {
@@ -104,7 +106,10 @@ describe.each(backends)('eventfds on $name', ({ open }) => {
     expect(runToExit(vcpu)).toBe('idle for ever');
     fd.signal();
     expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
-    const route = (gsi: number, pin: number, irqchip = 0) => () => vm.setGsiRouting([{ gsi, type: 'irqchip', irqchip, pin }]);
+    const route =
+      (gsi: number, pin: number, irqchip = 0) =>
+      () =>
+        vm.setGsiRouting([{ gsi, type: 'irqchip', irqchip, pin }]);
     expect([route(4096, 0), route(0, 988), route(0, 0, 1), route(-1, 0)].map(errnoOf)).toEqual(Array(4).fill('EINVAL'));
     const many = Array.from({ length: 4097 }, (_, gsi) => ({ gsi, type: 'irqchip', irqchip: 0, pin: 0 }) as const);
     expect(errnoOf(() => vm.setGsiRouting(many))).toBe('EINVAL');

@@ -73,7 +73,9 @@ describe.each(backends)('memslots on $name', ({ open }) => {
     put(RAM, mov(1, OTHER), load(1, 2, 1), done());
     expect(runToExit(vcpu)).toBe(DONE);
     expect(vcpu.getOneReg(Reg.x(2))).toBe(9n);
-    expect(errnoOf(() => vm.setUserMemoryRegion({ slot: 2, guestPhysAddr: 2 * OTHER, memorySize: PAGE, memory }))).toBe('EINVAL');
+    expect(errnoOf(() => vm.setUserMemoryRegion({ slot: 2, guestPhysAddr: 2 * OTHER, memorySize: PAGE, memory }))).toBe(
+      'EINVAL',
+    );
   });
 
   test('a slot logs the pages that the guest writes, until the log is taken', () => {
@@ -83,10 +85,20 @@ describe.each(backends)('memslots on $name', ({ open }) => {
     vm.setUserMemoryRegion(region);
     expect(errnoOf(() => vm.getDirtyLog(1))).toBe('ENOENT');
     vm.setUserMemoryRegion({ ...region, flags: MemFlag.LOG_DIRTY_PAGES });
-    const writes = [...mov(1, OTHER + 3 * PAGE), store(4, 1, 1), ...mov(1, OTHER + 99 * PAGE), store(1, 1, 1), load(4, 2, 1), ...done()];
+    const writes = [
+      ...mov(1, OTHER + 3 * PAGE),
+      store(4, 1, 1),
+      ...mov(1, OTHER + 99 * PAGE),
+      store(1, 1, 1),
+      load(4, 2, 1),
+      ...done(),
+    ];
     put(RAM, writes, b(-writes.length));
     expect([...vm.getDirtyLog(1)]).toEqual(Array(16).fill(0));
-    const pages = (): number[] => [...vm.getDirtyLog(1)].flatMap((byte, i) => [0, 1, 2, 3, 4, 5, 6, 7].filter((bit) => (byte >> bit) & 1).map((bit) => i * 8 + bit));
+    const pages = (): number[] =>
+      [...vm.getDirtyLog(1)].flatMap((byte, i) =>
+        [0, 1, 2, 3, 4, 5, 6, 7].filter((bit) => (byte >> bit) & 1).map((bit) => i * 8 + bit),
+      );
     runToExit(vcpu);
     expect(pages()).toEqual([3, 99]);
     expect(pages()).toEqual([]);
@@ -100,15 +112,37 @@ describe.each(backends)('memslots on $name', ({ open }) => {
     expect(pages()).toEqual([99]);
     runToExit(vcpu);
     expect(pages()).toEqual([3, 99]);
-    const clear = (first: number, count: number, bytes = 8) => (): void => vm.clearDirtyLog(1, first, count, new Uint8Array(bytes));
-    expect([clear(1, 64), clear(0, 63), clear(64, 64), clear(0, 64, 4), clear(64, 36)].map(errnoOf)).toEqual(['EINVAL', 'EINVAL', 'EINVAL', 'EINVAL', 'OK']);
+    const clear =
+      (first: number, count: number, bytes = 8) =>
+      (): void =>
+        vm.clearDirtyLog(1, first, count, new Uint8Array(bytes));
+    expect([clear(1, 64), clear(0, 63), clear(64, 64), clear(0, 64, 4), clear(64, 36)].map(errnoOf)).toEqual([
+      'EINVAL',
+      'EINVAL',
+      'EINVAL',
+      'EINVAL',
+      'OK',
+    ]);
   });
 
   test('sizes and ranges that make no sense are refused, and nothing changes', () => {
     const { vm, memory } = makeVm(kvm);
     const region = { slot: 5, guestPhysAddr: OTHER, memorySize: PAGE, memory };
     const set = (change: object): string => errnoOf(() => vm.setUserMemoryRegion({ ...region, ...change }));
-    const bad = [{ slot: -1 }, { slot: 1.5 }, { slot: 32767 }, { guestPhysAddr: -PAGE }, { guestPhysAddr: Number.NaN }, { guestPhysAddr: 2 ** 60 }, { memorySize: 1 }, { memoryOffset: 1 }, { memoryOffset: 0x20_0000 }, { memorySize: 0x40_0000 }, { flags: 4 }, { memory: {} }];
+    const bad = [
+      { slot: -1 },
+      { slot: 1.5 },
+      { slot: 32767 },
+      { guestPhysAddr: -PAGE },
+      { guestPhysAddr: Number.NaN },
+      { guestPhysAddr: 2 ** 60 },
+      { memorySize: 1 },
+      { memoryOffset: 1 },
+      { memoryOffset: 0x20_0000 },
+      { memorySize: 0x40_0000 },
+      { flags: 4 },
+      { memory: {} },
+    ];
     expect(bad.map(set)).toEqual(bad.map(() => 'EINVAL'));
     expect(set({ guestPhysAddr: 2 ** 40 })).toBe('EFAULT');
     expect(set({ guestPhysAddr: RAM - PAGE, memorySize: 2 * PAGE })).toBe('EEXIST');

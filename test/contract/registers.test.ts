@@ -25,7 +25,16 @@ describe.each(backends)('registers on $name', ({ open }) => {
       expect(value).toBe(BigInt.asUintN(regSize(id) * 8, value));
       expect([id.toString(16), errnoOf(() => vcpu.setOneReg(id, value))]).toEqual([id.toString(16), 'OK']);
     }
-    for (const id of [Reg.x(30), Reg.PC, Reg.v(31), Reg.FPCR, Reg.TIMER_CNT, Reg.PTIMER_CVAL, Reg.PSCI_VERSION, MPIDR]) {
+    for (const id of [
+      Reg.x(30),
+      Reg.PC,
+      Reg.v(31),
+      Reg.FPCR,
+      Reg.TIMER_CNT,
+      Reg.PTIMER_CVAL,
+      Reg.PSCI_VERSION,
+      MPIDR,
+    ]) {
       expect(list).toContain(id);
     }
   });
@@ -72,9 +81,19 @@ describe.each(backends)('registers on $name', ({ open }) => {
   test('the PSCI version can be lowered, and is what the guest sees', () => {
     const { vcpu, load: put } = makeVm(kvm);
     expect(vcpu.getOneReg(Reg.PSCI_VERSION)).toBe(0x1_0003n);
-    for (const bad of [1n, 0x1_0004n, 0x2_0000n]) expect(errnoOf(() => vcpu.setOneReg(Reg.PSCI_VERSION, bad))).toBe('EINVAL');
+    for (const bad of [1n, 0x1_0004n, 0x2_0000n])
+      expect(errnoOf(() => vcpu.setOneReg(Reg.PSCI_VERSION, bad))).toBe('EINVAL');
     vcpu.setOneReg(Reg.PSCI_VERSION, 2n);
-    put(RAM, mov(0, 0x84000000), 0xd4000002, mov(9, DEVICE), store(8, 0, 9), mov(0, 0x8400000a), 0xd4000002, store(8, 0, 9));
+    put(
+      RAM,
+      mov(0, 0x84000000),
+      0xd4000002,
+      mov(9, DEVICE),
+      store(8, 0, 9),
+      mov(0, 0x8400000a),
+      0xd4000002,
+      store(8, 0, 9),
+    );
     expect(runToExit(vcpu)).toBe('write 0x9000000/8 0x2');
     expect(runToExit(vcpu)).toBe('write 0x9000000/8 0xffffffffffffffff');
   });

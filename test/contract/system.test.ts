@@ -31,7 +31,9 @@ describe.each(backends)('system on $name', ({ open }) => {
     const most = kvm.checkExtension(Cap.ARM_VM_IPA_SIZE);
     expect(errnoOf(() => kvm.createVm(most).close())).toBe('OK');
     expect(errnoOf(() => kvm.createVm(most + 1))).toBe('EINVAL');
-    expect([Number.NaN, -1, 1.5, 2 ** 33].map((type) => errnoOf(() => kvm.createVm(type)))).toEqual(Array(4).fill('EINVAL'));
+    expect([Number.NaN, -1, 1.5, 2 ** 33].map((type) => errnoOf(() => kvm.createVm(type)))).toEqual(
+      Array(4).fill('EINVAL'),
+    );
   });
 
   test('a capability that is 0 cannot be enabled', () => {
@@ -57,7 +59,11 @@ describe.each(backends)('system on $name', ({ open }) => {
     kvm.close();
     kvm.close();
     expect(kvm.closed).toBe(true);
-    expect([() => kvm.createVm(), () => kvm.getApiVersion(), () => kvm.checkExtension(0), () => kvm.createEventFd()].map(errnoOf)).toEqual(Array(4).fill('EBADF'));
+    expect(
+      [() => kvm.createVm(), () => kvm.getApiVersion(), () => kvm.checkExtension(0), () => kvm.createEventFd()].map(
+        errnoOf,
+      ),
+    ).toEqual(Array(4).fill('EBADF'));
     expect(vm.checkExtension(Cap.IRQCHIP)).toBe(1);
     vm.close();
   });
@@ -65,7 +71,9 @@ describe.each(backends)('system on $name', ({ open }) => {
   test('statistics have the names of the kernel', () => {
     const vm = kvm.createVm();
     const vcpu = vm.createVcpu(0);
-    expect([...vcpu.readStats().keys()]).toEqual(expect.arrayContaining(['exits', 'hvc_exit_stat', 'mmio_exit_user', 'wfi_exit_stat']));
+    expect([...vcpu.readStats().keys()]).toEqual(
+      expect.arrayContaining(['exits', 'hvc_exit_stat', 'mmio_exit_user', 'wfi_exit_stat']),
+    );
     expect([...vm.readStats().keys()]).toContain('remote_tlb_flush');
   });
 });

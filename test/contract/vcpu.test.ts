@@ -4,7 +4,18 @@ import { b, hvc, load, loadSigned, mov, movr, smc, store, storePost, WFI } from 
 import { backends } from './backends.ts';
 import { DEVICE, describeExit, errnoOf, makeVm, RAM, runInTurn, runToExit } from './machine.ts';
 
-const PSCI = { VERSION: 0x84000000, CPU_OFF: 0x84000002, CPU_ON: 0xc4000003, AFFINITY_INFO: 0xc4000004, OFF: 0x84000008, RESET: 0x84000009, FEATURES: 0x8400000a, SUSPEND: 0xc400000e, RESET2: 0xc4000012, OFF2: 0xc4000015 };
+const PSCI = {
+  VERSION: 0x84000000,
+  CPU_OFF: 0x84000002,
+  CPU_ON: 0xc4000003,
+  AFFINITY_INFO: 0xc4000004,
+  OFF: 0x84000008,
+  RESET: 0x84000009,
+  FEATURES: 0x8400000a,
+  SUSPEND: 0xc400000e,
+  RESET2: 0xc4000012,
+  OFF2: 0xc4000015,
+};
 /** Code: calls a function with arguments from constants. */
 const call = (fn: number, ...args: (number | bigint)[]): number[] => [
   ...args.flatMap((arg, i) => mov(i + 1, arg)),
@@ -142,9 +153,34 @@ describe.each(backends)('vCPU on $name', ({ open }) => {
     for (;;) {
       const exit = vcpu.run();
       if (exit.reason !== 'mmio') break;
-      answers.push(BigInt.asIntN(64, new DataView(exit.data.buffer, exit.data.byteOffset).getBigUint64(0, true)).toString(16));
+      answers.push(
+        BigInt.asIntN(64, new DataView(exit.data.buffer, exit.data.byteOffset).getBigUint64(0, true)).toString(16),
+      );
     }
-    expect(answers).toEqual(['10003', '0', '-1', '-1', '1', '0', '1', '-2', '0', '-2', '-2', '-4', '-2', '-2', '2', '-1', '-1', '10001', '1', '-2', '-1', '-1']);
+    expect(answers).toEqual([
+      '10003',
+      '0',
+      '-1',
+      '-1',
+      '1',
+      '0',
+      '1',
+      '-2',
+      '0',
+      '-2',
+      '-2',
+      '-4',
+      '-2',
+      '-2',
+      '2',
+      '-1',
+      '-1',
+      '10001',
+      '1',
+      '-2',
+      '-1',
+      '-1',
+    ]);
   });
 
   test.each([
@@ -228,7 +264,11 @@ describe.each(backends)('vCPU on $name', ({ open }) => {
     vcpu.close();
     vcpu.close();
     expect([vm.closed, vcpu.closed, gic!.closed, memory.closed]).toEqual([true, true, true, true]);
-    expect([() => vm.createVcpu(3), () => vcpu.run(), () => gic!.hasDeviceAttr(0, 2)].map(errnoOf)).toEqual(['EBADF', 'EBADF', 'EBADF']);
+    expect([() => vm.createVcpu(3), () => vcpu.run(), () => gic!.hasDeviceAttr(0, 2)].map(errnoOf)).toEqual([
+      'EBADF',
+      'EBADF',
+      'EBADF',
+    ]);
   });
 });
 

@@ -96,13 +96,33 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
 
   test('a higher priority preempts a handler, a lower or equal one does not', () => {
     const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
-    put(RAM, enableGic(0), enableSpi(40, true, 0x80), enableSpi(41, true, 0x40), enableSpi(42, true, 0x80), daifClr(2), WFI, b(-1));
+    put(
+      RAM,
+      enableGic(0),
+      enableSpi(40, true, 0x80),
+      enableSpi(41, true, 0x40),
+      enableSpi(42, true, 0x80),
+      daifClr(2),
+      WFI,
+      b(-1),
+    );
     // SPSR and ELR are kept in X22 and X23 around the nested interrupt.
     const ELR = 0xc201;
     const SPSR = 0xc200;
     put(
       IRQ_VECTOR,
-      irqHandler(mrs(24, Sysreg.ICC_RPR), store(8, 24, 21, 8), mrs(22, ELR), mrs(23, SPSR), daifClr(2), NOP, NOP, daifSet(2), msr(ELR, 22), msr(SPSR, 23)),
+      irqHandler(
+        mrs(24, Sysreg.ICC_RPR),
+        store(8, 24, 21, 8),
+        mrs(22, ELR),
+        mrs(23, SPSR),
+        daifClr(2),
+        NOP,
+        NOP,
+        daifSet(2),
+        msr(ELR, 22),
+        msr(SPSR, 23),
+      ),
     );
     vm.irqLine(SPI(42), true);
     expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x2a');
@@ -115,7 +135,13 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
 
   test('the highest priority comes first, then the lowest INTID; a spurious acknowledge is 1023', () => {
     const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
-    const acknowledge = [mrs(9, Sysreg.ICC_HPPIR1), mrs(10, Sysreg.ICC_IAR1), ...tell(10, 9), ...tell(10, 10), msr(Sysreg.ICC_EOIR1, 10)];
+    const acknowledge = [
+      mrs(9, Sysreg.ICC_HPPIR1),
+      mrs(10, Sysreg.ICC_IAR1),
+      ...tell(10, 9),
+      ...tell(10, 10),
+      msr(Sysreg.ICC_EOIR1, 10),
+    ];
     put(
       RAM,
       enableGic(0),
@@ -130,12 +156,66 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
     expect(seen).toEqual([42, 42, 40, 40, 41, 41, 1023, 1023]);
   });
 
+  test('an interrupt of equal priority is pending, and is not acknowledged before the end of the active one', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
+    const acknowledge = [mrs(10, Sysreg.ICC_IAR1), ...tell(10, 10)];
+    put(
+      RAM,
+      enableGic(0),
+      enableSpi(40, true),
+      enableSpi(41, true),
+      ...tell(1),
+      acknowledge,
+      ...acknowledge,
+      mrs(11, Sysreg.ICC_HPPIR1),
+      ...tell(11, 11),
+      ...mov(12, 41),
+      msr(Sysreg.ICC_EOIR1, 12),
+      ...acknowledge,
+    );
+    runToExit(vcpu);
+    vm.irqLine(SPI(41), true);
+    expect(runToExit(vcpu)).toBe('write 0x9000004/8 0x29');
+    vm.irqLine(SPI(40), true);
+    const seen = [runToExit(vcpu), runToExit(vcpu), runToExit(vcpu)];
+    expect(seen.map((exit) => Number(exit.split(' ')[2]))).toEqual([1023, 40, 40]);
+  });
+
   test('an SGI reaches the vCPUs it names, and all others by IRM', () => {
     const test = makeVm(kvm, { vcpus: 3, gic: true });
     const { load: put } = test;
-    const start = (cpu: number): number[] => [...mov(1, cpu), ...mov(2, RAM + 0x1000 * cpu), ...mov(3, 0), ...mov(0, 0xc4000003), 0xd4000002];
-    put(RAM, enableGic(0xffff), start(1), start(2), ...tell(1), ...mov(0, (5n << 24n) | 4n), msr(Sysreg.ICC_SGI1R, 0), WFI, ...mov(0, (6n << 24n) | (1n << 40n)), msr(Sysreg.ICC_SGI1R, 0), daifClr(2), WFI, b(-1));
-    for (const cpu of [1, 2]) put(RAM + 0x1000 * cpu, enableGic(0xffff, cpu), ...mov(0, RAM + 0x2_0000), msr(Sysreg.VBAR_EL1, 0), daifClr(2), WFI, b(-1));
+    const start = (cpu: number): number[] => [
+      ...mov(1, cpu),
+      ...mov(2, RAM + 0x1000 * cpu),
+      ...mov(3, 0),
+      ...mov(0, 0xc4000003),
+      0xd4000002,
+    ];
+    put(
+      RAM,
+      enableGic(0xffff),
+      start(1),
+      start(2),
+      ...tell(1),
+      ...mov(0, (5n << 24n) | 4n),
+      msr(Sysreg.ICC_SGI1R, 0),
+      WFI,
+      ...mov(0, (6n << 24n) | (1n << 40n)),
+      msr(Sysreg.ICC_SGI1R, 0),
+      daifClr(2),
+      WFI,
+      b(-1),
+    );
+    for (const cpu of [1, 2])
+      put(
+        RAM + 0x1000 * cpu,
+        enableGic(0xffff, cpu),
+        ...mov(0, RAM + 0x2_0000),
+        msr(Sysreg.VBAR_EL1, 0),
+        daifClr(2),
+        WFI,
+        b(-1),
+      );
     put(IRQ_VECTOR, irqHandler());
     // The others answer with SGI 7 to vCPU 0.
     put(RAM + 0x2_0280, irqHandler(...mov(23, (7n << 24n) | 1n), msr(Sysreg.ICC_SGI1R, 23)));
@@ -156,8 +236,26 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
 
   test('Group 0 is signalled as FIQ', () => {
     const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
-    put(RAM, enableGic(0), enableSpi(40, true), ...mov(0, 0), store(4, 0, 1, 0x84), ...mov(0, 1), msr(Sysreg.ICC_IGRPEN0, 0), daifClr(1), WFI, b(-1));
-    put(FIQ_VECTOR, mrs(20, Sysreg.ICC_IAR0), ...mov(21, DEVICE), store(4, 20, 21), msr(Sysreg.ICC_EOIR0, 20), 0xd69f03e0);
+    put(
+      RAM,
+      enableGic(0),
+      enableSpi(40, true),
+      ...mov(0, 0),
+      store(4, 0, 1, 0x84),
+      ...mov(0, 1),
+      msr(Sysreg.ICC_IGRPEN0, 0),
+      daifClr(1),
+      WFI,
+      b(-1),
+    );
+    put(
+      FIQ_VECTOR,
+      mrs(20, Sysreg.ICC_IAR0),
+      ...mov(21, DEVICE),
+      store(4, 20, 21),
+      msr(Sysreg.ICC_EOIR0, 20),
+      0xd69f03e0,
+    );
     vm.irqLine(SPI(40), true);
     expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
     expect(runToExit(vcpu)).toBe('idle for ever');
@@ -166,7 +264,21 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
   test('GICD_IROUTER moves an SPI to another vCPU', () => {
     const test = makeVm(kvm, { vcpus: 2, gic: true });
     const { vm, load: put } = test;
-    put(RAM, enableGic(0), enableSpi(40, true), ...mov(0, 1), store(8, 0, 1, 0x6000 + 8 * 40), load(8, 9, 1, 0x6000 + 8 * 40), ...mov(3, 0), ...mov(1, 1), ...mov(2, RAM + 0x1000), ...mov(0, 0xc4000003), 0xd4000002, WFI, b(-1));
+    put(
+      RAM,
+      enableGic(0),
+      enableSpi(40, true),
+      ...mov(0, 1),
+      store(8, 0, 1, 0x6000 + 8 * 40),
+      load(8, 9, 1, 0x6000 + 8 * 40),
+      ...mov(3, 0),
+      ...mov(1, 1),
+      ...mov(2, RAM + 0x1000),
+      ...mov(0, 0xc4000003),
+      0xd4000002,
+      WFI,
+      b(-1),
+    );
     put(RAM + 0x1000, enableGic(0, 1), daifClr(2), WFI, b(-1));
     put(IRQ_VECTOR, irqHandler());
     expect(runInTurn(test)).toBe('idle for ever');
@@ -224,7 +336,18 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
 
   test('without a vGIC the timer outputs go to user space, which drives the IRQ input', () => {
     const { vm, vcpu, load: put } = makeVm(kvm);
-    put(RAM, ...mov(0, RAM + 0x1_0000), msr(Sysreg.VBAR_EL1, 0), ...mov(0, 100), msr(Sysreg.CNTV_TVAL, 0), ...mov(0, 1), msr(Sysreg.CNTV_CTL, 0), daifClr(2), ISB, b(0));
+    put(
+      RAM,
+      ...mov(0, RAM + 0x1_0000),
+      msr(Sysreg.VBAR_EL1, 0),
+      ...mov(0, 100),
+      msr(Sysreg.CNTV_TVAL, 0),
+      ...mov(0, 1),
+      msr(Sysreg.CNTV_CTL, 0),
+      daifClr(2),
+      ISB,
+      b(0),
+    );
     put(IRQ_VECTOR, ...mov(0, 0), msr(Sysreg.CNTV_CTL, 0), ...tell(1), b(0));
     expect(vcpu.deviceIrqLevel).toBe(0);
     expect(vcpu.run()).toMatchObject({ reason: 'intr' });
@@ -262,14 +385,28 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
     );
     const seen: string[] = [];
     for (let i = 0; i < 12; i++) seen.push(runToExit(vcpu).split(' ')[2]!);
-    expect(seen).toEqual(['0x50', '0x480001', '0x4b00343b', '0x3b', '0x0', '0x100000110', '0x3b', '0x0', '0x0', '0x0', '0x0', '0xffff']);
+    expect(seen).toEqual([
+      '0x50',
+      '0x480001',
+      '0x4b00343b',
+      '0x3b',
+      '0x0',
+      '0x100000110',
+      '0x3b',
+      '0x0',
+      '0x0',
+      '0x0',
+      '0x0',
+      '0xffff',
+    ]);
   });
 
   test('addresses, NR_IRQS and INIT: what is refused, and what is read back', () => {
     const vm = kvm.createVm();
     vm.createVcpu(0);
     const gic = vm.createDevice(7);
-    const set = (attr: number, value: number | bigint): string => errnoOf(() => gic.setDeviceAttr(VgicGroup.ADDR, attr, value));
+    const set = (attr: number, value: number | bigint): string =>
+      errnoOf(() => gic.setDeviceAttr(VgicGroup.ADDR, attr, value));
     expect(gic.getDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_DIST)).toBe(0xffff_ffff_ffff_ffffn);
     expect(set(VgicAddr.V3_DIST, 2 ** 45)).toBe('E2BIG');
     expect(set(VgicAddr.V3_REDIST_REGION, (1n << 52n) | 0x80a_0000n | 1n)).toBe('EINVAL');
@@ -310,7 +447,7 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
     const save = (gic: typeof one.gic): bigint[] => all.map(([group, attr]) => gic!.getDeviceAttr(group, attr));
     const saved = save(one.gic);
     expect(save(other.gic)).not.toEqual(saved);
-    all.forEach(([group, attr], i) => other.gic!.setDeviceAttr(group, attr, saved[i]!));
+    for (const [i, [group, attr]] of all.entries()) other.gic!.setDeviceAttr(group, attr, saved[i]!);
     expect(save(other.gic)).toEqual(saved);
     other.load(RAM, ...mov(0, RAM + 0x1_0000), msr(Sysreg.VBAR_EL1, 0), daifClr(2), WFI, b(-1));
     other.load(IRQ_VECTOR, irqHandler());
@@ -338,7 +475,17 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
     const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
     vcpu.setDeviceAttr(VcpuGroup.TIMER_CTRL, TimerAttr.VTIMER, 22);
     expect(vcpu.getDeviceAttr(VcpuGroup.TIMER_CTRL, TimerAttr.VTIMER)).toBe(22n);
-    put(RAM, enableGic(2 ** 22), ...mov(0, 100), msr(Sysreg.CNTV_TVAL, 0), ...mov(0, 1), msr(Sysreg.CNTV_CTL, 0), daifClr(2), WFI, b(-1));
+    put(
+      RAM,
+      enableGic(2 ** 22),
+      ...mov(0, 100),
+      msr(Sysreg.CNTV_TVAL, 0),
+      ...mov(0, 1),
+      msr(Sysreg.CNTV_CTL, 0),
+      daifClr(2),
+      WFI,
+      b(-1),
+    );
     put(IRQ_VECTOR, irqHandler());
     expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x16');
     expect(errnoOf(() => vcpu.setDeviceAttr(VcpuGroup.TIMER_CTRL, TimerAttr.VTIMER, 23))).toBe('EBUSY');
@@ -353,7 +500,12 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
     gic.setDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_DIST, GICD);
     gic.setDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_REDIST, GICR);
     expect(errnoOf(() => vcpu.run())).toBe('EBUSY');
-    const calls = [() => vcpu.getMpState(), () => vm.createVcpu(1), () => gic.hasDeviceAttr(0, 2), () => vm.checkExtension(0)];
+    const calls = [
+      () => vcpu.getMpState(),
+      () => vm.createVcpu(1),
+      () => gic.hasDeviceAttr(0, 2),
+      () => vm.checkExtension(0),
+    ];
     expect(calls.map(errnoOf)).toEqual(['EIO', 'EIO', 'EIO', 'EIO']);
     vm.close();
     vcpu.close();
@@ -367,7 +519,11 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
 
 /** Code: tells {@link DEVICE} a constant, or a register. */
 function tell(value: number, register?: number): number[] {
-  return [...mov(21, DEVICE + 4), ...(register === undefined ? mov(22, value) : [0xaa0003e0 | (register << 16) | 22]), storeWide(22, 21)].map((w) => w >>> 0);
+  return [
+    ...mov(21, DEVICE + 4),
+    ...(register === undefined ? mov(22, value) : [0xaa0003e0 | (register << 16) | 22]),
+    storeWide(22, 21),
+  ].map((w) => w >>> 0);
 }
 /** STUR Xt, [Xn]. */
 function storeWide(rt: number, rn: number): number {

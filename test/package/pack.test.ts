@@ -121,15 +121,15 @@ describe('the tarball', () => {
     const code = packed.filter((f) => /^(dist|lib)\//.test(f));
     expect(code).toEqual([...lib.map((f) => `lib/${f}`), ...built].sort());
     const rest = packed.filter((f) => !/^(dist|lib)\//.test(f));
-    const pages = rest.filter((f) => f.startsWith('docs/'));
-    expect(rest.filter((f) => !f.startsWith('docs/'))).toEqual([
+    const pages = rest.filter((f) => /^(docs|examples)\//.test(f));
+    expect(rest.filter((f) => !pages.includes(f))).toEqual([
       'CHANGELOG.md',
       'CONTRIBUTING.md',
       'LICENSE',
       'README.md',
       'package.json',
     ]);
-    expect(pages.filter((f) => !/^docs\/[a-z-]+\.(md|svg)$/.test(f))).toEqual([]);
+    expect(pages.filter((f) => !/^(docs\/[\w-]+\.(md|svg)|examples\/[\w-]+\.js)$/.test(f))).toEqual([]);
     expect(pages).toContain('docs/architecture.md');
   });
 

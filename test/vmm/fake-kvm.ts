@@ -67,8 +67,10 @@ export class FakeEventFd implements EventFd {
 
 class FakeMemory implements GuestMemory {
   closed = false;
+  readonly size: number;
   readonly bytes: Uint8Array;
-  constructor(readonly size: number) {
+  constructor(size: number) {
+    this.size = size;
     this.bytes = new Uint8Array(size);
   }
   written(offset: number, length: number): void {
@@ -83,6 +85,8 @@ class FakeMemory implements GuestMemory {
 }
 
 export class FakeVcpu {
+  readonly vm: FakeVm;
+  readonly id: number;
   closed = false;
   immediateExit = false;
   readonly deviceIrqLevel = 0;
@@ -93,11 +97,9 @@ export class FakeVcpu {
   #idle = false;
   runs = 0;
 
-  constructor(
-    readonly vm: FakeVm,
-    readonly id: number,
-    script: Script,
-  ) {
+  constructor(vm: FakeVm, id: number, script: Script) {
+    this.vm = vm;
+    this.id = id;
     this.#steps = script(vm, this);
   }
   init(): void {}
@@ -176,6 +178,8 @@ export class FakeVcpu {
 }
 
 export class FakeVm {
+  readonly kvm: FakeKvm;
+  readonly boot: number;
   closed = false;
   memory: FakeMemory | undefined;
   region: UserMemoryRegion | undefined;
@@ -187,10 +191,10 @@ export class FakeVm {
   readonly attrs: [number, number | bigint, number | bigint | undefined][] = [];
   runnable: ((vcpu: Vcpu) => void) | undefined;
 
-  constructor(
-    readonly kvm: FakeKvm,
-    readonly boot: number,
-  ) {}
+  constructor(kvm: FakeKvm, boot: number) {
+    this.kvm = kvm;
+    this.boot = boot;
+  }
   checkExtension(): number {
     return 512;
   }
@@ -271,7 +275,11 @@ export class FakeKvm {
   readonly backend = 'soft';
   closed = false;
   readonly vms: FakeVm[] = [];
-  constructor(readonly script: Script) {}
+  readonly script: Script;
+
+  constructor(script: Script) {
+    this.script = script;
+  }
   createVm(): Vm {
     const vm = new FakeVm(this, this.vms.length);
     this.vms.push(vm);

@@ -1,11 +1,11 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { SystemEvent } from '#lib/kvm/index.js';
-import { findCompatible, findNode, readFdt, stringList } from '#lib/vmm/fdt/index.js';
+import { nodeScheduler } from '#lib/node/scheduler.js';
 import type { VmConsole } from '#lib/vmm/console.js';
+import { VmError } from '#lib/vmm/errors.js';
+import { findCompatible, findNode, readFdt, stringList } from '#lib/vmm/fdt/index.js';
 import { MicroVmBase, prepare } from '#lib/vmm/micro-vm.js';
 import type { MicroVmOptions } from '#lib/vmm/options.js';
-import { nodeScheduler } from '#lib/node/scheduler.js';
-import { VmError } from '#lib/vmm/errors.js';
 import { FakeKvm, print, type Script, tinyKernel } from './fake-kvm.ts';
 
 /** A VM whose ports are the bare consoles. */
@@ -276,7 +276,10 @@ describe('failure', () => {
   test('memory that cannot be had is an error of create(), naming what to do, and nothing stays open', async () => {
     const fake = new FakeKvm(forever);
     const made = TestVm.create({ kernel: tinyKernel(), memory: '4G', kvm: fake.kvm });
-    await expect(made).rejects.toMatchObject({ code: 'ERR_MEMORY_UNAVAILABLE', message: expect.stringContaining('4096 MiB') });
+    await expect(made).rejects.toMatchObject({
+      code: 'ERR_MEMORY_UNAVAILABLE',
+      message: expect.stringContaining('4096 MiB'),
+    });
     expect(fake.vms[0]!.closed).toBe(true);
   });
 
@@ -306,7 +309,10 @@ describe('waitFor', () => {
     const second = vm.console.waitFor('one');
     const never = vm.console.waitFor('never');
     await second;
-    await expect(never).rejects.toMatchObject({ code: 'ERR_CONSOLE_ENDED', message: expect.stringContaining('one two one') });
+    await expect(never).rejects.toMatchObject({
+      code: 'ERR_CONSOLE_ENDED',
+      message: expect.stringContaining('one two one'),
+    });
     await expect(vm.console.waitFor('afterwards')).rejects.toMatchObject({ code: 'ERR_CONSOLE_ENDED' });
     expect(VmError.is(await never.catch((e: unknown) => e), 'ERR_CONSOLE_ENDED')).toBe(true);
   });
@@ -345,6 +351,22 @@ describe('input', () => {
     await vm.boot();
     expect((await vm.exited).consoleTail).toBe(text);
   });
+});
+
+test('an unref’d VM does not keep the process alive; a ref’d one does', async () => {
+  const { spawnSync } = await import('node:child_process');
+  const index = new URL('../../dist/index.js', import.meta.url).href;
+  const program = (call: string): string =>
+    `import { MicroVm } from '${index}';
+     import { demoImage } from '${new URL('../../dist/guest/demo.js', import.meta.url).href}';
+     const vm = await MicroVm.create({ kernel: demoImage(), memory: '16M' });
+     ${call}
+     void vm.boot();
+     vm.exited.then(({ reason }) => console.log(reason));`;
+  const run = (call: string): string =>
+    spawnSync(process.execPath, ['--input-type=module', '-e', program(call)]).stdout.toString();
+  expect(run('vm.unref();')).toBe('');
+  expect(run('vm.unref().ref();')).toBe('poweroff\n');
 });
 
 test('two VMs run side by side', async () => {

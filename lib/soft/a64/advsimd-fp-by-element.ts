@@ -1,6 +1,6 @@
 import type { Emitter, Helper, Val, VOperand } from './emitter.js';
 import { type FpBytes, formatIndex } from './fp-emit.js';
-import { type Attempt, mulAddLanes, productLanes } from './fp-lane-ops.js';
+import { type Attempt, mulAddLanes, productLanes, settle } from './fp-lane-ops.js';
 import { type HostShape, load, loadElement, store } from './fp-lanes.js';
 import { binaryCode, mulAddCode } from './fp-operations.js';
 import { fpComplexMulAdd, fpLanes2, fpLanesMulAdd, fpLanesMulAddLong } from './fp-vector-helpers.js';
@@ -40,10 +40,10 @@ const soft = (e: Emitter, operation: Operation, bytes: FpBytes, lanes: Val, inde
 };
 
 function onHost(e: Emitter, operation: Operation, s: HostShape, index: number, f: Operands): void {
-  const { result, sure } = operation.host(e, s, f, loadElement(e, f.Vm, s.bytes, index));
-  e.if(
-    sure,
-    () => store(e, f.Vd, s, result),
+  settle(
+    e,
+    operation.host(e, s, f, loadElement(e, f.Vm, s.bytes, index)),
+    (result) => store(e, f.Vd, s, result),
     () => soft(e, operation, s.bytes, e.i32(s.lanes), e.i32(index), f),
   );
 }

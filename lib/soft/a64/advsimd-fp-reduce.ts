@@ -1,7 +1,7 @@
 import { alternate } from './advsimd-fp-three-same.js';
 import type { Emitter, VOperand } from './emitter.js';
 import { type FpBytes, formatIndex } from './fp-emit.js';
-import { extremeLanes, type LaneBinary, sumLanes } from './fp-lane-ops.js';
+import { extremeLanes, type LaneBinary, settle, sumLanes } from './fp-lane-ops.js';
 import { isHostShape, load, scalarOf, store, vectorOf } from './fp-lanes.js';
 import { type BinaryName, binaryCode } from './fp-operations.js';
 import { fpPairwise, fpReduce } from './fp-vector-helpers.js';
@@ -26,8 +26,8 @@ function pair(e: Emitter, bytes: FpBytes, name: BinaryName, host: LaneBinary, f:
     return;
   }
   const n = load(e, f.Vn, s);
-  const { result, sure } = host(e, s, e.shuffle(n, n, alternate(s, 0)), e.shuffle(n, n, alternate(s, 1)));
-  e.if(sure, () => store(e, f.Vd, scalarOf(bytes), result), soft);
+  const attempt = host(e, s, e.shuffle(n, n, alternate(s, 0)), e.shuffle(n, n, alternate(s, 1)));
+  settle(e, attempt, (result) => store(e, f.Vd, scalarOf(bytes), result), soft);
 }
 
 const pairwise = (name: string, a: number, opcode: string, operation: BinaryName, host: LaneBinary): Row[] => [

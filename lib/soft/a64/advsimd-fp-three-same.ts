@@ -7,6 +7,7 @@ import {
   type LaneBinary,
   mulAddLanes,
   productLanes,
+  settle,
   sumLanes,
 } from './fp-lane-ops.js';
 import { isHostShape, load, type Shape, scalarOf, store, vectorOf } from './fp-lanes.js';
@@ -41,8 +42,8 @@ function lanewise(name: BinaryName, host?: LaneBinary): Emit {
       soft();
       return;
     }
-    const { result, sure } = host(e, s, load(e, f.Vn, s), load(e, f.Vm, s));
-    e.if(sure, () => store(e, f.Vd, s, result), soft);
+    const attempt = host(e, s, load(e, f.Vn, s), load(e, f.Vm, s));
+    settle(e, attempt, (result) => store(e, f.Vd, s, result), soft);
   };
 }
 
@@ -57,8 +58,8 @@ function multiplyAdd(negate: boolean): Emit {
       soft();
       return;
     }
-    const { result, sure } = mulAddLanes(e, s, negate, load(e, f.Vd, s), load(e, f.Vn, s), load(e, f.Vm, s));
-    e.if(sure, () => store(e, f.Vd, s, result), soft);
+    const attempt = mulAddLanes(e, s, negate, load(e, f.Vd, s), load(e, f.Vn, s), load(e, f.Vm, s));
+    settle(e, attempt, (result) => store(e, f.Vd, s, result), soft);
   };
 }
 
@@ -86,8 +87,8 @@ function pairwise(name: BinaryName, host: LaneBinary): Emit {
     }
     const n = load(e, f.Vn, s);
     const m = load(e, f.Vm, s);
-    const { result, sure } = host(e, s, e.shuffle(n, m, alternate(s, 0)), e.shuffle(n, m, alternate(s, 1)));
-    e.if(sure, () => store(e, f.Vd, s, result), soft);
+    const attempt = host(e, s, e.shuffle(n, m, alternate(s, 0)), e.shuffle(n, m, alternate(s, 1)));
+    settle(e, attempt, (result) => store(e, f.Vd, s, result), soft);
   };
 }
 

@@ -8,6 +8,7 @@ import {
   type LaneBinary,
   type LaneUnary,
   negLanes,
+  settle,
   sqrtLanes,
 } from './fp-lane-ops.js';
 import { isHostShape, load, pattern, type Shape, scalarOf, store, vectorOf } from './fp-lanes.js';
@@ -39,8 +40,8 @@ function lanewise(name: UnaryName, host?: LaneUnary): Emit {
       soft();
       return;
     }
-    const { result, sure } = host(e, s, load(e, f.Vn, s));
-    e.if(sure, () => store(e, f.Vd, s, result), soft);
+    const attempt = host(e, s, load(e, f.Vn, s));
+    settle(e, attempt, (result) => store(e, f.Vd, s, result), soft);
   };
 }
 
@@ -55,8 +56,8 @@ function compareZero(name: BinaryName, host: LaneBinary): Emit {
       soft();
       return;
     }
-    const { result, sure } = host(e, s, load(e, f.Vn, s), e.v128(0n));
-    e.if(sure, () => store(e, f.Vd, s, result), soft);
+    const attempt = host(e, s, load(e, f.Vn, s), e.v128(0n));
+    settle(e, attempt, (result) => store(e, f.Vd, s, result), soft);
   };
 }
 

@@ -38,7 +38,7 @@ function split(e: Emitter, a: Val): { high: Val; low: Val } {
 }
 
 /** Dekker's TwoProduct: a * b rounded, and what the rounding lost, exactly, if nothing overflows or underflows. */
-function twoProduct(e: Emitter, a: Val, b: Val): { product: Val; error: Val } {
+export function twoProduct(e: Emitter, a: Val, b: Val): { product: Val; error: Val } {
   const product = mul(e, a, b);
   const x = split(e, a);
   const y = split(e, b);

@@ -1,4 +1,5 @@
 import { advsimd } from './advsimd.js';
+import { advsimdFp } from './advsimd-fp.js';
 import { atomics } from './atomics.js';
 import { branches } from './branches.js';
 import { dataProcessingImmediate } from './data-processing-immediate.js';
@@ -20,4 +21,5 @@ export const TABLE: readonly Row[] = [
   ...dataProcessingRegister,
   ...fp,
   ...advsimd,
+  ...advsimdFp,
 ];

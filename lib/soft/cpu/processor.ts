@@ -218,12 +218,16 @@ export class Processor implements Cpu {
           this.#exception(Vector.SYNC, ExceptionClass.SVC64, state.get32(Offset.DETAIL) & 0xffff);
           break;
         case ExitCode.HVC:
+        case ExitCode.SMC: {
+          if (state.el === 0) {
+            this.#refuse(ExceptionClass.UNKNOWN, 0);
+            break;
+          }
           this.hvcImmediate = state.get32(Offset.DETAIL) & 0xffff;
+          if (state.get32(Offset.EXIT) === ExitCode.SMC) return CpuStop.SMC;
           this.#pass();
           return CpuStop.HVC;
-        case ExitCode.SMC:
-          this.hvcImmediate = state.get32(Offset.DETAIL) & 0xffff;
-          return CpuStop.SMC;
+        }
         case ExitCode.BRK:
           this.#refuse(ExceptionClass.BRK64, state.get32(Offset.DETAIL) & 0xffff);
           break;

@@ -28,15 +28,29 @@ import {
 
 const { ZERO, INFINITY, QNAN, SNAN } = FpType;
 
-/** The exact sum of two finite values, as an integer multiple of 2^exponent. */
-function exactSum(a: Unpacked, b: Unpacked): { value: bigint; exponent: number } {
-  const exponent = a.mantissa === 0n ? b.exponent : b.mantissa === 0n ? a.exponent : Math.min(a.exponent, b.exponent);
-  const scaled = (u: Unpacked): bigint => {
-    if (u.mantissa === 0n) return 0n;
-    const m = u.mantissa << BigInt(u.exponent - exponent);
-    return u.sign === 1 ? -m : m;
-  };
-  return { value: scaled(a) + scaled(b), exponent };
+/** An integer multiple of 2^exponent. */
+interface Scaled {
+  readonly value: bigint;
+  readonly exponent: number;
+}
+
+const signed = (u: Unpacked): bigint => (u.sign === 1 ? -u.mantissa : u.mantissa);
+
+/**
+ * The sum of two finite values: exact, unless one is too small to be more than a sticky bit in the other's rounding. Then it
+ * is one, which keeps the integers short.
+ */
+function exactSum(a: Unpacked, b: Unpacked): Scaled {
+  if (a.mantissa === 0n) return { value: signed(b), exponent: b.exponent };
+  if (b.mantissa === 0n) return { value: signed(a), exponent: a.exponent };
+  const [high, low] = a.exponent >= b.exponent ? [a, b] : [b, a];
+  const shift = high.exponent - low.exponent;
+  // 64 bits are more than any precision, and low may be as long as a product of two doubles.
+  if (shift > 64 + 128) {
+    const one = low.sign === 1 ? -1n : 1n;
+    return { value: (signed(high) << 64n) + one, exponent: high.exponent - 64 };
+  }
+  return { value: (signed(high) << BigInt(shift)) + signed(low), exponent: low.exponent };
 }
 
 /** The exact product of two finite values. */

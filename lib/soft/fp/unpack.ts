@@ -61,6 +61,8 @@ export const unpackForConvert = (fmt: Format, bits: bigint, ctx: FpContext): Unp
 
 /** How many bits a positive integer has. */
 export function bitLength(n: bigint): number {
+  if (n <= 0xffff_ffffn) return 32 - Math.clz32(Number(n));
+  if (n <= 0xffff_ffff_ffff_ffffn) return 64 - Math.clz32(Number(n >> 32n));
   const hex = n.toString(16);
   return (hex.length - 1) * 4 + 32 - Math.clz32(Number.parseInt(hex.charAt(0), 16));
 }

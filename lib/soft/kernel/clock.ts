@@ -125,7 +125,9 @@ export class VirtualClock implements Clock {
 
   #spentNs(): number {
     const running = this.#running;
-    return running === undefined ? this.#spent : this.#spent + (running.instructions - this.#since) * NS_PER_INSTRUCTION;
+    return running === undefined
+      ? this.#spent
+      : this.#spent + (running.instructions - this.#since) * NS_PER_INSTRUCTION;
   }
 
   budget(nowNs: number, untilNs: number): number {

@@ -13,7 +13,8 @@ export function setIoeventfd(ioeventfd: Ioeventfd, mmio: IoBus, pio: IoBus): voi
   const { addr, len } = ioeventfd;
   const flags = ioeventfd.flags ?? 0;
   if ((flags & ~KNOWN) !== 0) throw invalid(`flags 0x${flags.toString(16)} are not all known`);
-  if (len !== 0 && len !== 1 && len !== 2 && len !== 4 && len !== 8) throw invalid(`length ${len} is not 0, 1, 2, 4 or 8`);
+  if (len !== 0 && len !== 1 && len !== 2 && len !== 4 && len !== 8)
+    throw invalid(`length ${len} is not 0, 1, 2, 4 or 8`);
   if (!Number.isSafeInteger(addr) || addr < 0 || !Number.isSafeInteger(addr + len)) {
     throw invalid(`${addr} is not an address`);
   }

@@ -15,15 +15,15 @@ export class SoftGuestMemory implements GuestMemory {
   /** The machine it is memory of. */
   readonly machine: Machine;
   readonly #memory: MachineMemory;
-  readonly #onFreed: () => void;
+  readonly #onClosed: () => void;
   #holders = 1;
   #closed = false;
 
-  constructor(machine: Machine, memory: MachineMemory, onFreed: () => void) {
+  constructor(machine: Machine, memory: MachineMemory, onClosed: () => void) {
     this.machine = machine;
     this.size = memory.size;
     this.#memory = memory;
-    this.#onFreed = onFreed;
+    this.#onClosed = onClosed;
   }
 
   get bytes(): Uint8Array {
@@ -53,6 +53,7 @@ export class SoftGuestMemory implements GuestMemory {
     if (this.#closed) return;
     this.#closed = true;
     this.drop();
+    this.#onClosed();
   }
 
   [Symbol.dispose](): void {
@@ -64,9 +65,7 @@ export class SoftGuestMemory implements GuestMemory {
   }
 
   drop(): void {
-    if (--this.#holders > 0) return;
-    this.#memory.free();
-    this.#onFreed();
+    if (--this.#holders === 0) this.#memory.free();
   }
 }
 

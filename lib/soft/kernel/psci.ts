@@ -97,12 +97,7 @@ function notSupported(vcpu: SoftVcpu): undefined {
   vcpu.setResult(NOT_SUPPORTED);
 }
 
-function callVersion1(
-  vcpu: SoftVcpu,
-  base: number,
-  version: bigint,
-  arg: (n: number) => bigint,
-): VcpuExit | undefined {
+function callVersion1(vcpu: SoftVcpu, base: number, version: bigint, arg: (n: number) => bigint): VcpuExit | undefined {
   switch (base) {
     case PSCI_FEATURES:
       vcpu.setResult(features(vcpu, Number(arg(1) & 0xffff_ffffn), version));

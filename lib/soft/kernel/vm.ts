@@ -13,8 +13,8 @@ import {
   TARGET_GENERIC_V8,
   type UserMemoryRegion,
   type Vcpu,
-  VmGroup,
   type Vm,
+  VmGroup,
 } from '../../kvm/index.js';
 import type { Machine } from '../cpu/cpu.js';
 import { createTimerVmData, type TimerVmData } from './arch-timer.js';

@@ -2,10 +2,24 @@ import { describe, expect, test } from '@jest/globals';
 import { type Kvm, Reg, type Vcpu } from '#lib/kvm/index.js';
 import { openSoft } from '#lib/soft/index.js';
 import { b, daifClr, mov, mrs, msr, store, WFE, WFI } from '../../contract/asm.ts';
-import { DEVICE, describeExit, enableGic, IRQ_VECTOR, irqHandler, makeVm, RAM, Sysreg } from '../../contract/machine.ts';
+import {
+  DEVICE,
+  describeExit,
+  enableGic,
+  IRQ_VECTOR,
+  irqHandler,
+  makeVm,
+  RAM,
+  Sysreg,
+} from '../../contract/machine.ts';
 
 const TICKS_PER_MS = 62_500;
-const arm = (ms: number): number[] => [...mov(10, ms * TICKS_PER_MS), msr(Sysreg.CNTV_TVAL, 10), ...mov(10, 1), msr(Sysreg.CNTV_CTL, 10)];
+const arm = (ms: number): number[] => [
+  ...mov(10, ms * TICKS_PER_MS),
+  msr(Sysreg.CNTV_TVAL, 10),
+  ...mov(10, 1),
+  msr(Sysreg.CNTV_CTL, 10),
+];
 /** Code: tells the counter, and waits for the timer, for ever. */
 const ticking = (cpu: number, ms: number): number[] => {
   const loop = [...arm(ms), WFI, mrs(11, Sysreg.CNTVCT), ...mov(12, DEVICE + 8 + cpu * 0x100), store(8, 11, 12)];
@@ -41,7 +55,8 @@ describe('the virtual clock', () => {
     const seen = trace(openSoft({ clock: 'virtual' }), 40, 1).filter((line) => line.includes('08/8'));
     const times = seen.map((line) => Number(line.split(' ')[3]) / TICKS_PER_MS / 1000);
     expect(times).toEqual([...times].sort((a, b) => a - b));
-    const first = (cpu: number): number => Number(seen.find((line) => line.startsWith(`${cpu} `))!.split(' ')[3]) / TICKS_PER_MS;
+    const first = (cpu: number): number =>
+      Number(seen.find((line) => line.startsWith(`${cpu} `))!.split(' ')[3]) / TICKS_PER_MS;
     expect(first(1)).toBeGreaterThanOrEqual(700);
     expect(first(1)).toBeLessThan(701);
     expect(first(0)).toBeGreaterThanOrEqual(1000);

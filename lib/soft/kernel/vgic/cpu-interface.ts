@@ -50,20 +50,6 @@ export class CpuInterface {
     this.#distributor = distributor;
   }
 
-  /** Back to the reset values of ICC_*; the list stays, it is the distributor's. */
-  reset(): void {
-    this.#pmr = 0;
-    this.#bpr0 = BPR0_MIN;
-    this.#bpr1 = BPR1_MIN;
-    this.#cbpr = false;
-    this.#eoiMode = false;
-    this.#groupEnabled0 = false;
-    this.#groupEnabled1 = false;
-    this.#ap0r = 0;
-    this.#ap1r = 0;
-    this.update();
-  }
-
   add(irq: VgicIrq): void {
     irq.holder = this;
     this.#list.push(irq);
