@@ -1,4 +1,5 @@
 import { fstatSync, readFileSync } from 'node:fs';
+import { drain } from '../node/drain.js';
 import { MicroVm } from '../node/micro-vm.js';
 import { open } from '../open.js';
 import { VmError } from '../vmm/errors.js';
@@ -6,6 +7,7 @@ import type { VmExit } from '../vmm/micro-vm.js';
 import type { MicroVmOptions } from '../vmm/options.js';
 import type { RunArgs } from './args.js';
 import { createProgress } from './progress.js';
+import { Status } from './status.js';
 import { Terminal } from './terminal.js';
 
 /** Signals that end elvisor, and with it the guest, with 128 + their number, as a shell would report it. */
@@ -70,6 +72,11 @@ export async function runConsole(options: MicroVmOptions, { eof }: { readonly eo
   const guard = watchSignals(vm);
   const { stdin, stdout, stderr } = process;
   let left = false;
+  let unread = false;
+  const readerGone = (): void => {
+    unread = true;
+    void vm.kill();
+  };
   const terminal = new Terminal({
     stdin,
     sendsEof: eof,
@@ -87,18 +94,17 @@ export async function runConsole(options: MicroVmOptions, { eof }: { readonly eo
     },
   });
   try {
-    stdout.once('error', () => void vm.kill());
-    const ended = [vm.serial, ...(vm.console === vm.serial ? [] : [vm.console])].map((output) => {
-      output.pipe(stdout, { end: false });
-      return new Promise((resolve) => output.once('end', resolve).once('close', resolve));
-    });
+    const outputs = vm.console === vm.serial ? [vm.serial] : [vm.serial, vm.console];
+    const ended = outputs.map((output) => drain(output, stdout, readerGone));
     terminal.start();
     // The guest may end before it is entered; `exited` says how.
     await vm.boot().catch(() => {});
     const exit = await vm.exited;
-    if (stdout.errored === null) await Promise.all(ended);
+    await Promise.all(ended);
     terminal.restore();
-    if (left) return 0;
+    if (left) return Status.OK;
+    // `elvisor run | head`: whom should a message tell?
+    if (unread) return Status.GUEST_DIED;
     return guard.status ?? report(exit);
   } finally {
     terminal.restore();
@@ -141,13 +147,13 @@ function report(exit: VmExit): number {
   switch (exit.reason) {
     case 'poweroff':
     case 'reset':
-      return 0;
+      return Status.OK;
     case 'timeout':
       process.stderr.write(`elvisor: ${exit.message}\n`);
-      return 124;
+      return Status.TIMEOUT;
     default:
       process.stderr.write(`elvisor: ${exit.message}\n`);
-      return 1;
+      return Status.GUEST_DIED;
   }
 }
 

@@ -36,7 +36,13 @@ export const VgicAddr = {
 } as const;
 
 /** Attributes of VgicGroup.CTRL. */
-export const VgicCtrl = { INIT: 0, ITS_SAVE_TABLES: 1, ITS_RESTORE_TABLES: 2, SAVE_PENDING_TABLES: 3, ITS_RESET: 4 } as const;
+export const VgicCtrl = {
+  INIT: 0,
+  ITS_SAVE_TABLES: 1,
+  ITS_RESTORE_TABLES: 2,
+  SAVE_PENDING_TABLES: 3,
+  ITS_RESET: 4,
+} as const;
 
 /** KVM_ARM_VCPU_*_CTRL: attribute groups of a vCPU fd (`Documentation/virt/kvm/devices/vcpu.rst`). */
 export const VcpuGroup = { PMU_V3_CTRL: 0, TIMER_CTRL: 1, PVTIME_CTRL: 2 } as const;

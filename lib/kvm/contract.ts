@@ -72,7 +72,9 @@ export interface UserMemoryRegion {
 
 /** `struct kvm_irqfd`. */
 export interface Irqfd {
+  /** What injects the interrupt when it is signalled. */
   readonly fd: EventFd;
+  /** The line: without a routing table of one's own, GSI n is SPI n (INTID n + 32). */
   readonly gsi: number;
   /** {@link IrqfdFlag} bits. */
   readonly flags?: number;
@@ -82,10 +84,13 @@ export interface Irqfd {
 
 /** `struct kvm_ioeventfd`. */
 export interface Ioeventfd {
+  /** What a matching write signals. */
   readonly fd: EventFd;
+  /** Guest-physical address of the write. */
   readonly addr: number;
   /** 0 (any length), 1, 2, 4 or 8 bytes. */
   readonly len: number;
+  /** The value that matches, with IoeventfdFlag.DATAMATCH. */
   readonly datamatch?: bigint;
   /** {@link IoeventfdFlag} bits. */
   readonly flags?: number;
@@ -101,7 +106,13 @@ export interface Msi {
 
 /** `struct kvm_irq_routing_entry`. */
 export type IrqRoutingEntry =
-  | { readonly gsi: number; readonly type: 'irqchip'; readonly irqchip: number; readonly pin: number; readonly flags?: number }
+  | {
+      readonly gsi: number;
+      readonly type: 'irqchip';
+      readonly irqchip: number;
+      readonly pin: number;
+      readonly flags?: number;
+    }
   | ({ readonly gsi: number; readonly type: 'msi' } & Msi);
 
 /** SET, GET and HAS_DEVICE_ATTR, which VM, vCPU and device fds share. */
@@ -180,9 +191,13 @@ export interface Vm extends Closable, DeviceAttrs {
 
 /** `struct kvm_vcpu_events`. */
 export interface VcpuEvents {
+  /** An SError is pending. */
   readonly serrorPending: boolean;
+  /** It has the syndrome `serrorEsr` (KVM_CAP_ARM_INJECT_SERROR_ESR). */
   readonly serrorHasEsr: boolean;
+  /** ISS of the SError. */
   readonly serrorEsr: bigint;
+  /** Only set: the guest takes a synchronous external abort for the access of the last exit. */
   readonly extDabtPending: boolean;
 }
 
@@ -225,8 +240,11 @@ export interface Vcpu extends Closable, DeviceAttrs {
   getOneReg(id: bigint): bigint;
   /** KVM_SET_ONE_REG. @throws KvmError ENOENT, EINVAL a value the register can't take, EBUSY after the first run, EPERM, ENOEXEC */
   setOneReg(id: bigint, value: bigint): void;
+  /** KVM_GET_MP_STATE. */
   getMpState(): MpState;
+  /** KVM_SET_MP_STATE. @throws KvmError EINVAL */
   setMpState(state: MpState): void;
+  /** KVM_GET_VCPU_EVENTS. */
   getVcpuEvents(): VcpuEvents;
   /** KVM_SET_VCPU_EVENTS. @throws KvmError EINVAL */
   setVcpuEvents(events: Partial<VcpuEvents>): void;

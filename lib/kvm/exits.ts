@@ -62,6 +62,7 @@ export interface MmioExit {
   readonly physAddr: number;
   /** Bytes: 1, 2, 4 or 8. */
   readonly len: number;
+  /** The guest writes; else it reads. */
   readonly isWrite: boolean;
   /** Eight bytes. A write has its value here, little-endian, in the first `len`; for a read, put it there before the next `run()`, which completes the instruction. */
   readonly data: Uint8Array;
@@ -107,7 +108,9 @@ export interface SystemEventExit {
 /** KVM_EXIT_ARM_NISV: a data abort without a syndrome outside memslots, where KVM_CAP_ARM_NISV_TO_USER is on. PC is not advanced. */
 export interface ArmNisvExit {
   readonly reason: 'arm_nisv';
+  /** ESR_EL2.ISS. */
   readonly esrIss: bigint;
+  /** Guest-physical address, of the page at least. */
   readonly faultIpa: number;
 }
 

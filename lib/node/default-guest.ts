@@ -11,6 +11,7 @@ import { VmError } from '../vmm/errors.js';
 import type { VmExit } from '../vmm/micro-vm.js';
 import type { MicroVmOptions } from '../vmm/options.js';
 import type { ConsoleDuplex } from './console-duplex.js';
+import { drain } from './drain.js';
 import type { MicroVm } from './micro-vm.js';
 
 /** What {@link guestOptions} makes of a guest. */
@@ -69,9 +70,10 @@ export async function execInGuest(vm: MicroVm, command: GuestExec): Promise<Gues
   const request = encodeExecRequest(command);
   const control = port(vm, ExecPort.EXEC);
   const input = port(vm, ExecPort.STDIN);
+  const kill = (): void => void vm.kill();
   const drained = [
-    drain(port(vm, ExecPort.STDOUT), command.stdout, vm),
-    drain(port(vm, ExecPort.STDERR), command.stderr, vm),
+    drain(port(vm, ExecPort.STDOUT), command.stdout, kill),
+    drain(port(vm, ExecPort.STDERR), command.stderr, kill),
   ];
   let status: number | undefined;
   let broken: unknown;
@@ -88,7 +90,7 @@ export async function execInGuest(vm: MicroVm, command: GuestExec): Promise<Gues
       }
     } catch (error) {
       broken = error;
-      void vm.kill();
+      kill();
     }
   });
   // The guest's first line says that it has the port open; what comes before would be thrown away.
@@ -114,22 +116,4 @@ function port(vm: MicroVm, name: string): ConsoleDuplex {
     );
   }
   return found;
-}
-
-/** Writes all that comes out of `from` to `to`, which stays open, until the VM ends. A `to` that breaks ends the VM. */
-function drain(from: ConsoleDuplex, to: Writable | undefined, vm: MicroVm): Promise<void> {
-  return new Promise((resolve) => {
-    if (to === undefined) {
-      from.resume();
-    } else {
-      to.once('error', () => {
-        from.unpipe(to);
-        from.resume();
-        void vm.kill();
-      });
-      from.pipe(to, { end: false });
-    }
-    from.once('end', resolve);
-    from.once('close', resolve);
-  });
 }

@@ -139,7 +139,7 @@ test('a backend that is not there is status 3, with the reason', async () => {
 
 test('a reader that goes away ends the guest, without a word', async () => {
   const { status, stderr } = await elvisor(['demo'], (child) => child.stdout!.destroy());
-  expect(stderr).not.toMatch(/internal error|EPIPE|Unhandled/);
+  expect(stderr).toBe('');
   expect([0, 1]).toContain(status);
 });
 

@@ -179,7 +179,7 @@ withDebian('Debian', () => {
         await vm.boot();
         await vm.console.waitFor('~ # ', { timeoutMs: 3 * MINUTES });
         vm.console.write('reboot -f\n');
-        await vm.console.waitFor(/reboot -f[^]*~ # /, { timeoutMs: 3 * MINUTES });
+        await vm.console.waitFor(/reboot -f[\s\S]*~ # /, { timeoutMs: 3 * MINUTES });
         expect(vm.stats().reboots).toBe(1);
         expect(vm.state).toBe('running');
       } finally {

@@ -29,7 +29,7 @@ test('nobody reads: the guest goes on, and the last mebibyte is kept', async () 
   for (let i = 0; i < 64; i++) expect(put(core, new Uint8Array(65536).fill(65 + (i >> 4)))).toBe(true);
   core.end('x');
   const kept = await text(duplex);
-  expect(kept).toHaveLength(MIB);
+  expect(kept.length).toBe(MIB);
   expect(new Set(kept)).toEqual(new Set(['D']));
 });
 
@@ -51,7 +51,8 @@ test('a reader that stops makes the guest wait, loses nothing, and does not keep
 test('a reader that is gone does not make the guest wait', () => {
   const { core, duplex } = make();
   duplex.read(0);
-  while (put(core, new Uint8Array(65536)));
+  let sent = 0;
+  while (put(core, new Uint8Array(65536))) expect(++sent).toBeLessThan(64);
   duplex.destroy();
   expect(put(core, new Uint8Array(65536))).toBe(true);
 });

@@ -64,7 +64,7 @@ function multiplyAdd(negate: boolean): Emit {
 }
 
 /** Lanes of a shuffle that takes every other element of two vectors of which `lanes` elements count. */
-function alternate(s: Shape, odd: number): number[] {
+export function alternate(s: Shape, odd: number): number[] {
   const out: number[] = [];
   for (let i = 0; i < 16 / s.bytes; i++) {
     const pair = i % s.lanes;
@@ -202,5 +202,3 @@ export const advsimdFpThreeSame: readonly Row[] = [
     e.call(fpComplexAdd, f.op, f.lanes, e.vAddress(f.Vd), e.vAddress(f.Vn), e.vAddress(f.Vm));
   }),
 ];
-
-export { alternate, type Emit };

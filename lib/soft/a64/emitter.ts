@@ -71,7 +71,14 @@ export type Stmt =
   | { readonly k: 'def'; readonly v: Val }
   | { readonly k: 'x'; readonly reg: XOperand; readonly v: Val }
   /** Writes the value at byte `offset` of a V register; `clear` zeroes the rest of the 128 bits. */
-  | { readonly k: 'v'; readonly reg: VOperand; readonly offset: number; readonly bytes: number; readonly v: Val; readonly clear: boolean }
+  | {
+      readonly k: 'v';
+      readonly reg: VOperand;
+      readonly offset: number;
+      readonly bytes: number;
+      readonly v: Val;
+      readonly clear: boolean;
+    }
   | { readonly k: 'state'; readonly offset: number; readonly v: Val }
   | { readonly k: 'stateAt'; readonly field: string; readonly v: Val }
   | { readonly k: 'set'; readonly target: Var; readonly v: Val }
@@ -192,7 +199,11 @@ export class Emitter {
 
   #op(name: string, args: readonly Val[], lanes?: readonly number[]): Val {
     const op = wasmOp(name);
-    if (args.length !== op.params.length || args.some((a, i) => a.type !== op.params[i]) || (lanes?.length ?? 0) !== op.lanes) {
+    if (
+      args.length !== op.params.length ||
+      args.some((a, i) => a.type !== op.params[i]) ||
+      (lanes?.length ?? 0) !== op.lanes
+    ) {
       throw new Error(`${name} wants (${op.params.join(', ')}), got (${args.map((a) => a.type).join(', ')})`);
     }
     this.#use(...args);
@@ -204,9 +215,20 @@ export class Emitter {
     const cb = this.constant(b);
     if (ca !== undefined && cb !== undefined) {
       const folded = fold(name, BigInt(ca), BigInt(cb));
-      if (folded !== undefined) return a.type === 'i32' ? this.i32(Number(BigInt.asIntN(32, folded))) : this.i64(folded);
+      if (folded !== undefined)
+        return a.type === 'i32' ? this.i32(Number(BigInt.asIntN(32, folded))) : this.i64(folded);
     }
-    if (cb !== undefined && BigInt(cb) === 0n && (name === 'add' || name === 'sub' || name === 'or' || name === 'xor' || name === 'shl' || name === 'shr_u' || name === 'shr_s')) {
+    if (
+      cb !== undefined &&
+      BigInt(cb) === 0n &&
+      (name === 'add' ||
+        name === 'sub' ||
+        name === 'or' ||
+        name === 'xor' ||
+        name === 'shl' ||
+        name === 'shr_u' ||
+        name === 'shr_s')
+    ) {
       return a;
     }
     return this.#op(`${a.type}.${name}`, [a, b]);
@@ -464,6 +486,7 @@ export class Emitter {
     const thenBlock = collect(then);
     const elseBlock = otherwise === undefined ? [] : collect(otherwise);
     this.#block = outer;
+    // biome-ignore lint/suspicious/noThenProperty: a branch of a statement, which nobody awaits.
     outer.push({ k: 'if', cond, then: thenBlock, otherwise: elseBlock });
   }
   /** A variable with a first value. */

@@ -39,6 +39,7 @@ const STRICT = Fpcr.RMODE | Fpcr.FZ;
 
 /** FPCR asks for nothing the host does not do (rounding mode, flushing), and an inexact result changes nothing in FPSR. */
 export function ready(e: Emitter): Val {
+  // FPSR is the upper half of FPCR's word.
   const word = e.state('i64', Offset.FPCR);
   const inexact = BigInt(Fpsr.IXC) << 32n;
   return e.eq(e.and(word, e.i64(BigInt(STRICT) | inexact)), e.i64(inexact));

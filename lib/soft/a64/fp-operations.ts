@@ -60,8 +60,6 @@ const rintN =
     soft.roundIntN(fmt, a, towardsZero ? Rounding.ZERO : soft.roundingMode(ctx), size, ctx);
 
 const UNARY = {
-  abs: (fmt, a) => soft.abs(fmt, a),
-  neg: (fmt, a) => soft.neg(fmt, a),
   sqrt: soft.sqrt,
   rintn: rint(Rounding.TIEEVEN),
   rintp: rint(Rounding.POSINF),

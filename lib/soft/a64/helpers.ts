@@ -20,5 +20,7 @@ export function helper(name: string, signature: string): Helper {
   const letter = { i: 'i32', l: 'i64', f: 'f32', d: 'f64', v: 'v128' } as const;
   const [params = '', result = ''] = signature.split(':');
   const types = [...params].map((c) => letter[c as keyof typeof letter]);
-  return result === '' ? { name, params: types } : { name, params: types, result: letter[result as keyof typeof letter] };
+  return result === ''
+    ? { name, params: types }
+    : { name, params: types, result: letter[result as keyof typeof letter] };
 }

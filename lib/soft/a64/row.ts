@@ -54,7 +54,13 @@ type NameOf<T extends string> = T extends `${'0' | '1' | 'x'}${string}`
     : T extends `${infer N}:${string}`
       ? N
       : T;
-type TypeOf<T extends string> = T extends XName ? XOperand : T extends VName ? VOperand : T extends `${string}#` ? Val : number;
+type TypeOf<T extends string> = T extends XName
+  ? XOperand
+  : T extends VName
+    ? VOperand
+    : T extends `${string}#`
+      ? Val
+      : number;
 
 /** The fields of a pattern as `emit` sees them. */
 export type Fields<P extends string> = { readonly [T in Tokens<P> as NameOf<T>]: TypeOf<T> };
@@ -87,7 +93,15 @@ function parse(pattern: string): { fields: Field[]; mask: number; value: number 
     const register = /^(?:R[dnmast]2?|V[dnmat]2?)$/.test(name);
     const bits = width === undefined ? (register ? 5 : 1) : Number(width);
     bit -= bits;
-    const kind = register ? (name.startsWith('V') ? 'v' : sp === undefined ? 'x' : 'sp') : data === undefined ? 'static' : 'data';
+    const kind = register
+      ? name.startsWith('V')
+        ? 'v'
+        : sp === undefined
+          ? 'x'
+          : 'sp'
+      : data === undefined
+        ? 'static'
+        : 'data';
     fields.push({ name, lsb: bit, width: bits, kind });
   }
   if (bit !== 0) throw new Error(`the pattern "${pattern}" has ${32 - bit} bits`);

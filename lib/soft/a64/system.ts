@@ -51,7 +51,12 @@ export const system: readonly Row[] = [
   row('WFI', '11010101000000110010 0000 011 11111', { ends: true }, (e) => e.exit(ExitCode.WFI)),
   row('WFE', '11010101000000110010 0000 010 11111', { ends: true }, (e) => e.exit(ExitCode.WFE)),
   row('YIELD', '11010101000000110010 0000 001 11111', { ends: true }, (e) => e.exit(ExitCode.WFE)),
-  row('HINT', '11010101000000110010 CRm:4# op2:3# 11111', { when: (f) => f.CRm !== 0 || f.op2 === 0 || f.op2 > HINT.WFI }, nothing),
+  row(
+    'HINT',
+    '11010101000000110010 CRm:4# op2:3# 11111',
+    { when: (f) => f.CRm !== 0 || f.op2 === 0 || f.op2 > HINT.WFI },
+    nothing,
+  ),
   row('CLREX', '11010101000000110011 xxxx 010 11111', {}, (e) => e.setState(Offset.MONITOR_ADDRESS, e.i64(-1n))),
   row('DSB', '11010101000000110011 xxxx 100 11111', {}, nothing),
   row('DMB', '11010101000000110011 xxxx 101 11111', {}, nothing),
@@ -76,7 +81,10 @@ export const system: readonly Row[] = [
   row(
     'MSR (immediate)',
     '1101010100000 op1:3# 0100 CRm:4# op2:3# 11111',
-    { when: (f) => [0b000_011, 0b000_100, 0b000_101, 0b011_001, 0b011_010].includes((f.op1 << 3) | f.op2), ops: { which: (f) => (f.op1 << 3) | f.op2 } },
+    {
+      when: (f) => [0b000_011, 0b000_100, 0b000_101, 0b011_001, 0b011_010].includes((f.op1 << 3) | f.op2),
+      ops: { which: (f) => (f.op1 << 3) | f.op2 },
+    },
     (e, f) => {
       e.call(PSTATE_IMMEDIATE, f.which, f.CRm);
       e.checkExit();
@@ -106,13 +114,23 @@ export const system: readonly Row[] = [
     e.if(e.eqz(e.state('i32', Offset.SPSEL)), () => e.exit(ExitCode.UNDEFINED));
     e.setR(f.Rt, e.stateAt('at'));
   }),
-  row('MRS (word, EL0)', `1101010100 1 ${REGISTER}`, { when: hasAccess('plain-el0', 'plain-el0-read'), ops: { at: offset } }, (e, f) => {
-    e.setR(f.Rt, e.stateAt('at'));
-  }),
-  row('MRS (word)', `1101010100 1 ${REGISTER}`, { when: hasAccess('plain', 'constant'), ops: { at: offset } }, (e, f) => {
-    onlyEl1(e);
-    e.setR(f.Rt, e.stateAt('at'));
-  }),
+  row(
+    'MRS (word, EL0)',
+    `1101010100 1 ${REGISTER}`,
+    { when: hasAccess('plain-el0', 'plain-el0-read'), ops: { at: offset } },
+    (e, f) => {
+      e.setR(f.Rt, e.stateAt('at'));
+    },
+  ),
+  row(
+    'MRS (word)',
+    `1101010100 1 ${REGISTER}`,
+    { when: hasAccess('plain', 'constant'), ops: { at: offset } },
+    (e, f) => {
+      onlyEl1(e);
+      e.setR(f.Rt, e.stateAt('at'));
+    },
+  ),
   row('MRS', `1101010100 1 ${REGISTER}`, { ops: { index: indexOf } }, (e, f) => {
     mrs(e, f.index, (v) => e.setR(f.Rt, v));
   }),
@@ -125,10 +143,15 @@ export const system: readonly Row[] = [
   row('MSR (word, EL0)', `1101010100 0 ${REGISTER}`, { when: hasAccess('plain-el0'), ops: { at: offset } }, (e, f) => {
     e.setStateAt('at', e.getX(f.Rt));
   }),
-  row('MSR (word)', `1101010100 0 ${REGISTER}`, { when: hasAccess('plain', 'plain-el0-read'), ops: { at: offset } }, (e, f) => {
-    onlyEl1(e);
-    e.setStateAt('at', e.getX(f.Rt));
-  }),
+  row(
+    'MSR (word)',
+    `1101010100 0 ${REGISTER}`,
+    { when: hasAccess('plain', 'plain-el0-read'), ops: { at: offset } },
+    (e, f) => {
+      onlyEl1(e);
+      e.setStateAt('at', e.getX(f.Rt));
+    },
+  ),
   row('MSR', `1101010100 0 ${REGISTER}`, { ops: { index: indexOf }, ends: true }, (e, f) => {
     e.call(MSR, f.index, e.getX(f.Rt));
     e.checkExit();
@@ -143,10 +166,15 @@ export const system: readonly Row[] = [
     const va = e.and(e.getX(f.Rt), e.i64(-64n));
     for (let i = 0; i < 64; i += 16) e.store(16, e.add(va, e.i64(i)), e.v128(0n));
   }),
-  row('SYS', '1101010100 0 01 op1:3# CRn:4# CRm:4# op2:3# Rt', { ops: { index: (f) => sysregIndex(1, f.op1, f.CRn, f.CRm, f.op2) } }, (e, f) => {
-    e.call(SYS, f.index, e.getX(f.Rt));
-    e.checkExit();
-  }),
+  row(
+    'SYS',
+    '1101010100 0 01 op1:3# CRn:4# CRm:4# op2:3# Rt',
+    { ops: { index: (f) => sysregIndex(1, f.op1, f.CRn, f.CRm, f.op2) } },
+    (e, f) => {
+      e.call(SYS, f.index, e.getX(f.Rt));
+      e.checkExit();
+    },
+  ),
 
   row('ERET', '1101011010011111000000 11111 00000', { ends: true }, (e) => e.exit(ExitCode.ERET)),
 ];

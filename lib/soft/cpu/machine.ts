@@ -51,7 +51,7 @@ export class SoftMachine implements Machine {
         return address;
       },
       (page) => {
-        for (const cpu of this.cpus) cpu.mmu.tlb.forgetStores(page);
+        for (const cpu of this.cpus) cpu.mmu.contexts.forgetStores(page);
       },
       () => {
         this.#flushTlbs();
@@ -83,6 +83,11 @@ export class SoftMachine implements Machine {
       counters === undefined || threshold === undefined ? undefined : { counters, threshold },
     );
     this.code.link(this.interpreter);
+  }
+
+  /** What the compiler has done: regions compiled since the machine was made. */
+  get stats(): { readonly regions: number } {
+    return { regions: this.code.compiled };
   }
 
   get views(): HelperEnv {
@@ -139,7 +144,7 @@ export class SoftMachine implements Machine {
   }
 
   #flushTlbs(): void {
-    for (const cpu of this.cpus) cpu.mmu.tlb.flush();
+    for (const cpu of this.cpus) cpu.mmu.contexts.flush();
   }
 
   createCpu(host: CpuHost): Cpu {

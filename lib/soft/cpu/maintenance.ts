@@ -26,7 +26,8 @@ const WHOLE: ReadonlySet<number> = new Set([cacheOp(0, 1, 0), cacheOp(0, 5, 0), 
 const TLBI_IS = 3;
 const TLBI_LOCAL = 7;
 /** op2 of TLBI at EL1: VMALLE1, VAE1, ASIDE1, VAAE1, VALE1, VAALE1. */
-const TLBI_ALL: readonly number[] = [0, 2];
+const TLBI_ASID = 2;
+const TLBI_ALL: readonly number[] = [0, TLBI_ASID];
 const TLBI_BY_ADDRESS: readonly number[] = [1, 3, 5, 7];
 
 /** PAR_EL1 (Arm ARM DDI 0487 D24.2.149). */
@@ -102,8 +103,9 @@ export class Maintenance {
     const hi = Number((page >> 20n) & 0xff_ffffn);
     for (const mmu of crm === TLBI_LOCAL ? [this.#mmu] : this.#mmus()) {
       let fetched = true;
-      if (byAddress) fetched = mmu.tlb.flushPage(lo, hi, mmu.translator.granule(hi));
-      else mmu.tlb.flush();
+      if (byAddress) fetched = mmu.contexts.flushPage(lo, hi, mmu.translator.granule(hi));
+      else if (op2 === TLBI_ASID) mmu.contexts.flushAsid(mmu.asidOf(Number(value >> 48n)));
+      else mmu.contexts.flush();
       // The code after this instruction may be somewhere else now.
       if (fetched && mmu === this.#mmu) this.#state.leave(ExitCode.RESYNC);
     }

@@ -1,6 +1,6 @@
 import { fieldsOf } from '../a64/row.js';
 import { Mmu } from '../mmu/mmu.js';
-import { TLB_AREA } from '../mmu/tlb.js';
+import { TLB_CONTEXTS_AREA } from '../mmu/tlb-contexts.js';
 import { FaultStatus } from '../mmu/translate.js';
 import { Daif, Esr, ExceptionClass, Pstate, Sctlr, Vector, VectorGroup } from './architecture.js';
 import { type Cpu, type CpuAccess, type CpuHost, CpuStop } from './cpu.js';
@@ -12,7 +12,7 @@ import { SystemRegisters } from './system-registers.js';
 import { PSEUDO, SR, SYSREGS } from './sysregs.js';
 
 /** Bytes of linear memory that a vCPU needs. */
-export const CPU_AREA = STATE_SIZE + TLB_AREA;
+export const CPU_AREA = STATE_SIZE + TLB_CONTEXTS_AREA;
 
 const MONITOR_OPEN = 0xffff_ffff_ffff_ffffn;
 /** PSTATE after reset: EL1h, all interrupts masked. */
@@ -174,6 +174,7 @@ export class Processor implements Cpu {
   run(budget: number): CpuStop {
     if (this.#destroyed) throw new Error('the vCPU was destroyed');
     this.#machine.activate(this);
+    this.#machine.code.tick();
     // Not a number is no budget.
     this.#given = Math.floor(Math.min(Math.max(budget, 0), MAX_BUDGET)) || 0;
     this.#stolen = 0;

@@ -56,20 +56,25 @@ export class SystemRegisters {
       else if (reg === SR.SP_EL1) state.set64(state.spOffset(1), value);
       else {
         state.set64(reg.offset, value);
-        this.#changed(index);
+        // Whoever sets registers from outside has no TLBI: what depended on the old value goes.
+        if (index === SR.TTBR0_EL1.index || index === SR.TTBR1_EL1.index) this.#mmu.regimeChanged();
+        else this.#changed(index);
       }
     }
     return true;
   }
 
+  /** The guest has written a register that translations depend on. */
   #changed(index: number): void {
     switch (index) {
       case SR.SCTLR_EL1.index:
       case SR.TCR_EL1.index:
-      case SR.TTBR0_EL1.index:
-      case SR.TTBR1_EL1.index:
       case SR.MAIR_EL1.index:
         this.#mmu.regimeChanged();
+        return;
+      case SR.TTBR0_EL1.index:
+      case SR.TTBR1_EL1.index:
+        this.#mmu.tablesChanged();
         return;
       case SR.CPACR_EL1.index:
         this.#mmu.regimeSelected();
@@ -178,7 +183,7 @@ export class SystemRegisters {
         return;
       case PSEUDO.DAIF:
         if (!this.#el0Needs(Sctlr.UMA)) return;
-        state.set32(Offset.DAIF, Number(value) & Daif.ALL);
+        state.set32(Offset.DAIF, Number(value & BigInt(Daif.ALL)));
         this.#lookForInterrupts();
         return;
       case PSEUDO.DIT:

@@ -3,6 +3,7 @@ import type { HelperEnv } from '../a64/helpers.js';
 import { fieldsOf } from '../a64/row.js';
 import { fillRecord, RECORD_SHIFT, RECORD_SIZE } from './handler.js';
 import { DECODE, type Interpreter, MAX_REGIONS, PAGE_END, REGION, UNDEFINED } from './interpreter.js';
+import { canStart } from './region.js';
 import { RegionCompiler } from './region-compiler.js';
 
 const PAGE = 4096;
@@ -35,7 +36,7 @@ interface Hot {
   readonly index: number;
 }
 
-/** Regions compiled at once at most, and runs that a smaller number waits for more. */
+/** Regions compiled at once at most, and runs that a smaller number waits for more; that one of them is hot again counts as a run. */
 const BATCH = 24;
 const PATIENCE = 8;
 
@@ -55,6 +56,8 @@ export class CodeCache {
   #hot: Hot[] = [];
   /** Runs since the first of them was found. */
   #waited = 0;
+  /** Regions compiled so far. */
+  compiled = 0;
   /** Numbers of regions that are not in use; they are handed out from the end. */
   readonly #freeRegions = Array.from({ length: MAX_REGIONS }, (_, i) => MAX_REGIONS - 1 - i);
 
@@ -164,13 +167,26 @@ export class CodeCache {
   hot(record: number): void {
     if (this.#env.u16[record >>> 1] === REGION) return;
     const slot = this.#slotHolding(record);
-    this.#hot.push({ slot, generation: slot.generation, index: (record - slot.address) >> RECORD_SHIFT });
-    if (this.#hot.length >= BATCH) this.#compile();
+    const { generation } = slot;
+    const index = (record - slot.address) >> RECORD_SHIFT;
+    if (!canStart(this.#decoder, this.#env.u32[(slot.page >>> 2) + index]!)) return;
+    // What becomes hot again while it waits makes the wait shorter.
+    if (this.#hot.some((h) => h.slot === slot && h.generation === generation && h.index === index)) this.#wait();
+    else {
+      this.#hot.push({ slot, generation, index });
+      if (this.#hot.length >= BATCH) this.#compile();
+    }
   }
 
-  /** Called between runs: compiles what has waited long enough. */
+  /** To be called between runs, when nothing holds the address of a record: compiles what has waited long enough. */
   tick(): void {
-    if (this.#hot.length > 0 && ++this.#waited >= PATIENCE) this.#compile();
+    if (this.#hot.length === 0) return;
+    if (this.#freeRegions.length === 0) this.flush();
+    else this.#wait();
+  }
+
+  #wait(): void {
+    if (++this.#waited >= PATIENCE) this.#compile();
   }
 
   #compile(): void {
@@ -179,7 +195,9 @@ export class CodeCache {
     this.#waited = 0;
     const { u16, u32 } = this.#env;
     const recordAt = (h: Hot): number => h.slot.address + h.index * RECORD_SIZE;
-    const alive = hot.filter((h) => h.slot.generation === h.generation && u16[recordAt(h) >>> 1] !== REGION);
+    // A slot in which nothing is decoded is not tracked: a region must not go in there.
+    const isDecoded = (handler: number): boolean => handler !== DECODE && handler !== REGION;
+    const alive = hot.filter((h) => h.slot.generation === h.generation && isDecoded(u16[recordAt(h) >>> 1]!));
     this.#compiler.compile(
       alive.map((h) => ({
         page: {
@@ -191,6 +209,7 @@ export class CodeCache {
           const region = this.#freeRegions.pop();
           if (region === undefined) return;
           this.#interpreter.setRegion(region, f);
+          this.compiled++;
           h.slot.regions.push(region);
           const at = recordAt(h);
           u32[(at + 8) >>> 2] = this.#interpreter.regionIndex(region);

@@ -4,7 +4,7 @@ import { analyse, type FlowGraph, irreducibleEdges } from './control-flow.js';
 import { emitRow } from './handler.js';
 import { Lowering, type MemoryFunctions, W } from './lower.js';
 import { operandReader } from './operands.js';
-import type { Block, Region, RegionInstruction } from './region.js';
+import { type Block, PAGE_INSTRUCTIONS, type Region, type RegionInstruction } from './region.js';
 import type { FunctionBody } from './wasm-module.js';
 import type { WasmType } from './wasm-opcodes.js';
 
@@ -138,6 +138,7 @@ export class RegionLowering extends Lowering {
   /** Follows an edge. @param taken by a branch: the place where the budget is looked at, as in the interpreter */
   #follow(e: Edge, taken: boolean): void {
     if (e.kind === 'exit') {
+      if (taken || e.position === PAGE_INSTRUCTIONS) this.#checkBudget();
       this.#exitTo(e.position);
       return;
     }
@@ -153,6 +154,16 @@ export class RegionLowering extends Lowering {
     const number = this.#graph.numberOf[e.node]!;
     if (number <= this.#node || this.#graph.isMerge[number] === true) this.#branchTo(this.#labels.get(number)!);
     else this.#tree(number);
+  }
+
+  /** On the way out by a branch or the page's end, where the interpreter looks at the budget too. */
+  #checkBudget(): void {
+    this.getLocal(this.#budget);
+    this.i32Const(0);
+    this.code.u8(W.I32_LT_S);
+    this.#open(W.IF);
+    this.#setExit(ExitCode.BUDGET);
+    this.#close();
   }
 
   /** Leaves for a position in (or beyond) the page. */
@@ -224,6 +235,7 @@ export class RegionLowering extends Lowering {
     this.#spend(this.#block.instructions.length);
     target();
     this.setLocal(this.#pc);
+    this.#checkBudget();
     this.#branchTo(1);
   }
 

@@ -21,6 +21,11 @@ export interface Counting {
   readonly hot: number;
 }
 
+/** Labels around the loop that takes the next record, as distances from it: to fetch at the local PC, the same after a look at the budget, out. */
+const FETCH = 1;
+const BRANCHED = 2;
+const LEAVE = 3;
+
 /** Lowers handlers inside the interpreter's loop. */
 export class LoopLowering extends HandlerLowering {
   /** Branch depth, from where the handler's own blocks begin, to the loop that takes the next record. */
@@ -72,7 +77,7 @@ export class LoopLowering extends HandlerLowering {
 
   protected override leave(): void {
     this.code.u8(W.BR);
-    this.code.u32(this.nextDepth + 2 + this.depth);
+    this.code.u32(this.nextDepth + LEAVE + this.depth);
   }
 
   /** Takes the instructions up to and with this one off the budget; leaves what remains in BUDGET and, if asked, on the stack. */
@@ -133,7 +138,7 @@ export class LoopLowering extends HandlerLowering {
       this.setLocal(this.#pc);
       this.#account(true);
       c.u8(W.BR);
-      c.u32(this.nextDepth + 1 + this.depth);
+      c.u32(this.nextDepth + BRANCHED + this.depth);
     }
     if (cond !== undefined) {
       c.u8(W.END);
@@ -146,7 +151,7 @@ export class LoopLowering extends HandlerLowering {
     this.setLocal(this.#pc);
     this.#account(true);
     this.code.u8(W.BR);
-    this.code.u32(this.nextDepth + 1 + this.depth);
+    this.code.u32(this.nextDepth + BRANCHED + this.depth);
   }
 
   /** The end of a page's records: execution goes on in the next page. */
@@ -155,7 +160,7 @@ export class LoopLowering extends HandlerLowering {
     this.setLocal(this.#pc);
     this.#account(false);
     this.code.u8(W.BR);
-    this.code.u32(this.nextDepth + 1);
+    this.code.u32(this.nextDepth + BRANCHED);
   }
 
   undefinedInstruction(): void {
@@ -189,7 +194,7 @@ export class LoopLowering extends HandlerLowering {
     c.u32(type);
     c.u8(0);
     c.u8(W.BR_IF);
-    c.u32(this.nextDepth + 2);
+    c.u32(this.nextDepth + LEAVE);
     this.next();
   }
 
@@ -199,11 +204,9 @@ export class LoopLowering extends HandlerLowering {
     this.memoryOp(W.I32_STORE, STATE + Offset.EXIT);
   }
 
-  /** From the local PC to a record, through the fetch table. */
-  fetch(fetchMiss: number): void {
+  /** Ends the run at the local PC if the budget is spent. */
+  checkBudget(): void {
     const c = this.code;
-    const { rec, pcBase } = this.context;
-    const entry = this.local('i32');
     this.i32Const(0);
     this.memoryOp(W.I32_LOAD, STATE + Offset.BUDGET);
     this.i32Const(0);
@@ -214,6 +217,13 @@ export class LoopLowering extends HandlerLowering {
     this.setExit(ExitCode.BUDGET);
     c.u8(W.RETURN);
     c.u8(W.END);
+  }
+
+  /** From the local PC to a record, through the fetch table. */
+  fetch(fetchMiss: number): void {
+    const c = this.code;
+    const { rec, pcBase } = this.context;
+    const entry = this.local('i32');
     this.i32Const(0);
     this.memoryOp(W.I32_LOAD, STATE + Offset.TLB_FETCH);
     this.getLocal(this.#pc);
@@ -291,8 +301,9 @@ export class LoopLowering extends HandlerLowering {
     this.i32Const(0);
     this.memoryOp(W.I64_LOAD, STATE + Offset.PC);
     this.setLocal(this.#pc);
+    // The region has looked at the budget where it left by a branch.
     c.u8(W.BR);
-    c.u32(this.nextDepth + 1);
+    c.u32(this.nextDepth + FETCH);
   }
 
   #storePc(): void {

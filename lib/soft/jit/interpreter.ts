@@ -194,6 +194,8 @@ export class Interpreter implements Linkage {
     body.code.u32(pc);
     l.openBlock();
     l.openLoop();
+    l.checkBudget();
+    l.openLoop();
     l.fetch(fetchMiss);
     l.openLoop();
     const count = FIRST_ROW_HANDLER + inline.length;
@@ -224,6 +226,8 @@ export class Interpreter implements Linkage {
     l.closeBlock(); // loop: next record
     body.code.u8(0x00); // unreachable
     l.closeBlock(); // loop: fetch
+    body.code.u8(0x00);
+    l.closeBlock(); // loop: look at the budget and fetch
     body.code.u8(0x00);
     l.closeBlock(); // leave
     l.commit();

@@ -38,7 +38,7 @@ export type BlockEnd =
   /** To an address in a register. */
   | { readonly kind: 'indirect' };
 
-const PAGE_INSTRUCTIONS = 1024;
+export const PAGE_INSTRUCTIONS = 1024;
 /** A region stops growing there: V8's time for a function rises faster than its size. */
 const MAX_INSTRUCTIONS = 400;
 
@@ -90,6 +90,12 @@ function examine(row: Row, body: readonly Stmt[]): RowShape {
     ![...helpersOf(body)].some((h) => MACHINE_HELPERS.has(h.name)) &&
     !body.some((s) => s.k === 'exit');
   return { allowed, end, helpers: [...helpersOf(body)], memoryFunctions: [...memoryAccesses(body)] };
+}
+
+/** Whether a region may begin with an instruction. */
+export function canStart(decoder: Decoder, word: number): boolean {
+  const row = decoder.decode(word);
+  return row !== undefined && shapeOf(row, fieldsOf(row, word)).allowed;
 }
 
 /** Collects the region of an entry; `undefined` where not even the first instruction can be compiled. */

@@ -7,7 +7,8 @@ import { SR } from '../cpu/sysregs.js';
 import type { CodeCache } from '../jit/code-cache.js';
 import { alignmentOf, isOrdered, isZeroing } from './alignment.js';
 import type { PhysicalMap } from './physical.js';
-import { Tlb, TlbRegime } from './tlb.js';
+import { type Tlb, TlbRegime } from './tlb.js';
+import { TlbContexts } from './tlb-contexts.js';
 import { FaultStatus, Translator } from './translate.js';
 
 const PAGE = 4096;
@@ -42,7 +43,7 @@ export class Mmu {
   readonly #state: CpuState;
   readonly #access: CpuAccess;
   readonly translator: Translator;
-  readonly tlb: Tlb;
+  readonly contexts: TlbContexts;
   /** Behind ExitCode.DATA_ABORT and FETCH_ABORT. */
   readonly fault: Fault = { status: 0, lo: 0, hi: 0, isWrite: false, isMaintenance: false, bytes: 0 };
   /** The access behind ExitCode.MMIO crosses into a second page, so that no register can stand for what is at its address. */
@@ -52,13 +53,18 @@ export class Mmu {
   /** Alignment is not looked at until generated code is left: the instruction at PC was found to be within its rules. */
   alignmentWaived = false;
 
-  /** @param area linear address of TLB_AREA bytes for the translation tables */
+  /** @param area linear address of TLB_CONTEXTS_AREA bytes for the translation tables */
   constructor(machine: MmuMachine, state: CpuState, access: CpuAccess, area: number) {
     this.#machine = machine;
     this.#state = state;
     this.#access = access;
     this.translator = new Translator(machine.physical, () => machine.views.u32);
-    this.tlb = new Tlb(machine.views, area);
+    this.contexts = new TlbContexts(machine.views, area);
+  }
+
+  /** The translation tables in use. */
+  get tlb(): Tlb {
+    return this.contexts.current;
   }
 
   // What translations depend on.
@@ -75,8 +81,33 @@ export class Mmu {
       mair: state.get64(SR.MAIR_EL1.offset),
     });
     this.#alignmentChecked = state.sctlr(Sctlr.A);
-    this.tlb.flush();
+    this.contexts.flush();
+    this.contexts.select(this.#asid());
     this.regimeSelected();
+  }
+
+  /**
+   * TTBR0_EL1 or TTBR1_EL1 has changed. Translations of the ASID stay, as they may in any TLB: who gives an ASID new tables
+   * must invalidate it.
+   */
+  tablesChanged(): void {
+    const state = this.#state;
+    this.translator.setTables(state.get64(SR.TTBR0_EL1.offset), state.get64(SR.TTBR1_EL1.offset));
+    this.contexts.select(this.#asid());
+    this.regimeSelected();
+  }
+
+  /** The ASID in use: TCR_EL1.A1 says which TTBR has it, TCR_EL1.AS how many bits of it count. */
+  #asid(): number {
+    const state = this.#state;
+    const tcr = state.get64(SR.TCR_EL1.offset);
+    const ttbr = state.get64(((tcr >> 22n) & 1n) === 1n ? SR.TTBR1_EL1.offset : SR.TTBR0_EL1.offset);
+    return this.asidOf(Number(ttbr >> 48n));
+  }
+
+  /** The bits of an ASID that count. */
+  asidOf(asid: number): number {
+    return ((this.#state.get64(SR.TCR_EL1.offset) >> 36n) & 1n) === 1n ? asid : asid & 0xff;
   }
 
   /** Points generated code at the tables for the EL, PSTATE.PAN, UAO and CPACR_EL1.FPEN of now. */

@@ -24,7 +24,7 @@ const pieceOf = (lo: number, hi: number, shift: number): number => (hi & 0xff_ff
  * page (64 bits; all ones, which no page has, where it is empty), then for data what to add to the low half of an address to
  * get a linear one, and the page's linear address; for fetches the address of the page's decoded records.
  *
- * Entries have no ASID: a change of TTBR or ASID empties the tables, as any TLB may at any time.
+ * Entries have no ASID: each ASID has tables of its own, see {@link TlbContexts}.
  */
 export class Tlb {
   readonly #env: HelperEnv;

@@ -25,10 +25,13 @@ export interface Regime {
 
 /** One half of the address space: what TCR_EL1 says of it. */
 interface Half {
-  /** Address of the table at the first level. */
+  /** Address of the table at the first level, and its alignment. */
   table: number;
-  /** Bits of input address. */
+  tableAlign: number;
+  /** Bits of input address, the size they span, and where the upper half's range begins in 48 bits. */
   inputBits: number;
+  inputSize: number;
+  rangeStart: number;
   /** log2 of the granule: 12, 14 or 16. */
   granule: number;
   /** EPDn: walks are disabled. */
@@ -118,6 +121,12 @@ export class Translator {
     setHalf(this.#upper, r.ttbr1, bits(16, 6), tg1, bits(23, 1), bits(38, 1), bits(42, 1), bits(56, 1));
   }
 
+  /** TTBR0_EL1 or TTBR1_EL1 have changed, and nothing else of the regime. */
+  setTables(ttbr0: bigint, ttbr1: bigint): void {
+    setTable(this.#lower, ttbr0);
+    setTable(this.#upper, ttbr1);
+  }
+
   #halfOf(hi: number): Half {
     return (hi & 0x0080_0000) !== 0 ? this.#upper : this.#lower;
   }
@@ -161,13 +170,11 @@ export class Translator {
     // Bits above the input size must all equal bit 55, but for an ignored top byte.
     const top = half.ignoreTop ? hi & 0x00ff_0000 : hi & 0xffff_0000;
     const wanted = upper ? (half.ignoreTop ? 0x00ff_0000 : 0xffff_0000 | 0) : 0;
-    const inputSize = 2 ** half.inputBits;
-    const inRange = upper ? va >= 2 ** 48 - inputSize : va < inputSize;
+    const inRange = upper ? va >= half.rangeStart : va < half.inputSize;
     if (top !== wanted || !inRange || half.disabled || (el0 && half.e0pd)) {
       this.status = FaultStatus.TRANSLATION;
       return false;
     }
-    const input = upper ? va - (2 ** 48 - inputSize) : va;
     const memory = this.#memory();
     const stride = half.granule - 3;
     let table = half.table;
@@ -177,7 +184,8 @@ export class Translator {
     let tableUxn = false;
     for (let level = half.level; ; level++) {
       const shift = half.granule + (3 - level) * stride;
-      const index = Math.floor(input / 2 ** shift) % 2 ** (level === half.level ? half.inputBits - shift : stride);
+      const width = level === half.level ? half.inputBits - shift : stride;
+      const index = (shift >= 32 ? hi >>> (shift - 32) : (lo >>> shift) | (hi << (32 - shift))) & ((1 << width) - 1);
       const address = table + index * 8;
       if (table >= this.#outputLimit) {
         this.status = FaultStatus.ADDRESS_SIZE | (level === half.level ? 0 : level - 1);
@@ -195,10 +203,9 @@ export class Translator {
         this.status = FaultStatus.TRANSLATION | level;
         return false;
       }
-      const output = (high & 0xffff) * 0x1_0000_0000 + (low & 0xffff_f000) * 1;
-      const outputAddress = (low & 0xffff_f000) < 0 ? output + 0x1_0000_0000 : output;
+      const outputAddress = (high & 0xffff) * 0x1_0000_0000 + ((low & 0xffff_f000) >>> 0);
       if (level < 3 && (low & 2) !== 0) {
-        table = outputAddress - (outputAddress % 2 ** half.granule);
+        table = half.granule === 12 ? outputAddress : outputAddress - (outputAddress % 2 ** half.granule);
         if (!half.hpd) {
           tablePxn ||= (high & (1 << 27)) !== 0;
           tableUxn ||= (high & (1 << 28)) !== 0;
@@ -221,8 +228,12 @@ export class Translator {
         this.status = FaultStatus.ACCESS_FLAG | level;
         return false;
       }
-      const span = 2 ** shift;
-      out.pa = outputAddress - (outputAddress % span) + (input % span) - (input % 4096);
+      if (shift === 12) out.pa = outputAddress;
+      else {
+        // The page in the block: the address's bits below the block's size.
+        const span = 2 ** shift;
+        out.pa = outputAddress - (outputAddress % span) + (va % span) - (va % 4096);
+      }
       out.level = level;
       out.attr = (low >> 2) & 7;
       out.device = (this.#deviceAttributes & (1 << out.attr)) !== 0;
@@ -245,19 +256,25 @@ export class Translator {
 }
 
 function newHalf(): Half {
-  return { table: 0, inputBits: 48, granule: 12, disabled: false, ignoreTop: false, hpd: false, e0pd: false, level: 0 };
+  return { table: 0, tableAlign: 4096, inputBits: 48, inputSize: 2 ** 48, rangeStart: 0, granule: 12, disabled: false, ignoreTop: false, hpd: false, e0pd: false, level: 0 };
+}
+
+function setTable(h: Half, ttbr: bigint): void {
+  const base = Number(ttbr & BigInt(LOW48) & ~1n);
+  h.table = base - (base % h.tableAlign);
 }
 
 function setHalf(h: Half, ttbr: bigint, tsz: number, granule: number, epd: number, tbi: number, hpd: number, e0pd: number): void {
   // T0SZ below 16 needs FEAT_LVA, above 39 FEAT_TTST: neither is there, and out-of-range values act as the limit.
   h.inputBits = 64 - Math.min(Math.max(tsz, 16), 39);
+  h.inputSize = 2 ** h.inputBits;
+  h.rangeStart = 2 ** 48 - h.inputSize;
   h.granule = granule;
   const stride = granule - 3;
   h.level = 4 - Math.ceil((h.inputBits - granule) / stride);
   const firstBits = h.inputBits - (granule + (3 - h.level) * stride);
-  const align = 2 ** Math.max(firstBits + 3, 6);
-  const base = Number(ttbr & BigInt(LOW48) & ~1n);
-  h.table = base - (base % align);
+  h.tableAlign = 2 ** Math.max(firstBits + 3, 6);
+  setTable(h, ttbr);
   h.disabled = epd === 1;
   h.ignoreTop = tbi === 1;
   h.hpd = hpd === 1;

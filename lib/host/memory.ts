@@ -1,0 +1,78 @@
+import { constants } from 'node:buffer';
+import { type GuestMemory, KvmError } from '../kvm/index.js';
+import { checkHandle } from './call.js';
+import type { MemoryHandle, Native, VmHandle } from './native.js';
+
+/** KVM_CREATE_GUEST_MEMFD's flag that lets this process see the memory. */
+const GUEST_MEMFD_FLAG_MMAP = 1;
+
+/** An mmap, or a guest_memfd. */
+export class HostMemory implements GuestMemory {
+  readonly size: number;
+  readonly bytes: Uint8Array;
+  readonly #native: Native;
+  readonly #handle: MemoryHandle;
+  #closed = false;
+
+  private constructor(native: Native, handle: MemoryHandle, size: number, mapped: boolean) {
+    this.#native = native;
+    this.#handle = handle;
+    this.size = size;
+    try {
+      this.bytes = mapped ? new Uint8Array(checkHandle(native.memoryBuffer(handle), 'mmap')) : new Uint8Array(0);
+    } catch (error) {
+      native.close(handle);
+      throw error;
+    }
+  }
+
+  /** Anonymous memory, zeroed, taken from the host as it is touched. */
+  static create(native: Native, size: number): HostMemory {
+    checkSize(size, 'mmap');
+    const detail = `size ${size} is no multiple of the page size ${native.pageSize()}, or too much`;
+    return new HostMemory(native, checkHandle(native.createMemory(size, 0, 0), 'mmap', detail), size, true);
+  }
+
+  /** A guest_memfd. Without the flag MMAP (1) this process cannot see it, and `bytes` is empty. */
+  static createGuestMemfd(native: Native, vm: VmHandle, size: number, flags: number): HostMemory {
+    const syscall = 'KVM_CREATE_GUEST_MEMFD';
+    checkSize(size, syscall);
+    const handle = checkHandle(native.createGuestMemfd(vm, size, flags), syscall);
+    return new HostMemory(native, handle, size, (flags & GUEST_MEMFD_FLAG_MMAP) !== 0);
+  }
+
+  /** @throws KvmError EINVAL not memory of this backend; EBADF closed */
+  static handleOf(memory: GuestMemory, syscall: string): MemoryHandle {
+    if (!(#handle in memory)) throw new KvmError('EINVAL', syscall, 'memory is no memory of the host backend');
+    return memory.#handle;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** `bytes` becomes empty. A VM that has it in a slot keeps it until the slot, or the VM with all its vCPUs, is gone. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.bytes.length > 0) this.#native.detach(this.bytes.buffer as ArrayBuffer);
+    this.#native.close(this.#handle);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  written(offset: number, length: number): void {
+    if (!(offset >= 0 && length >= 0 && offset + length <= this.size)) {
+      throw new RangeError(`written(${offset}, ${length}): the memory has ${this.size} bytes`);
+    }
+  }
+}
+
+/** Node 20 ends the process where an ArrayBuffer over foreign memory is larger than it can be. */
+function checkSize(size: number, syscall: string): void {
+  if (size <= constants.MAX_LENGTH) return;
+  const limit = `${constants.MAX_LENGTH} bytes`;
+  throw new KvmError('ENOMEM', syscall, `this Node.js sees at most ${limit} at once: use several memories, or Node 22`);
+}

@@ -1,0 +1,141 @@
+import { expect } from '@jest/globals';
+import { CpuStop } from '#lib/soft/cpu/cpu.js';
+import { Offset, STATE } from '#lib/soft/cpu/layout.js';
+import type { SoftMachine } from '#lib/soft/cpu/machine.js';
+import { BareMetal, type Options, RAM } from '../bare-metal.ts';
+
+/** The same machine three times: interpreting only, compiling at once, and compiling what has run a few times. */
+const THRESHOLDS = { interpreted: undefined, compiled: 1, mixed: 3 } as const;
+type Name = keyof typeof THRESHOLDS;
+const NAMES = Object.keys(THRESHOLDS) as Name[];
+
+/** What must be the same word for word, from its first byte to its last. Flags are compared as PSTATE. */
+const STATE_RANGES = [
+  ['X', Offset.X, Offset.ZR],
+  ['SP', Offset.SP, Offset.DISCARD],
+  ['PC', Offset.PC, Offset.BUDGET],
+  ['the exclusive monitor', Offset.MONITOR_ADDRESS, Offset.SCRATCH],
+  ['PSTATE, FPCR, FPSR', Offset.DAIF, Offset.ATTENTION],
+  ['V', Offset.V0, Offset.SYSREG],
+  ['system registers', Offset.SYSREG, Offset.SYSREG + 256 * 8],
+] as const;
+
+/** More ticks than the code cache lets what is hot wait. */
+const WARM_RUNS = 12;
+
+export interface Step {
+  readonly stop: CpuStop;
+  readonly pc: bigint;
+  readonly instructions: number;
+}
+
+/** Three machines that are given the same and must do the same. */
+export class Lockstep {
+  readonly machines: readonly BareMetal[];
+  /** RAM that is compared after every step; the whole is by {@link compareMemory}. */
+  #watched: readonly (readonly [address: number, size: number])[] = [];
+  /** Said with a failure. */
+  context = '';
+
+  constructor(options: Omit<Options, 'threshold'> = {}) {
+    this.machines = NAMES.map((name) => new BareMetal({ ...options, threshold: THRESHOLDS[name] }));
+  }
+
+  close(): void {
+    for (const m of this.machines) m.machine.close();
+  }
+
+  each(action: (m: BareMetal, name: Name) => void): void {
+    this.machines.forEach((m, i) => {
+      action(m, NAMES[i]!);
+    });
+  }
+
+  /** What the machine that compiles at once has compiled. */
+  get regions(): number {
+    return (this.machines[1]!.machine as SoftMachine).stats.regions;
+  }
+
+  watch(...ranges: readonly (readonly [address: number, size: number])[]): void {
+    this.#watched = ranges;
+  }
+
+  /** Does something with each machine; the results must be equal. */
+  same<T>(action: (m: BareMetal) => T): T {
+    const [first, ...rest] = this.machines.map(action);
+    rest.forEach((other, i) => {
+      if (!Object.is(other, first)) expect({ machine: NAMES[i + 1], of: this.context, ...wrap(other) }).toEqual(wrap(first as T));
+    });
+    return first as T;
+  }
+
+  /** Runs each machine for a budget; they must stop for the same reason in the same state. */
+  step(budget: number): Step {
+    const stop = this.same((m) => m.cpu.run(budget));
+    this.compare();
+    const { cpu } = this.machines[0]!;
+    return { stop, pc: cpu.getPc(), instructions: cpu.instructions };
+  }
+
+  /** Runs in slices until something but the end of a budget stops it; at most so many slices. */
+  until(budget: number, slices = 10_000): Step {
+    for (let n = 1; ; n++) {
+      const step = this.step(budget);
+      if (step.stop !== CpuStop.BUDGET || n === slices) return step;
+    }
+  }
+
+  /** Compiles what was found hot, which otherwise waits for more. */
+  settle(): void {
+    this.each(({ machine }) => {
+      for (let n = 0; n < WARM_RUNS; n++) (machine as SoftMachine).code.tick();
+    });
+  }
+
+  /** Compares the state of all machines, and what is watched of their memory. */
+  compare(): void {
+    const [first, ...others] = this.machines;
+    others.forEach((other, i) => {
+      const differences = [
+        ...STATE_RANGES.flatMap(([what, from, to]) => wordDifferences(what, first!, other, from, to)),
+        ...this.#watched.flatMap(([address, size]) => memoryDifferences(first!, other, address, size)),
+      ];
+      const summary = ({ cpu }: BareMetal): string => `PSTATE 0x${cpu.getPstate().toString(16)}, ${cpu.instructions} instructions`;
+      if (summary(other) !== summary(first!)) differences.push(`${summary(other)} and not ${summary(first!)}`);
+      this.#report(NAMES[i + 1]!, differences);
+    });
+  }
+
+  /** Compares all of RAM. */
+  compareMemory(): void {
+    const [first, ...others] = this.machines;
+    others.forEach((other, i) => {
+      this.#report(NAMES[i + 1]!, memoryDifferences(first!, other, RAM, first!.memory.size));
+    });
+  }
+
+  #report(name: Name, differences: readonly string[]): void {
+    if (differences.length === 0) return;
+    const pc = this.machines[0]!.cpu.getPc().toString(16);
+    throw new Error(`the machine "${name}" differs at 0x${pc}:\n${differences.join('\n')}\n${this.context}`);
+  }
+}
+
+const wrap = (value: unknown): object => (typeof value === 'object' && value !== null ? value : { value });
+
+function wordDifferences(what: string, a: BareMetal, b: BareMetal, from: number, to: number): string[] {
+  const bytes = ({ machine }: BareMetal): Uint8Array => (machine as SoftMachine).views.u8.subarray(STATE + from, STATE + to);
+  if (Buffer.compare(bytes(a), bytes(b)) === 0) return [];
+  const words = (m: BareMetal): readonly bigint[] => [...new BigUint64Array(bytes(m).slice().buffer)];
+  const wrong = words(b);
+  return words(a).flatMap((word, i) =>
+    word === wrong[i] ? [] : [`${what}, word ${i}: 0x${wrong[i]!.toString(16)} and not 0x${word.toString(16)}`],
+  );
+}
+
+function memoryDifferences(a: BareMetal, b: BareMetal, address: number, size: number): string[] {
+  const bytes = ({ memory }: BareMetal): Uint8Array => memory.bytes.subarray(address - RAM, address - RAM + size);
+  if (Buffer.compare(bytes(a), bytes(b)) === 0) return [];
+  const at = bytes(a).findIndex((v, i) => v !== bytes(b)[i]);
+  return [`memory at 0x${(address + at).toString(16)}: ${bytes(b)[at]} and not ${bytes(a)[at]}`];
+}
