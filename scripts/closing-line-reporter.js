@@ -7,6 +7,9 @@ export default class ClosingLineReporter {
       }
     }
     const failed = results.numFailedTests + results.numRuntimeErrorTestSuites;
-    console.log(`${results.numPassedTests} passed, ${failed} failed, ${results.numPendingTests} skipped`);
+    // At the very end, behind what the other reporters print.
+    process.once('exit', () => {
+      console.log(`${results.numPassedTests} passed, ${failed} failed, ${results.numPendingTests} skipped`);
+    });
   }
 }

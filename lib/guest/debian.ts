@@ -24,12 +24,15 @@ export interface GuestProgress {
   readonly detail: string;
 }
 
+/** Options of {@link fetchGuest}. */
 export interface FetchGuestOptions {
   /** `cloud` if not given. */
   flavour?: GuestFlavour;
   /** Asks the archive for the newest, also where the cache has a guest. */
   refresh?: boolean;
+  /** Called as the fetch goes on; not where the guest is in the cache. */
   onProgress?: (progress: GuestProgress) => void;
+  /** Aborting it ends the fetch, and leaves nothing half-made. */
   signal?: AbortSignal;
   /** `ELVISOR_DEBIAN_MIRROR`, `ELVISOR_DEBIAN_SUITE` and `XDG_CACHE_HOME` are taken from here; `process.env` if not given. */
   env?: NodeJS.ProcessEnv;

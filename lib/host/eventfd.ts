@@ -13,10 +13,10 @@ export class HostEventFd implements EventFd {
     this.#handle = checkHandle(native.createEventFd(), 'eventfd2');
   }
 
-  /** @throws KvmError EBADF not an eventfd of this backend */
+  /** @throws KvmError EINVAL not an eventfd of this backend */
   static handleOf(fd: EventFd, syscall: string): EventFdHandle {
     if (#handle in fd) return fd.#handle;
-    throw new KvmError('EBADF', syscall, 'fd is no eventfd of the host backend');
+    throw new KvmError('EINVAL', syscall, 'fd is no eventfd of the host backend');
   }
 
   get closed(): boolean {

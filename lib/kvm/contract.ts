@@ -3,7 +3,9 @@ import type { VcpuExit } from './exits.js';
 
 /** Holds something that must be given back. `close()` may be called twice, in any order with its relatives'. */
 export interface Closable extends Disposable {
+  /** Gives it back. Every other call is EBADF from then on. */
   close(): void;
+  /** Whether `close()` was called. */
   readonly closed: boolean;
 }
 
@@ -130,6 +132,7 @@ export interface DeviceAttrs {
 
 /** A VM fd. */
 export interface Vm extends Closable, DeviceAttrs {
+  /** KVM_CHECK_EXTENSION on the VM fd: 0 where the capability is absent. */
   checkExtension(cap: number): number;
   /** KVM_ENABLE_CAP. @throws KvmError EINVAL unknown capability, flags not 0, or too late */
   enableCap(cap: number, args?: readonly (number | bigint)[], flags?: number): void;
@@ -213,6 +216,7 @@ export interface GuestDebugControl {
 
 /** A vCPU fd. */
 export interface Vcpu extends Closable, DeviceAttrs {
+  /** As given to `createVcpu`. */
   readonly id: number;
   /**
    * KVM_ARM_VCPU_INIT: chooses target and features, resets the vCPU. May be called again with the same features.
@@ -258,5 +262,6 @@ export interface Vcpu extends Closable, DeviceAttrs {
 
 /** A device fd (KVM_CREATE_DEVICE). */
 export interface Device extends Closable, DeviceAttrs {
+  /** {@link DeviceType}, as given to `createDevice`. */
   readonly type: number;
 }

@@ -61,12 +61,14 @@ export class ConsoleDuplex extends Duplex {
     return this.#core.transcript(maxChars);
   }
 
+  /** @internal */
   override _read(): void {
     this.#read_ = true;
     this.#wants = true;
     this.#pump();
   }
 
+  /** @internal */
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
     this.#core.write(chunk);
     if (this.#core.inputBytes <= INPUT_HIGH_WATER) callback();
@@ -79,6 +81,7 @@ export class ConsoleDuplex extends Duplex {
     callback();
   }
 
+  /** @internal */
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
     this.#core.onOutput = undefined;
     this.#core.onInputTaken = undefined;

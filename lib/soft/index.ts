@@ -3,6 +3,7 @@ import { SoftKvm } from './soft-kvm.js';
 
 export { SoftKvm, type SoftKvmOptions } from './soft-kvm.js';
 
+/** Options of {@link openSoft}. */
 export interface OpenSoftOptions {
   /** `'host'` (if not given) or `'virtual'`: see {@link SoftKvmOptions.clock}. */
   readonly clock?: 'host' | 'virtual' | undefined;

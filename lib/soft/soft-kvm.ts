@@ -12,6 +12,7 @@ const VCPU_MMAP_SIZE = 8192;
 /** KVM_VM_TYPE_ARM_IPA_SIZE_MASK. */
 const TYPE_IPA_MASK = 0xff;
 
+/** Options of {@link SoftKvm}. */
 export interface SoftKvmOptions {
   /**
    * `'host'` (if not given): time is the host's. `'virtual'`: time is instructions executed, 1 ns each, and idle time is

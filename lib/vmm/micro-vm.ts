@@ -200,6 +200,7 @@ export class MicroVmBase<Port> extends Emitter<MicroVmEvents> {
     if (signal?.aborted === true) queueMicrotask(this.#onAbort);
   }
 
+  /** Where it is in its life. */
   get state(): VmState {
     return this.#state;
   }

@@ -10,6 +10,7 @@ const CODE = RAM + 0x1000;
 const DATA = RAM + 0x2000;
 const DEVICE = 0x0900_0000;
 const VBAR_EL1 = sysregIndex(3, 0, 12, 0, 0);
+const SCTLR_EL1 = sysregIndex(3, 0, 1, 0, 0);
 const ESR_EL1 = sysregIndex(3, 0, 5, 2, 0);
 const FAR_EL1 = sysregIndex(3, 0, 6, 0, 0);
 const ELR_EL1 = sysregIndex(3, 0, 4, 0, 1);
@@ -36,6 +37,8 @@ function setUp(...words: readonly number[]): Cpu {
   const cpu = machine.createCpu({ readSysreg: () => undefined, writeSysreg: () => false });
   cpu.reset();
   cpu.setSysreg(VBAR_EL1, BigInt(RAM));
+  // nAA, which is set at reset, would let ordered accesses cross 16 bytes.
+  cpu.setSysreg(SCTLR_EL1, cpu.getSysreg(SCTLR_EL1)! & ~(1n << 6n));
   cpu.setPc(BigInt(CODE));
   for (let n = 0; n < 31; n++) cpu.setX(n, BigInt(0x1000 + n));
   return cpu;

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import type { Row } from '#lib/soft/a64/row.js';
+import { fieldsOf, type Row } from '#lib/soft/a64/row.js';
 import { TABLE } from '#lib/soft/a64/table.js';
 import { SoftMachine } from '#lib/soft/cpu/machine.js';
 import { fillRecord, RECORD_SIZE } from '#lib/soft/jit/handler.js';
@@ -31,8 +31,9 @@ test('every row, with every value of its static fields, makes a handler', () => 
         }
         word >>>= 0;
         if (decoder.decode(word) !== r) continue;
-        const handler = interpreter.handler(r, word, () => false);
-        fillRecord(handler.layout, r, word, false, u16, u32, 0);
+        const raw = fieldsOf(r, word);
+        const handler = interpreter.handler(r, raw, () => false);
+        fillRecord(handler.layout, r, raw, false, u16, u32, 0);
         met = true;
         made++;
         break;

@@ -37,7 +37,7 @@ interface Hot {
 }
 
 /** Regions compiled at once at most, and runs that a smaller number waits for more; that one of them is hot again counts as a run. */
-const BATCH = 24;
+const BATCH = 8;
 const PATIENCE = 8;
 
 /** The decoded form of code, by page of RAM. */

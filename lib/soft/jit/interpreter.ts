@@ -21,7 +21,7 @@ export const REGION = 3;
 const FIRST_ROW_HANDLER = 4;
 
 /** Handlers that can be made while the machine runs. */
-const MAX_HANDLERS = 8192;
+const MAX_HANDLERS = 16384;
 /** Compiled regions that can be there at once; the table has them after the handlers. */
 export const MAX_REGIONS = 16384;
 

@@ -48,9 +48,7 @@ function isReducible(graph: Graph): boolean {
   const next = new Map([...nodes].map((n) => [n, new Set(graph[n]!)]));
   for (;;) {
     for (const [n, out] of next) out.delete(n);
-    const mergeable = [...next.keys()].find(
-      (n) => n !== 0 && [...next].filter(([, out]) => out.has(n)).length === 1,
-    );
+    const mergeable = [...next.keys()].find((n) => n !== 0 && [...next].filter(([, out]) => out.has(n)).length === 1);
     if (mergeable === undefined) return next.size === 1;
     const [parent] = [...next].find(([, out]) => out.has(mergeable))!;
     next.get(parent)!.delete(mergeable);

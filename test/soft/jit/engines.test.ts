@@ -1,10 +1,21 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import { Random } from '../../a64/random.ts';
+import { addImm, ERET, hvc, mrs, msr } from '../a64.ts';
 import { CODE, DATA, EL0T, EL1H, EL1T, RAM, REG, VECTORS } from '../bare-metal.ts';
-import { addImm, ERET, hvc, mrs, msr } from '../../contract/asm.ts';
 import { Lockstep } from './lockstep.ts';
-import { ACKNOWLEDGE, BASES, DONE, INDEX, type Program, structured, tangle } from './programs.ts';
+import {
+  ACKNOWLEDGE,
+  BASES,
+  COMPILABLE,
+  DONE,
+  encode,
+  INDEX,
+  loop,
+  type Program,
+  structured,
+  tangle,
+} from './programs.ts';
 
 /**
  * Interpreting, compiling at once and compiling late must be the same machine: the same states and stops after the same number
@@ -17,6 +28,11 @@ const random = new Random();
 const WINDOW = 0x4000;
 /** Where programs are: the end of this page and the ones after it. */
 const PAGE = CODE + 0x1000;
+
+/** An address without RAM. */
+const DEVICE = 0x0900_0000;
+/** Rows in one loop of the test that goes through all. */
+const PER_LOOP = 16;
 
 let lockstep: Lockstep;
 beforeAll(() => {
@@ -54,14 +70,16 @@ function load(program: Program): Start {
   const hex = program.words.map((w) => w.toString(16).padStart(8, '0')).join(' ');
   lockstep.context = `ELVISOR_SEED=${random.seed}, program at 0x${pc.toString(16)}: ${hex}`;
   const x = Array.from({ length: 31 }, () => random.interesting64());
-  const somewhere = (): bigint => BigInt(DATA + random.below(0x800) * 16 * (random.below(2) === 0 ? 1 : -1) % (WINDOW / 4));
-  for (const base of BASES) x[base] = somewhere();
+  const somewhere = (): bigint =>
+    BigInt(DATA + ((random.below(0x800) * 16 * (random.below(2) === 0 ? 1 : -1)) % (WINDOW / 4)));
+  for (const base of BASES) x[base] = random.below(24) === 0 ? BigInt(random.pick([DEVICE, 0x10 ** 13])) : somewhere();
   x[INDEX] = BigInt(random.below(64));
   // RET before any call.
   x[16] = x[17] = x[30] = BigInt(pc);
   return {
     pc: BigInt(pc),
-    pstate: random.pick([EL1H, EL1H, EL1T, EL0T]) | (BigInt(random.below(16)) << 28n) | (random.below(2) === 0 ? 0n : 0x80n),
+    pstate:
+      random.pick([EL1H, EL1H, EL1T, EL0T]) | (BigInt(random.below(16)) << 28n) | (random.below(2) === 0 ? 0n : 0x80n),
     x,
     v: Array.from({ length: 32 }, () => (random.interesting64() << 64n) | random.interesting64()),
     sp: somewhere(),
@@ -146,4 +164,50 @@ describe.each([
     }
     expect(lockstep.regions - before).toBeGreaterThan(300);
   });
+
+  test('in slices of every size', () => {
+    const before = lockstep.regions;
+    for (let n = 0; n < 12; n++) {
+      const start = load(make(random));
+      // What a run finds hot is compiled for the next.
+      for (let budget = 0; budget < 32; budget++) {
+        run(start, Math.ceil(400 / (budget + 4)), () => budget);
+        lockstep.settle();
+      }
+      lockstep.compareMemory();
+    }
+    expect(lockstep.regions - before).toBeGreaterThan(30);
+  });
+
+  test('with an interrupt after every slice', () => {
+    const before = lockstep.regions;
+    for (let n = 0; n < 12; n++) {
+      const start = load(make(random));
+      const budget = random.below(4);
+      const taken = run(start, 40, () => budget);
+      for (let after = 0; after < taken; after++) {
+        lockstep.settle();
+        run(start, after + 8, () => budget, after);
+      }
+      lockstep.compareMemory();
+    }
+    expect(lockstep.regions - before).toBeGreaterThan(30);
+  });
+});
+
+test('every instruction that a region may hold, in a loop', () => {
+  const before = lockstep.regions;
+  for (let at = 0; at < COMPILABLE.length; at += PER_LOOP) {
+    const rows = COMPILABLE.slice(at, at + PER_LOOP);
+    for (let round = 0; round < 3; round++) {
+      const words = rows.flatMap((r) => encode(random, r) ?? []);
+      const start = load(loop(words));
+      for (let n = 0; n < 3; n++) {
+        run(start, 12, () => 2 * words.length);
+        lockstep.settle();
+      }
+    }
+    lockstep.compareMemory();
+  }
+  expect(lockstep.regions - before).toBeGreaterThan(COMPILABLE.length / PER_LOOP);
 });

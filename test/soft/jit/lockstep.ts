@@ -1,5 +1,5 @@
 import { expect } from '@jest/globals';
-import { CpuStop } from '#lib/soft/cpu/cpu.js';
+import { type Cpu, CpuStop } from '#lib/soft/cpu/cpu.js';
 import { Offset, STATE } from '#lib/soft/cpu/layout.js';
 import type { SoftMachine } from '#lib/soft/cpu/machine.js';
 import { BareMetal, type Options, RAM } from '../bare-metal.ts';
@@ -64,16 +64,18 @@ export class Lockstep {
   same<T>(action: (m: BareMetal) => T): T {
     const [first, ...rest] = this.machines.map(action);
     rest.forEach((other, i) => {
-      if (!Object.is(other, first)) expect({ machine: NAMES[i + 1], of: this.context, ...wrap(other) }).toEqual(wrap(first as T));
+      if (Object.is(other, first)) return;
+      const of = `the machine "${NAMES[i + 1]}", ${this.context}`;
+      expect({ of, result: other }).toEqual({ of, result: first });
     });
     return first as T;
   }
 
   /** Runs each machine for a budget; they must stop for the same reason in the same state. */
-  step(budget: number): Step {
-    const stop = this.same((m) => m.cpu.run(budget));
-    this.compare();
-    const { cpu } = this.machines[0]!;
+  step(budget: number, vcpu: (m: BareMetal) => Cpu = (m) => m.cpu): Step {
+    const stop = this.same((m) => vcpu(m).run(budget));
+    this.compare(vcpu);
+    const cpu = vcpu(this.machines[0]!);
     return { stop, pc: cpu.getPc(), instructions: cpu.instructions };
   }
 
@@ -92,15 +94,18 @@ export class Lockstep {
     });
   }
 
-  /** Compares the state of all machines, and what is watched of their memory. */
-  compare(): void {
+  /** Compares the state of a vCPU, the one that ran last, and what is watched of memory. */
+  compare(vcpu: (m: BareMetal) => Cpu = (m) => m.cpu): void {
     const [first, ...others] = this.machines;
     others.forEach((other, i) => {
       const differences = [
         ...STATE_RANGES.flatMap(([what, from, to]) => wordDifferences(what, first!, other, from, to)),
         ...this.#watched.flatMap(([address, size]) => memoryDifferences(first!, other, address, size)),
       ];
-      const summary = ({ cpu }: BareMetal): string => `PSTATE 0x${cpu.getPstate().toString(16)}, ${cpu.instructions} instructions`;
+      const summary = (m: BareMetal): string => {
+        const cpu = vcpu(m);
+        return `PSTATE 0x${cpu.getPstate().toString(16)}, ${cpu.instructions} instructions`;
+      };
       if (summary(other) !== summary(first!)) differences.push(`${summary(other)} and not ${summary(first!)}`);
       this.#report(NAMES[i + 1]!, differences);
     });
@@ -121,10 +126,9 @@ export class Lockstep {
   }
 }
 
-const wrap = (value: unknown): object => (typeof value === 'object' && value !== null ? value : { value });
-
 function wordDifferences(what: string, a: BareMetal, b: BareMetal, from: number, to: number): string[] {
-  const bytes = ({ machine }: BareMetal): Uint8Array => (machine as SoftMachine).views.u8.subarray(STATE + from, STATE + to);
+  const bytes = ({ machine }: BareMetal): Uint8Array =>
+    (machine as SoftMachine).views.u8.subarray(STATE + from, STATE + to);
   if (Buffer.compare(bytes(a), bytes(b)) === 0) return [];
   const words = (m: BareMetal): readonly bigint[] => [...new BigUint64Array(bytes(m).slice().buffer)];
   const wrong = words(b);

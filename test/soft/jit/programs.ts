@@ -1,11 +1,11 @@
-import { Decoder } from '#lib/soft/a64/decode.js';
 import { branches } from '#lib/soft/a64/branches.js';
+import { Decoder } from '#lib/soft/a64/decode.js';
 import type { Field, Row } from '#lib/soft/a64/row.js';
 import { system } from '#lib/soft/a64/system.js';
 import { TABLE } from '#lib/soft/a64/table.js';
 import type { Random } from '../../a64/random.ts';
+import { daifClr, daifSet, hvc, ISB, mrs, msr, NOP, WFE, WFI } from '../a64.ts';
 import { REG } from '../bare-metal.ts';
-import { daifClr, daifSet, hvc, ISB, mrs, msr, NOP, WFE, WFI } from '../../contract/asm.ts';
 
 /**
  * Random programs. Registers have their parts, so that a program runs on whatever it computes:
@@ -31,6 +31,8 @@ const excluded = new Set<Row>([...branches, ...system]);
 const isVector = (r: Row): boolean => r.fields.some((f) => f.kind === 'v');
 
 const rows = TABLE.filter((r) => !excluded.has(r));
+/** Everything but branches and system instructions. */
+export const COMPILABLE: readonly Row[] = rows;
 /** By what they are, so that the many SIMD&FP rows leave room for the others. */
 const CLASSES: readonly (readonly Row[])[] = [
   rows.filter((r) => !isVector(r) && !hasBase(r)),
@@ -55,8 +57,18 @@ function register(random: Random, r: Row, name: string, kind: Field['kind']): nu
   return random.below(8) === 0 ? 31 : random.below(16);
 }
 
-/** An instruction of a row, or `undefined` where its fields came out unallocated. */
+/** An instruction of a row; `undefined` where no fields were found that are allocated. */
 export function encode(random: Random, r: Row): number | undefined {
+  for (let n = 0; n < TRIES; n++) {
+    const word = tryEncode(random, r);
+    if (decoder.decode(word) === r) return word;
+  }
+  return undefined;
+}
+/** Some rows are special cases, which random fields seldom are. */
+const TRIES = 2000;
+
+function tryEncode(random: Random, r: Row): number {
   let word = r.value;
   // Bits that no field and no pattern holds.
   let open = ~r.mask;
@@ -69,8 +81,7 @@ export function encode(random: Random, r: Row): number | undefined {
     word |= bits << f.lsb;
     open &= ~(ones << f.lsb);
   }
-  word = (word | (open & random.u32())) >>> 0;
-  return decoder.decode(word) === r ? word : undefined;
+  return (word | (open & random.u32())) >>> 0;
 }
 
 /** System instructions whose effects stay with the program. */
@@ -157,9 +168,18 @@ class Listing {
 const b = (words: number): number => 0x14000000 | (words & 0x3ffffff);
 const bl = (words: number): number => 0x94000000 | (words & 0x3ffffff);
 const imm19 = (words: number): number => (words & 0x7ffff) << 5;
-const bCond = (cond: number) => (words: number): number => 0x54000000 | imm19(words) | cond;
-const adr = (rd: number) => (words: number): number => 0x10000000 | imm19(words) | rd;
-const cbnz = (rt: number) => (words: number): number => 0xb5000000 | imm19(words) | rt;
+const bCond =
+  (cond: number) =>
+  (words: number): number =>
+    0x54000000 | imm19(words) | cond;
+const adr =
+  (rd: number) =>
+  (words: number): number =>
+    0x10000000 | imm19(words) | rd;
+const cbnz =
+  (rt: number) =>
+  (words: number): number =>
+    0xb5000000 | imm19(words) | rt;
 const br = (rn: number): number => 0xd61f0000 | (rn << 5);
 const blr = (rn: number): number => 0xd63f0000 | (rn << 5);
 const ret = (rn = LINK): number => 0xd65f0000 | (rn << 5);
@@ -254,6 +274,11 @@ export function tangle(random: Random): Program {
   }
   l.to(labels[0]!, b);
   return finished(random, l);
+}
+
+/** A loop of these instructions, which never ends. */
+export function loop(words: readonly number[]): Program {
+  return { words: [...words, b(-words.length)], beforePageEnd: 0 };
 }
 
 /** Nested loops with exits from the middle, conditions, switches and calls. Ends in HVC #{@link DONE}. */

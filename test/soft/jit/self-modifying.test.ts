@@ -72,7 +72,10 @@ describe.each([
     const f = vm.place([movz(1, 1), movz(1, 2), movz(1, 3), RET]);
     expect(f).toBe(page + 0x1000);
     expect(sum(50, f)).toBe(150n);
-    vm.cpu.setV(1, BigInt(movz(1, 4)) | (BigInt(movz(1, 5)) << 32n) | (BigInt(movz(1, 6)) << 64n) | (BigInt(RET) << 96n));
+    vm.cpu.setV(
+      1,
+      BigInt(movz(1, 4)) | (BigInt(movz(1, 5)) << 32n) | (BigInt(movz(1, 6)) << 64n) | (BigInt(RET) << 96n),
+    );
     vm.execute([strQ(1, 0), ISB], { x: { 0: f } });
     expect(sum(50, f)).toBe(300n);
     vm.execute([store(8, 1, 0), ISB], { x: { 0: f - 4, 1: BigInt(NOP) | (BigInt(RET) << 32n) } });
@@ -150,7 +153,14 @@ describe.each([
 
   test('a store to data beside hot code leaves the code right', () => {
     // A loop that counts in its own page.
-    const at = vm.place([load(8, 1, 0), 0x91000421, store(8, 1, 0), subsImm(3, 3, 1), (0x54000001 | ((-4 & 0x7ffff) << 5)) >>> 0, hvc(0)]);
+    const at = vm.place([
+      load(8, 1, 0),
+      0x91000421,
+      store(8, 1, 0),
+      subsImm(3, 3, 1),
+      (0x54000001 | ((-4 & 0x7ffff) << 5)) >>> 0,
+      hvc(0),
+    ]);
     const counter = at + 0x800;
     expect(vm.start(at, { x: { 0: counter, 3: 1000 } }).done).toBe(true);
     expect(vm.read64(counter)).toBe(1000n);
@@ -160,7 +170,10 @@ describe.each([
     const f = 0x5000_0000;
     const memory = vm.machine.allocate(0x2000)!;
     const view = new DataView(memory.bytes.buffer, memory.bytes.byteOffset);
-    for (const [offset, n] of [[0, 3], [0x1000, 5]] as const) {
+    for (const [offset, n] of [
+      [0, 3],
+      [0x1000, 5],
+    ] as const) {
       view.setUint32(offset, movz(1, n), true);
       view.setUint32(offset + 4, RET, true);
     }
