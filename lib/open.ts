@@ -1,4 +1,5 @@
 /** The one file that knows the backends. */
+import { openHost, probeHost } from './host/index.js';
 import type { Kvm } from './kvm/index.js';
 import { openSoft } from './soft/index.js';
 import { VmError } from './vmm/errors.js';
@@ -27,20 +28,26 @@ export interface Probe {
   readonly auto: 'kvm' | 'soft';
 }
 
-/** Says which backends are there, and why not. Never throws, opens nothing. */
+/** Says which backends are there, and why not. Never throws, leaves nothing open. */
 export function probe(): Probe {
   const soft: Availability =
     'WebAssembly' in globalThis
       ? { available: true }
       : { available: false, reason: 'this JavaScript engine runs without WebAssembly' };
-  return {
-    kvm: {
+  const kvm = probeKvm();
+  return { kvm, soft, auto: kvm.available ? 'kvm' : 'soft' };
+}
+
+/** Whether the host's KVM runs arm64 guests. */
+function probeKvm(): Availability {
+  if (process.arch !== 'arm64') {
+    return {
       available: false,
-      reason: 'this version of elvisor has no native backend for /dev/kvm yet; use the software backend (soft)',
-    },
-    soft,
-    auto: 'soft',
-  };
+      reason: `/dev/kvm runs arm64 guests on arm64 hosts only, and this host is ${process.arch}; use the software backend (soft)`,
+    };
+  }
+  const host = probeHost();
+  return host.available ? host : { available: false, reason: `${host.reason}; or use the software backend (soft)` };
 }
 
 /**
@@ -55,9 +62,16 @@ export function open(options: OpenOptions = {}): Kvm {
   if (clock !== 'host' && clock !== 'virtual') {
     throw new VmError('ERR_INVALID_OPTION', `clock: expected host or virtual, got ${JSON.stringify(clock)}`);
   }
-  const host = probe();
-  const chosen = backend === 'auto' ? host.auto : backend;
-  const is = host[chosen];
+  if (backend === 'kvm' && clock === 'virtual') {
+    throw new VmError(
+      'ERR_INVALID_OPTION',
+      "clock: a virtual clock is the software backend's (soft); kvm has only host",
+    );
+  }
+  const found = probe();
+  // Only the software KVM has a clock that can be anything but the host's.
+  const chosen = backend !== 'auto' ? backend : clock === 'virtual' ? 'soft' : found.auto;
+  const is = found[chosen];
   if (!is.available) throw new VmError('ERR_BACKEND_UNAVAILABLE', `backend ${chosen} is not available: ${is.reason}`);
-  return openSoft({ clock });
+  return chosen === 'kvm' ? openHost() : openSoft({ clock });
 }

@@ -13,7 +13,7 @@ import type { MmioBus } from './mmio-bus.js';
 import type { Cancel, Scheduler } from './scheduler.js';
 
 /** How long the guest may have the thread before the event loop gets its turn, in milliseconds. */
-const TURN_MS = 3;
+const TURN_MS = 2;
 /** How long one vCPU runs before the next has its turn, where there are several. */
 const SLICE_MS = 1;
 /**

@@ -52,7 +52,9 @@ export const Sctlr = {
 
 /** C and I, which do nothing here but are the guest's to set, and every bit above but RES1. */
 export const SCTLR_WRITABLE =
-  (1n << 2n) | (1n << 12n) | Object.entries(Sctlr).reduce((mask, [name, bit]) => (name === 'RES1' ? mask : mask | bit), 0n);
+  (1n << 2n) |
+  (1n << 12n) |
+  Object.entries(Sctlr).reduce((mask, [name, bit]) => (name === 'RES1' ? mask : mask | bit), 0n);
 
 /** PSTATE.DAIF in its place in SPSR_EL1. */
 export const Daif = { D: 1 << 9, A: 1 << 8, I: 1 << 7, F: 1 << 6, ALL: 0x3c0 } as const;

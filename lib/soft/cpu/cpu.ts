@@ -131,7 +131,14 @@ export interface Machine {
    * @param readonly stores stop with CpuStop.MMIO
    * @param onDirty called with the guest page number at the first store to each page since `map` or `rearm`
    */
-  map(gpa: number, size: number, memory: MachineMemory, offset: number, readonly: boolean, onDirty?: (gfn: number) => void): void;
+  map(
+    gpa: number,
+    size: number,
+    memory: MachineMemory,
+    offset: number,
+    readonly: boolean,
+    onDirty?: (gfn: number) => void,
+  ): void;
   unmap(gpa: number, size: number): void;
   /** Makes the next store to each page of the range call `onDirty` again. */
   rearm(gpa: number, size: number): void;

@@ -1,6 +1,6 @@
 import { Decoder } from '../a64/decode.js';
-import type { HelperEnv, HelperTable } from '../a64/helpers.js';
 import { HELPERS } from '../a64/helper-table.js';
+import type { HelperEnv, HelperTable } from '../a64/helpers.js';
 import { TABLE } from '../a64/table.js';
 import { CodeCache } from '../jit/code-cache.js';
 import { COUNTERS_SIZE, Interpreter } from '../jit/interpreter.js';
@@ -69,7 +69,8 @@ export class SoftMachine implements Machine {
       msr: (index: number, value: bigint) => this.#current!.msr(index, value) as undefined,
       sys: (index: number, value: bigint) => this.#current!.sys(index, value) as undefined,
       pstate: (which: number, value: number) => this.#current!.pstateImmediate(which, value) as undefined,
-      alignmentFault: (va: bigint, isWrite: number) => this.#current!.mmu.alignmentFault(va, isWrite !== 0) as undefined,
+      alignmentFault: (va: bigint, isWrite: number) =>
+        this.#current!.mmu.alignmentFault(va, isWrite !== 0) as undefined,
     };
     for (const create of HELPERS) Object.assign(helpers, create(this.views));
     const counters = threshold === undefined ? undefined : this.#linear.take(COUNTERS_SIZE);
@@ -118,7 +119,14 @@ export class SoftMachine implements Machine {
     return this.#linear.bytesAt(address, size);
   }
 
-  map(gpa: number, size: number, memory: MachineMemory, offset: number, readonly: boolean, onDirty?: (gfn: number) => void): void {
+  map(
+    gpa: number,
+    size: number,
+    memory: MachineMemory,
+    offset: number,
+    readonly: boolean,
+    onDirty?: (gfn: number) => void,
+  ): void {
     const linear = (memory as RamBlock).address + offset;
     this.physical.add({
       base: gpa,

@@ -20,7 +20,13 @@ const BY_ADDRESS: ReadonlySet<number> = new Set([
   cacheOp(3, 13, 1),
 ]);
 /** IC IALLUIS, IALLU; DC ISW, CSW, CISW. */
-const WHOLE: ReadonlySet<number> = new Set([cacheOp(0, 1, 0), cacheOp(0, 5, 0), cacheOp(0, 6, 2), cacheOp(0, 10, 2), cacheOp(0, 14, 2)]);
+const WHOLE: ReadonlySet<number> = new Set([
+  cacheOp(0, 1, 0),
+  cacheOp(0, 5, 0),
+  cacheOp(0, 6, 2),
+  cacheOp(0, 10, 2),
+  cacheOp(0, 14, 2),
+]);
 
 /** CRm of TLBI for the Inner Shareable domain and for this vCPU. */
 const TLBI_IS = 3;

@@ -8,8 +8,8 @@ import { ExitCode, Offset, STATE_SIZE } from './layout.js';
 import type { SoftMachine } from './machine.js';
 import { Maintenance } from './maintenance.js';
 import { CpuState } from './state.js';
-import { SystemRegisters } from './system-registers.js';
 import { PSEUDO, SR, SYSREGS } from './sysregs.js';
+import { SystemRegisters } from './system-registers.js';
 
 /** Bytes of linear memory that a vCPU needs. */
 export const CPU_AREA = STATE_SIZE + TLB_CONTEXTS_AREA;
@@ -29,7 +29,8 @@ const RETURN_MODES: readonly number[] = [0b00000, 0b00100, 0b00101];
 /** PSTATE that an illegal return leaves as it is: SSBS, DIT, UAO and the mode. NZCV, DAIF and PAN come from SPSR_EL1. */
 const KEPT_BY_ILLEGAL_RETURN = BigInt(Pstate.SSBS | Pstate.DIT | Pstate.UAO | 0x1f);
 
-const isIdentification = (r: (typeof SYSREGS)[number]): boolean => r.access === 'constant' || r === SR.CTR_EL0 || r === SR.DCZID_EL0;
+const isIdentification = (r: (typeof SYSREGS)[number]): boolean =>
+  r.access === 'constant' || r === SR.CTR_EL0 || r === SR.DCZID_EL0;
 
 /** One vCPU: its registers, what makes generated code leave, exceptions and interrupts. */
 export class Processor implements Cpu {
@@ -40,7 +41,17 @@ export class Processor implements Cpu {
   readonly #maintenance: Maintenance;
   /** Where the state rests while another vCPU runs; the translation tables follow it. */
   #area: number;
-  readonly access: CpuAccess = { ipa: 0, va: 0n, isWrite: false, isv: false, size: 0, signExtend: false, sf: false, srt: 0, value: 0n };
+  readonly access: CpuAccess = {
+    ipa: 0,
+    va: 0n,
+    isWrite: false,
+    isv: false,
+    size: 0,
+    signExtend: false,
+    sf: false,
+    srt: 0,
+    value: 0n,
+  };
   hvcImmediate = 0;
   /** Instructions of earlier runs; of this run what was given, and what was taken off the budget without being executed. */
   #retired = 0;
@@ -160,7 +171,9 @@ export class Processor implements Cpu {
   // Running.
 
   get instructions(): number {
-    return this.#running ? this.#retired + this.#given - this.#stolen - this.#state.get32(Offset.BUDGET) : this.#retired;
+    return this.#running
+      ? this.#retired + this.#given - this.#stolen - this.#state.get32(Offset.BUDGET)
+      : this.#retired;
   }
 
   requestStop(): void {
@@ -195,14 +208,13 @@ export class Processor implements Cpu {
       this.#takeInterrupts();
       state.set32(Offset.EXIT, ExitCode.NONE);
       if (!state.illegal) interpreter.run();
-      // No instruction executes in an illegal state, but to be fetched comes first.
-      else if (this.mmu.fetchMiss() !== 0) this.#refuse(ExceptionClass.ILLEGAL_STATE, 0);
+      else if (this.mmu.fetchMiss() !== 0) {
+        // No instruction executes in an illegal state, but to be fetched comes first.
+        this.#refuse(ExceptionClass.ILLEGAL_STATE, 0);
+        continue;
+      }
       this.mmu.alignmentWaived = false;
       switch (state.get32(Offset.EXIT)) {
-        case ExitCode.NONE:
-          // Only the illegal state executes nothing.
-          if (state.get32(Offset.BUDGET) < 0) return CpuStop.BUDGET;
-          break;
         case ExitCode.BUDGET:
           return CpuStop.BUDGET;
         case ExitCode.RESYNC:
@@ -302,14 +314,14 @@ export class Processor implements Cpu {
     this.#retired++;
   }
 
-  /** The instruction at PC may be executed though its access looked misaligned. The run ends soon, and the waiver with it. */
+  /** The instruction at PC is in order though its access looked misaligned. The budget ends with its block, and so the waiver. */
   #waiveAlignment(): void {
-    this.requestStop();
-    this.#state.set32(Offset.BUDGET, 0);
-    this.#stolen--;
+    const left = this.#state.get32(Offset.BUDGET);
+    if (left > 0) {
+      this.#stolen += left;
+      this.#state.set32(Offset.BUDGET, 0);
+    }
     this.mmu.alignmentWaived = true;
-    this.#state.set32(Offset.EXIT, ExitCode.NONE);
-    this.#machine.interpreter.run();
   }
 
   #trapWait(control: bigint, isWfe: 0 | 1): boolean {
@@ -354,7 +366,8 @@ export class Processor implements Cpu {
   #exception(kind: Vector, ec: ExceptionClass, iss: number): void {
     const state = this.#state;
     const spsr = state.getPstate();
-    const group = state.el === 0 ? VectorGroup.EL0 : state.get32(Offset.SPSEL) === 0 ? VectorGroup.EL1T : VectorGroup.EL1H;
+    const group =
+      state.el === 0 ? VectorGroup.EL0 : state.get32(Offset.SPSEL) === 0 ? VectorGroup.EL1T : VectorGroup.EL1H;
     state.set64(SR.ELR_EL1.offset, this.getPc());
     state.set64(SR.SPSR_EL1.offset, spsr);
     if (kind === Vector.SYNC || kind === Vector.SERROR) {
@@ -366,6 +379,7 @@ export class Processor implements Cpu {
     state.unbankSp();
     state.set32(Offset.DAIF, Daif.ALL);
     state.illegal = false;
+    this.mmu.alignmentWaived = false;
     if (!state.sctlr(Sctlr.SPAN)) state.set32(Offset.PAN, Pstate.PAN);
     state.set32(Offset.UAO, 0);
     state.set32(Offset.SSBS, state.sctlr(Sctlr.DSSBS) ? Pstate.SSBS : 0);
@@ -402,7 +416,10 @@ export class Processor implements Cpu {
   #takeFetchAbort(): void {
     const lower = this.#state.el === 0;
     this.#setFar();
-    this.#refuse(lower ? ExceptionClass.INSTRUCTION_ABORT_LOWER : ExceptionClass.INSTRUCTION_ABORT, this.mmu.fault.status);
+    this.#refuse(
+      lower ? ExceptionClass.INSTRUCTION_ABORT_LOWER : ExceptionClass.INSTRUCTION_ABORT,
+      this.mmu.fault.status,
+    );
   }
 
   #setFar(): void {
@@ -418,7 +435,11 @@ export class Processor implements Cpu {
     const lower = this.#state.el === 0;
     this.#state.set64(SR.FAR_EL1.offset, this.access.va);
     // No WnR: this is what KVM injects (inject_abt64).
-    this.#exception(Vector.SYNC, lower ? ExceptionClass.DATA_ABORT_LOWER : ExceptionClass.DATA_ABORT, FaultStatus.EXTERNAL);
+    this.#exception(
+      Vector.SYNC,
+      lower ? ExceptionClass.DATA_ABORT_LOWER : ExceptionClass.DATA_ABORT,
+      FaultStatus.EXTERNAL,
+    );
   }
 
   // Interrupts.

@@ -26,7 +26,12 @@ export interface Sysreg {
 
 const list: Sysreg[] = [];
 
-function define(name: string, encoding: readonly [number, number, number, number, number], access: SysregAccess, reset = 0n): Sysreg {
+function define(
+  name: string,
+  encoding: readonly [number, number, number, number, number],
+  access: SysregAccess,
+  reset = 0n,
+): Sysreg {
   const reg: Sysreg = { name, index: sysregIndex(...encoding), access, reset, offset: Offset.SYSREG + list.length * 8 };
   list.push(reg);
   return reg;
@@ -37,14 +42,24 @@ const field = (value: bigint, lsb: bigint): bigint => value << lsb;
 /** Identification registers: what this processor implements, and no more (Arm ARM DDI 0487 D23.2). */
 const ID_VALUES: Readonly<Record<string, bigint>> = {
   // EL0 and EL1 in AArch64 only, FP and Advanced SIMD with half precision, the GIC's system registers, DIT, CSV2_3, CSV3.
-  ID_AA64PFR0_EL1: 0x11n | field(1n, 16n) | field(1n, 20n) | field(1n, 24n) | field(1n, 48n) | field(3n, 56n) | field(1n, 60n),
+  ID_AA64PFR0_EL1:
+    0x11n | field(1n, 16n) | field(1n, 20n) | field(1n, 24n) | field(1n, 48n) | field(3n, 56n) | field(1n, 60n),
   // SSBS with MSR and MRS.
   ID_AA64PFR1_EL1: field(2n, 4n),
   // Armv8 debug, two breakpoints, two watchpoints.
   ID_AA64DFR0_EL1: 6n | field(1n, 12n) | field(1n, 20n),
   // AES+PMULL, SHA1, SHA2+SHA512, CRC32, LSE, RDM, SHA3, DotProd, FHM, FlagM2.
   ID_AA64ISAR0_EL1:
-    field(2n, 4n) | field(1n, 8n) | field(2n, 12n) | field(1n, 16n) | field(2n, 20n) | field(1n, 28n) | field(1n, 32n) | field(1n, 44n) | field(1n, 48n) | field(2n, 52n),
+    field(2n, 4n) |
+    field(1n, 8n) |
+    field(2n, 12n) |
+    field(1n, 16n) |
+    field(2n, 20n) |
+    field(1n, 28n) |
+    field(1n, 32n) |
+    field(1n, 44n) |
+    field(1n, 48n) |
+    field(2n, 52n),
   // DPB2, JSCVT, FCMA, LRCPC2, FRINTTS, SB.
   ID_AA64ISAR1_EL1: 2n | field(1n, 12n) | field(1n, 16n) | field(2n, 20n) | field(1n, 32n) | field(1n, 36n),
   // 40-bit physical addresses, 16-bit ASIDs, granules of 4K, 16K and 64K.
@@ -57,15 +72,47 @@ const ID_VALUES: Readonly<Record<string, bigint>> = {
 
 // op0=3, op1=0, CRn=0, CRm=1..7: the ID space. Registers of AArch32 and unallocated ones read as zero.
 const ID_NAMES: Readonly<Record<string, string>> = {
-  '1,0': 'ID_PFR0_EL1', '1,1': 'ID_PFR1_EL1', '1,2': 'ID_DFR0_EL1', '1,3': 'ID_AFR0_EL1',
-  '1,4': 'ID_MMFR0_EL1', '1,5': 'ID_MMFR1_EL1', '1,6': 'ID_MMFR2_EL1', '1,7': 'ID_MMFR3_EL1',
-  '2,0': 'ID_ISAR0_EL1', '2,1': 'ID_ISAR1_EL1', '2,2': 'ID_ISAR2_EL1', '2,3': 'ID_ISAR3_EL1',
-  '2,4': 'ID_ISAR4_EL1', '2,5': 'ID_ISAR5_EL1', '2,6': 'ID_MMFR4_EL1', '2,7': 'ID_ISAR6_EL1',
-  '3,0': 'MVFR0_EL1', '3,1': 'MVFR1_EL1', '3,2': 'MVFR2_EL1', '3,4': 'ID_PFR2_EL1', '3,5': 'ID_DFR1_EL1', '3,6': 'ID_MMFR5_EL1',
-  '4,0': 'ID_AA64PFR0_EL1', '4,1': 'ID_AA64PFR1_EL1', '4,2': 'ID_AA64PFR2_EL1', '4,4': 'ID_AA64ZFR0_EL1', '4,5': 'ID_AA64SMFR0_EL1', '4,7': 'ID_AA64FPFR0_EL1',
-  '5,0': 'ID_AA64DFR0_EL1', '5,1': 'ID_AA64DFR1_EL1', '5,4': 'ID_AA64AFR0_EL1', '5,5': 'ID_AA64AFR1_EL1',
-  '6,0': 'ID_AA64ISAR0_EL1', '6,1': 'ID_AA64ISAR1_EL1', '6,2': 'ID_AA64ISAR2_EL1', '6,3': 'ID_AA64ISAR3_EL1',
-  '7,0': 'ID_AA64MMFR0_EL1', '7,1': 'ID_AA64MMFR1_EL1', '7,2': 'ID_AA64MMFR2_EL1', '7,3': 'ID_AA64MMFR3_EL1', '7,4': 'ID_AA64MMFR4_EL1',
+  '1,0': 'ID_PFR0_EL1',
+  '1,1': 'ID_PFR1_EL1',
+  '1,2': 'ID_DFR0_EL1',
+  '1,3': 'ID_AFR0_EL1',
+  '1,4': 'ID_MMFR0_EL1',
+  '1,5': 'ID_MMFR1_EL1',
+  '1,6': 'ID_MMFR2_EL1',
+  '1,7': 'ID_MMFR3_EL1',
+  '2,0': 'ID_ISAR0_EL1',
+  '2,1': 'ID_ISAR1_EL1',
+  '2,2': 'ID_ISAR2_EL1',
+  '2,3': 'ID_ISAR3_EL1',
+  '2,4': 'ID_ISAR4_EL1',
+  '2,5': 'ID_ISAR5_EL1',
+  '2,6': 'ID_MMFR4_EL1',
+  '2,7': 'ID_ISAR6_EL1',
+  '3,0': 'MVFR0_EL1',
+  '3,1': 'MVFR1_EL1',
+  '3,2': 'MVFR2_EL1',
+  '3,4': 'ID_PFR2_EL1',
+  '3,5': 'ID_DFR1_EL1',
+  '3,6': 'ID_MMFR5_EL1',
+  '4,0': 'ID_AA64PFR0_EL1',
+  '4,1': 'ID_AA64PFR1_EL1',
+  '4,2': 'ID_AA64PFR2_EL1',
+  '4,4': 'ID_AA64ZFR0_EL1',
+  '4,5': 'ID_AA64SMFR0_EL1',
+  '4,7': 'ID_AA64FPFR0_EL1',
+  '5,0': 'ID_AA64DFR0_EL1',
+  '5,1': 'ID_AA64DFR1_EL1',
+  '5,4': 'ID_AA64AFR0_EL1',
+  '5,5': 'ID_AA64AFR1_EL1',
+  '6,0': 'ID_AA64ISAR0_EL1',
+  '6,1': 'ID_AA64ISAR1_EL1',
+  '6,2': 'ID_AA64ISAR2_EL1',
+  '6,3': 'ID_AA64ISAR3_EL1',
+  '7,0': 'ID_AA64MMFR0_EL1',
+  '7,1': 'ID_AA64MMFR1_EL1',
+  '7,2': 'ID_AA64MMFR2_EL1',
+  '7,3': 'ID_AA64MMFR3_EL1',
+  '7,4': 'ID_AA64MMFR4_EL1',
 };
 for (let crm = 1; crm <= 7; crm++) {
   for (let op2 = 0; op2 <= 7; op2++) {

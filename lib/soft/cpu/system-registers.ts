@@ -1,6 +1,6 @@
 import { sysregIndex } from '../../kvm/registers.js';
 import type { Mmu } from '../mmu/mmu.js';
-import { Daif, FPCR_MASK, FPSR_MASK, Pstate, Sctlr, SCTLR_WRITABLE } from './architecture.js';
+import { Daif, FPCR_MASK, FPSR_MASK, Pstate, SCTLR_WRITABLE, Sctlr } from './architecture.js';
 import type { CpuHost } from './cpu.js';
 import { ExitCode, Offset } from './layout.js';
 import type { CpuState } from './state.js';

@@ -67,6 +67,7 @@ export class RegionLowering extends Lowering {
       const node = byIndex.get(position);
       return node === undefined ? { kind: 'exit', position } : { kind: 'block', node };
     };
+    // biome-ignore lint/suspicious/useIterableCallbackReturn: the switch has every kind of end.
     const edges: Edge[][] = this.#blocks.map((b) => {
       const next = b.index + b.instructions.length;
       switch (b.end.kind) {

@@ -13,7 +13,7 @@ export const NS_PER_INSTRUCTION = 1;
 /** Where the virtual clock's wall time starts: 2025-01-01T00:00:00Z, in milliseconds since 1970. */
 const VIRTUAL_EPOCH_MS = 1_735_689_600_000;
 /** A slice of the host clock, between two looks at it, in nanoseconds. */
-const SLICE_NS = 500_000;
+const SLICE_NS = 250_000;
 const MIN_BUDGET = 512;
 const MAX_BUDGET = 50_000_000;
 /** A first guess, in instructions a nanosecond: slow, so that the first slice is short. */
@@ -67,7 +67,7 @@ export class HostClock implements Clock {
 
   leave(): void {}
 
-  /** The instructions that half a millisecond, or less where `untilNs` is nearer, is expected to take: a timer is late by no more than that. */
+  /** The instructions that a quarter of a millisecond, or less where `untilNs` is nearer, is expected to take: a timer is late by no more than that. */
   budget(nowNs: number, untilNs: number): number {
     const ns = Math.min(untilNs - nowNs, SLICE_NS);
     return Math.min(Math.max(Math.ceil(ns * this.#rate), MIN_BUDGET), MAX_BUDGET);

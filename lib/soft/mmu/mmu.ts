@@ -151,7 +151,8 @@ export class Mmu {
     const { el } = state;
     if (!t.walk(lo, hi, el === 0)) return this.#fetchAbort(t.status, lo, hi);
     const { result } = t;
-    if (!(el === 0 ? result.execEl0 : result.execEl1)) return this.#fetchAbort(FaultStatus.PERMISSION | result.level, lo, hi);
+    if (!(el === 0 ? result.execEl0 : result.execEl1))
+      return this.#fetchAbort(FaultStatus.PERMISSION | result.level, lo, hi);
     const region = this.#machine.physical.find(result.pa);
     if (region === undefined) return this.#fetchAbort(FaultStatus.EXTERNAL, lo, hi);
     this.#noteBlock(lo, hi);
@@ -247,7 +248,8 @@ export class Mmu {
     const mayWrite = el0 ? result.writeEl0 : result.writeEl1 && !pan;
     if (!(isWrite ? mayWrite : mayRead)) return this.dataAbort(FaultStatus.PERMISSION | result.level, lo, hi, isWrite);
     const { pa, device } = result;
-    if (device && (misaligned || (mayBeZeroing(lo, bytes, isWrite) && !this.alignmentWaived))) return this.#maybeMisaligned(start, startHi, bytes, isWrite);
+    if (device && (misaligned || (mayBeZeroing(lo, bytes, isWrite) && !this.alignmentWaived)))
+      return this.#maybeMisaligned(start, startHi, bytes, isWrite);
     const machine = this.#machine;
     const region = machine.physical.find(pa);
     if (region === undefined || (isWrite && region.readonly)) return this.#mmio(pa, lo, hi, bytes, isWrite);
@@ -281,7 +283,8 @@ export class Mmu {
 
   /** An atomic or ordered access does not lie in an aligned 16 bytes. */
   alignmentFault(va: bigint, isWrite: boolean): void {
-    if (!this.alignmentWaived) this.#maybeMisaligned(Number(va & 0xffff_ffffn), Number((va >> 32n) & 0xffff_ffffn), 0, isWrite);
+    if (!this.alignmentWaived)
+      this.#maybeMisaligned(Number(va & 0xffff_ffffn), Number((va >> 32n) & 0xffff_ffffn), 0, isWrite);
   }
 
   /** Whether the alignment fault in {@link fault} is one for the instruction at PC; if not, the instruction is to be executed with {@link alignmentWaived}. */
@@ -323,7 +326,8 @@ export class Mmu {
 }
 
 /** The first of the stores of DC ZVA, which Device memory does not allow. */
-const mayBeZeroing = (lo: number, bytes: number, isWrite: boolean): boolean => isWrite && bytes === 16 && (lo & 63) === 0;
+const mayBeZeroing = (lo: number, bytes: number, isWrite: boolean): boolean =>
+  isWrite && bytes === 16 && (lo & 63) === 0;
 
 function nextPage(lo: number, hi: number): [number, number] {
   const next = ((lo & ~0xfff) + PAGE) >>> 0;

@@ -17,7 +17,8 @@ const DATA_TABLES = REGIMES * 2;
 export const TLB_AREA = DATA_TABLES * DATA_TABLE + 2 * FETCH_TABLE;
 
 /** Key of the piece of 2^shift bytes that an address is in, without the top byte. */
-const pieceOf = (lo: number, hi: number, shift: number): number => (hi & 0xff_ffff) * 2 ** (32 - shift) + (lo >>> shift);
+const pieceOf = (lo: number, hi: number, shift: number): number =>
+  (hi & 0xff_ffff) * 2 ** (32 - shift) + (lo >>> shift);
 
 /**
  * A vCPU's translation tables in linear memory, direct-mapped, where generated code looks first. An entry is the address of its
@@ -100,7 +101,8 @@ export class Tlb {
       u8.fill(0xff, at, at + DATA_TABLE);
     }
     for (let el = 0; el < 2; el++) {
-      if ((this.#used & (1 << (DATA_TABLES + el))) !== 0) u8.fill(0xff, this.fetchTable(el), this.fetchTable(el) + FETCH_TABLE);
+      if ((this.#used & (1 << (DATA_TABLES + el))) !== 0)
+        u8.fill(0xff, this.fetchTable(el), this.fetchTable(el) + FETCH_TABLE);
     }
     this.#used = 0;
     this.#wideBlocks = false;
@@ -113,7 +115,8 @@ export class Tlb {
    * @returns whether a fetch table lost an entry
    */
   flushPage(lo: number, hi: number, granule: number): boolean {
-    const inBlock = this.#wideBlocks || this.#blocks2M.has(pieceOf(lo, hi, 21)) || this.#blocks1G.has(pieceOf(lo, hi, 30));
+    const inBlock =
+      this.#wideBlocks || this.#blocks2M.has(pieceOf(lo, hi, 21)) || this.#blocks1G.has(pieceOf(lo, hi, 30));
     if (inBlock) {
       this.flush();
       return true;

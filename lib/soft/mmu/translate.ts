@@ -256,7 +256,19 @@ export class Translator {
 }
 
 function newHalf(): Half {
-  return { table: 0, tableAlign: 4096, inputBits: 48, inputSize: 2 ** 48, rangeStart: 0, granule: 12, disabled: false, ignoreTop: false, hpd: false, e0pd: false, level: 0 };
+  return {
+    table: 0,
+    tableAlign: 4096,
+    inputBits: 48,
+    inputSize: 2 ** 48,
+    rangeStart: 0,
+    granule: 12,
+    disabled: false,
+    ignoreTop: false,
+    hpd: false,
+    e0pd: false,
+    level: 0,
+  };
 }
 
 function setTable(h: Half, ttbr: bigint): void {
@@ -264,7 +276,16 @@ function setTable(h: Half, ttbr: bigint): void {
   h.table = base - (base % h.tableAlign);
 }
 
-function setHalf(h: Half, ttbr: bigint, tsz: number, granule: number, epd: number, tbi: number, hpd: number, e0pd: number): void {
+function setHalf(
+  h: Half,
+  ttbr: bigint,
+  tsz: number,
+  granule: number,
+  epd: number,
+  tbi: number,
+  hpd: number,
+  e0pd: number,
+): void {
   // T0SZ below 16 needs FEAT_LVA, above 39 FEAT_TTST: neither is there, and out-of-range values act as the limit.
   h.inputBits = 64 - Math.min(Math.max(tsz, 16), 39);
   h.inputSize = 2 ** h.inputBits;

@@ -40,7 +40,7 @@ describe('an exception', () => {
     const at = vm.place([NOP, svc(0x1234)]);
     const o = vm.start(at, { pstate });
     expect(o).toMatchObject({ vector, ec: SVC, iss: 0x1234, elr: BigInt(at + 8), spsr: pstate });
-    expect(o.esr >> 25n & 1n).toBe(1n);
+    expect((o.esr >> 25n) & 1n).toBe(1n);
     // PAN is set, as SCTLR_EL1.SPAN is clear after no reset of it: see below; the flags stay.
     expect(vm.cpu.getPstate() & ~PAN).toBe(0xa000_0000n | EL1H | MASKED);
   });
@@ -60,7 +60,12 @@ describe('an exception', () => {
     ['EL1', EL1H, DATA_SAME],
   ])('a data abort from %s: address, status and direction', (_name, pstate, ec) => {
     const at = vm.place([load(8, 1, 0)]);
-    expect(vm.start(at, { pstate, x: { 0: NOWHERE + 8n } })).toMatchObject({ ec, iss: 0, far: NOWHERE + 8n, elr: BigInt(at) });
+    expect(vm.start(at, { pstate, x: { 0: NOWHERE + 8n } })).toMatchObject({
+      ec,
+      iss: 0,
+      far: NOWHERE + 8n,
+      elr: BigInt(at),
+    });
     const store = vm.place([0xf9000001]);
     expect(vm.start(store, { pstate, x: { 0: NOWHERE + 8n } })).toMatchObject({ ec, iss: 1 << 6, far: NOWHERE + 8n });
   });
@@ -70,13 +75,28 @@ describe('an exception', () => {
     ['EL1', EL1H, FETCH],
   ])('an instruction abort from %s', (_name, pstate, ec) => {
     // Address size, and no RAM.
-    expect(vm.execute([br(0)], { pstate, x: { 0: NOWHERE } })).toMatchObject({ ec, iss: 0, far: NOWHERE, elr: NOWHERE });
-    expect(vm.execute([br(0)], { pstate, x: { 0: 0x1000n } })).toMatchObject({ ec, iss: 0x10, far: 0x1000n, elr: 0x1000n });
+    expect(vm.execute([br(0)], { pstate, x: { 0: NOWHERE } })).toMatchObject({
+      ec,
+      iss: 0,
+      far: NOWHERE,
+      elr: NOWHERE,
+    });
+    expect(vm.execute([br(0)], { pstate, x: { 0: 0x1000n } })).toMatchObject({
+      ec,
+      iss: 0x10,
+      far: 0x1000n,
+      elr: 0x1000n,
+    });
   });
 
   test('a misaligned PC comes before everything else', () => {
     for (const target of [BigInt(CODE) + 2n, NOWHERE + 1n]) {
-      expect(vm.execute([br(0)], { x: { 0: target } })).toMatchObject({ ec: PC_ALIGNMENT, iss: 0, far: target, elr: target });
+      expect(vm.execute([br(0)], { x: { 0: target } })).toMatchObject({
+        ec: PC_ALIGNMENT,
+        iss: 0,
+        far: target,
+        elr: target,
+      });
     }
   });
 
@@ -205,10 +225,18 @@ describe('CPACR_EL1.FPEN', () => {
       vm.cpu.setSysreg(REG.CPACR_EL1, fpen << 20n);
       const x = { 0: DATA, 1: 0 };
       const low = vm.execute([word], { pstate: EL0T, x });
-      expect({ word, trapped: low.ec === FP && low.iss === 0x1e0_0000, done: low.done }).toEqual({ word, trapped: el0, done: !el0 });
+      expect({ word, trapped: low.ec === FP && low.iss === 0x1e0_0000, done: low.done }).toEqual({
+        word,
+        trapped: el0,
+        done: !el0,
+      });
       vm.cpu.setSysreg(REG.ESR_EL1, 0n);
       const high = vm.execute([word], { x });
-      expect({ word, trapped: high.ec === FP && high.vector === 0x200, done: high.done }).toEqual({ word, trapped: el1, done: !el1 });
+      expect({ word, trapped: high.ec === FP && high.vector === 0x200, done: high.done }).toEqual({
+        word,
+        trapped: el1,
+        done: !el1,
+      });
     }
     vm.cpu.setSysreg(REG.CPACR_EL1, 3n << 20n);
   });

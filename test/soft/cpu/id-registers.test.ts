@@ -82,9 +82,19 @@ describe('an instruction is there if and only if its ID field says so', () => {
 
 test('what needs no instruction: EL0 and EL1 in AArch64 only, no mixed endianness, three granules, 40 and 16 bits', () => {
   expect([field(PFR0, 0), field(PFR0, 4), field(PFR0, 12)]).toEqual([1, 1, 0]);
-  expect([field(MMFR0, 0), field(MMFR0, 4), field(MMFR0, 8), field(MMFR0, 16), field(MMFR0, 20), field(MMFR0, 24), field(MMFR0, 28)]).toEqual([2, 2, 0, 0, 1, 0, 0]);
+  expect([
+    field(MMFR0, 0),
+    field(MMFR0, 4),
+    field(MMFR0, 8),
+    field(MMFR0, 16),
+    field(MMFR0, 20),
+    field(MMFR0, 24),
+    field(MMFR0, 28),
+  ]).toEqual([2, 2, 0, 0, 1, 0, 0]);
   // No hardware management of the access flag and dirty state; hierarchical permission disables; LSE2; IDS; E0PD.
-  expect([field(MMFR1, 0), field(MMFR1, 12), field(MMFR2, 32), field(MMFR2, 36), field(MMFR2, 60)]).toEqual([0, 1, 1, 0, 1]);
+  expect([field(MMFR1, 0), field(MMFR1, 12), field(MMFR2, 32), field(MMFR2, 36), field(MMFR2, 60)]).toEqual([
+    0, 1, 1, 0, 1,
+  ]);
   // Linux wants these to leave its mitigations off.
   expect([field(PFR0, 56), field(PFR0, 60)]).toEqual([3, 1]);
 });
@@ -102,6 +112,12 @@ test('the whole ID space reads at EL1, the unallocated and those of AArch32 as z
 
 test('CTR_EL0: no cache maintenance needed, 64-byte lines; DCZID_EL0: 64 bytes', () => {
   const ctr = vm.sysreg(sysregIndex(3, 3, 0, 0, 1));
-  expect([(ctr >> 29n) & 1n, (ctr >> 28n) & 1n, (ctr >> 16n) & 15n, ctr & 15n, ctr >> 31n]).toEqual([1n, 1n, 4n, 4n, 1n]);
+  expect([(ctr >> 29n) & 1n, (ctr >> 28n) & 1n, (ctr >> 16n) & 15n, ctr & 15n, ctr >> 31n]).toEqual([
+    1n,
+    1n,
+    4n,
+    4n,
+    1n,
+  ]);
   expect(vm.sysreg(sysregIndex(3, 3, 0, 0, 7))).toBe(4n);
 });

@@ -55,7 +55,10 @@ describe.each([
     expect(vm.cpu.getX(5)).toBe(0n);
     raise(kind);
     const byRegister = vm.place([msr(REG.DAIF, 1), movz(5, 1)]);
-    expect(vm.start(byRegister, { x: { 1: MASKED & ~mask } })).toMatchObject({ vector: 0x200 + offset, elr: BigInt(byRegister + 4) });
+    expect(vm.start(byRegister, { x: { 1: MASKED & ~mask } })).toMatchObject({
+      vector: 0x200 + offset,
+      elr: BigInt(byRegister + 4),
+    });
     raise(kind);
     const target = vm.place([movz(5, 1)]);
     vm.cpu.setSysreg(REG.SPSR_EL1, EL0T);
@@ -110,15 +113,18 @@ test('a line that rises inside a system register access is taken after the instr
   expect(vm.start(at, { pstate: EL1H })).toMatchObject({ vector: 0x280, elr: BigInt(at + 4) });
 });
 
-test.each([undefined, 1])('a line that rises between two slices of a loop is taken soon (threshold %s)', (threshold) => {
-  vm = new BareMetal({ threshold });
-  const at = vm.place([subsImm(1, 1, 1), NOP, b(-2)]);
-  vm.cpu.setPstate(EL1H);
-  vm.cpu.setPc(BigInt(at));
-  for (let n = 0; n < 20; n++) expect(vm.cpu.run(1000)).toBe(CpuStop.BUDGET);
-  vm.cpu.setIrq(true);
-  expect(vm.outcome(vm.cpu.run(1000)).vector).toBe(0x280);
-});
+test.each([undefined, 1])(
+  'a line that rises between two slices of a loop is taken soon (threshold %s)',
+  (threshold) => {
+    vm = new BareMetal({ threshold });
+    const at = vm.place([subsImm(1, 1, 1), NOP, b(-2)]);
+    vm.cpu.setPstate(EL1H);
+    vm.cpu.setPc(BigInt(at));
+    for (let n = 0; n < 20; n++) expect(vm.cpu.run(1000)).toBe(CpuStop.BUDGET);
+    vm.cpu.setIrq(true);
+    expect(vm.outcome(vm.cpu.run(1000)).vector).toBe(0x280);
+  },
+);
 
 describe('WFI and WFE', () => {
   test('stop the run, past the instruction', () => {
@@ -154,7 +160,11 @@ describe('PSTATE.DAIF at EL0', () => {
     // Op0, Op2, Op1, CRn, Rt, CRm, direction.
     const iss = (op0: number, op1: number, crn: number, crm: number, op2: number, rt: number, read: number): number =>
       (op0 << 20) | (op2 << 17) | (op1 << 14) | (crn << 10) | (rt << 5) | (crm << 1) | read;
-    expect(vm.execute([daifSet(5)], { pstate })).toMatchObject({ vector: 0x400, ec: SYSREG, iss: iss(0, 3, 4, 5, 6, 31, 0) });
+    expect(vm.execute([daifSet(5)], { pstate })).toMatchObject({
+      vector: 0x400,
+      ec: SYSREG,
+      iss: iss(0, 3, 4, 5, 6, 31, 0),
+    });
     expect(vm.execute([daifClr(2)], { pstate })).toMatchObject({ ec: SYSREG, iss: iss(0, 3, 4, 2, 7, 31, 0) });
     expect(vm.execute([mrs(7, REG.DAIF)], { pstate })).toMatchObject({ ec: SYSREG, iss: iss(3, 3, 4, 2, 1, 7, 1) });
     expect(vm.execute([msr(REG.DAIF, 8)], { pstate })).toMatchObject({ ec: SYSREG, iss: iss(3, 3, 4, 2, 1, 8, 0) });

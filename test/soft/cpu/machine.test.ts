@@ -31,7 +31,13 @@ describe.each([undefined, 1, 30])('budgets (threshold %s)', (threshold) => {
     const { cpu } = vm;
     cpu.setPstate(EL1H | MASKED);
     cpu.setPc(BigInt(at));
-    for (const [n, value] of [[0, BigInt(DATA)], [3, 700n], [5, 1n], [6, 2n]] as const) cpu.setX(n, value);
+    for (const [n, value] of [
+      [0, BigInt(DATA)],
+      [3, 700n],
+      [5, 1n],
+      [6, 2n],
+    ] as const)
+      cpu.setX(n, value);
     const start = cpu.instructions;
     let slices = 0;
     let stop: CpuStop;
@@ -120,14 +126,19 @@ describe('vCPUs', () => {
     const vm = new BareMetal();
     const from = vm.cpu;
     const to = vm.createCpu();
-    for (const pstate of [EL0T | 0xf000_0000n, EL1T | MASKED, EL1H | (1n << 22n) | (1n << 23n) | (1n << 24n) | (1n << 12n) | (1n << 20n)]) {
+    for (const pstate of [
+      EL0T | 0xf000_0000n,
+      EL1T | MASKED,
+      EL1H | (1n << 22n) | (1n << 23n) | (1n << 24n) | (1n << 12n) | (1n << 20n),
+    ]) {
       for (let n = 0; n < 31; n++) from.setX(n, BigInt.asUintN(64, BigInt(n) * 0x0123_4567_89ab_cdefn));
-      for (let n = 0; n < 32; n++) from.setV(n, BigInt.asUintN(128, BigInt(n) * 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210n));
+      for (let n = 0; n < 32; n++)
+        from.setV(n, BigInt.asUintN(128, BigInt(n) * 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210n));
       from.setPstate(pstate);
       from.setSpEl1(0x5a50n);
       for (const [i, index] of from.sysregs().entries()) {
         if (index >> 14 === 3 && ((index >> 7) & 15) === 0) continue;
-        expect(from.setSysreg(index, BigInt(i) * 0x10_0000_0010n & ~0x1fn)).toBe(true);
+        expect(from.setSysreg(index, (BigInt(i) * 0x10_0000_0010n) & ~0x1fn)).toBe(true);
       }
       from.setPc(0x1234_5678n);
       // Another one runs in between, so that the state moves.
@@ -163,7 +174,11 @@ describe('vCPUs', () => {
     cpu.injectSerror(0n);
     cpu.reset();
     expect([cpu.getX(3), cpu.getV(4), cpu.getPc(), cpu.getPstate(), cpu.getSpEl1()]).toEqual([0n, 0n, 0n, 0x3c5n, 0n]);
-    expect([cpu.getSysreg(MIDR), cpu.getSysreg(REG.VBAR_EL1), cpu.getSysreg(REG.SCTLR_EL1)]).toEqual([0x1234n, 0n, 0x00c5_0078n]);
+    expect([cpu.getSysreg(MIDR), cpu.getSysreg(REG.VBAR_EL1), cpu.getSysreg(REG.SCTLR_EL1)]).toEqual([
+      0x1234n,
+      0n,
+      0x00c5_0078n,
+    ]);
     expect([cpu.serrorPending, cpu.interruptPending]).toEqual([false, true]);
     cpu.setSysreg(REG.VBAR_EL1, BigInt(VECTORS));
     expect(vm.execute([NOP], { pstate: EL1H }).vector).toBe(0x280);
@@ -212,7 +227,8 @@ describe('memory', () => {
     memory.bytes[0x1000] = 9;
     expect(peek(0x8000_0000_00).done).toBe(true);
     expect(vm.cpu.getX(1)).toBe(9n);
-    for (const outside of [0xff8, 0x2000, 0x8000_0010_00, 0x7fff_ffff_f8]) expect(peek(outside).stop).toBe(CpuStop.MMIO);
+    for (const outside of [0xff8, 0x2000, 0x8000_0010_00, 0x7fff_ffff_f8])
+      expect(peek(outside).stop).toBe(CpuStop.MMIO);
   });
 
   test('that is unmapped is a device, though it was in the translation tables', () => {
@@ -309,15 +325,26 @@ describe('memory', () => {
       for (const [i, word] of words.entries()) view.setUint32(at + i * 4, word, true);
       memory.invalidate(at, words.length * 4);
     };
-    put([load(8, 1, 0), 0x91000421, store(8, 1, 0), store(4, 4, 5), subsImm(3, 3, 1), (0x54000001 | ((-5 & 0x7ffff) << 5)) >>> 0, movz(6, 1), hvc(0)]);
+    // A loop that counts in memory, and whose MOVZ is written anew each time: 0, then 1, 2, … which X7 adds up.
+    put([
+      load(8, 1, 0),
+      0x91000421, // add x1, x1, #1
+      store(8, 1, 0),
+      movz(6, 0),
+      0x8b0600e7, // add x7, x7, x6
+      0x11008084, // add w4, w4, #32
+      store(4, 4, 5),
+      subsImm(3, 3, 1),
+      (0x54000001 | ((-8 & 0x7ffff) << 5)) >>> 0,
+      hvc(0),
+    ]);
     cpu.setPc(BigInt(code));
     cpu.setX(0, BigInt(code + 0x8000));
-    cpu.setX(3, 5000n);
-    // Writes the MOVZ after the loop anew each time.
-    cpu.setX(4, BigInt(movz(6, 2)));
-    cpu.setX(5, BigInt(code + 24));
+    cpu.setX(3, 2000n);
+    cpu.setX(4, BigInt(movz(6, 0)));
+    cpu.setX(5, BigInt(code + 12));
     expect(cpu.run(1_000_000)).toBe(CpuStop.HVC);
-    expect([cpu.getX(6), view.getBigUint64(offset + 0x8000, true)]).toEqual([2n, 5000n]);
+    expect([cpu.getX(7), view.getBigUint64(offset + 0x8000, true)]).toEqual([(1999n * 2000n) / 2n, 2000n]);
     // Across two pages, and out of the end of RAM.
     put([store(8, 1, 0), load(8, 2, 0), br(7)]);
     cpu.setX(0, BigInt(code + 0x3ffc));

@@ -1,6 +1,23 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
-import { dcZva, ldadd, ldar, ldp, ldrPost, ldrQ, ldtr, ldxr, load, NOP, store, stlr, stp, strPre, strQ, sttr } from '../a64.ts';
+import {
+  dcZva,
+  ldadd,
+  ldar,
+  ldp,
+  ldrPost,
+  ldrQ,
+  ldtr,
+  ldxr,
+  load,
+  NOP,
+  stlr,
+  store,
+  stp,
+  strPre,
+  strQ,
+  sttr,
+} from '../a64.ts';
 import { BareMetal, EL0T, RAM, RAM_SIZE } from '../bare-metal.ts';
 
 const UART = 0x900_0000;
@@ -61,7 +78,16 @@ describe('a load that no RAM answers', () => {
       const o = vm.start(at, { x: { 2: UART + 8, 7: -1n } });
       expect(o.stop).toBe(CpuStop.MMIO);
       expect(vm.cpu.getPc()).toBe(BigInt(at));
-      expect(vm.cpu.access).toMatchObject({ ipa: UART + 8, va: BigInt(UART + 8), isWrite: false, isv: true, size, signExtend, sf, srt: 7 });
+      expect(vm.cpu.access).toMatchObject({
+        ipa: UART + 8,
+        va: BigInt(UART + 8),
+        isWrite: false,
+        isv: true,
+        size,
+        signExtend,
+        sf,
+        srt: 7,
+      });
       const before = vm.cpu.instructions;
       vm.cpu.completeRead(value);
       expect(vm.cpu.instructions - before).toBe(1);
@@ -95,7 +121,14 @@ describe('a store that no RAM takes', () => {
     const at = vm.place([word, NOP]);
     const o = vm.start(at, { x: { 2: UART, 7: 0x8091_a2b3_c4d5_e6f7n } });
     expect(o.stop).toBe(CpuStop.MMIO);
-    expect(vm.cpu.access).toMatchObject({ ipa: UART, isWrite: true, isv: true, size, srt: 7, value: BigInt.asUintN(size * 8, 0x8091_a2b3_c4d5_e6f7n) });
+    expect(vm.cpu.access).toMatchObject({
+      ipa: UART,
+      isWrite: true,
+      isv: true,
+      size,
+      srt: 7,
+      value: BigInt.asUintN(size * 8, 0x8091_a2b3_c4d5_e6f7n),
+    });
     vm.cpu.skipInstruction();
     expect(vm.cpu.getPc()).toBe(BigInt(at + 4));
   });
@@ -136,7 +169,13 @@ test.each([undefined, 1])('a loop of them: each is seen once, in order, and coun
   const at = vm.place([store(4, 1, 2), load(4, 3, 2, 4), 0x91000421, 0xf1000484, 0x54ffff81, 0xd4000002]);
   vm.cpu.setPstate(5n);
   vm.cpu.setPc(BigInt(at));
-  for (const [n, value] of [[1, 0n], [2, BigInt(UART)], [3, 0n], [4, 200n]] as const) vm.cpu.setX(n, value);
+  for (const [n, value] of [
+    [1, 0n],
+    [2, BigInt(UART)],
+    [3, 0n],
+    [4, 200n],
+  ] as const)
+    vm.cpu.setX(n, value);
   const start = vm.cpu.instructions;
   const written: bigint[] = [];
   for (let n = 0; n < 400; n++) {

@@ -1,6 +1,31 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
-import { addImm, dcZva, ld1b, ld1d, ldadd, ldar, ldp, ldpW, ldrPost, ldrQ, ldxr, load, ldtr, NOP, stlr, store, stp, stpPre, strPost, strPre, strQ, stxr } from '../a64.ts';
+import {
+  addImm,
+  daifClr,
+  dcZva,
+  ld1b,
+  ld1d,
+  ldadd,
+  ldar,
+  ldp,
+  ldpW,
+  ldrPost,
+  ldrQ,
+  ldtr,
+  ldxr,
+  load,
+  NOP,
+  stlr,
+  store,
+  stp,
+  stpPre,
+  strPost,
+  strPre,
+  strQ,
+  stxr,
+  svc,
+} from '../a64.ts';
 import { BareMetal, DATA, EL0T, MAIR, type PageTables, REG, SCTLR_ON, withMmu } from '../bare-metal.ts';
 
 const VA = 0x8080_0000_0000n;
@@ -23,8 +48,14 @@ describe.each([undefined, 1])('an access to two pages (threshold %s)', (threshol
   beforeEach(() => {
     vm = new BareMetal({ threshold });
     tables = withMmu(vm);
-    vm.memory.bytes.set(Array.from({ length: 256 }, (_, i) => i), FIRST + 0x1000 - 128 - 0x4000_0000);
-    vm.memory.bytes.set(Array.from({ length: 128 }, (_, i) => 128 + i), SECOND - 0x4000_0000);
+    vm.memory.bytes.set(
+      Array.from({ length: 256 }, (_, i) => i),
+      FIRST + 0x1000 - 128 - 0x4000_0000,
+    );
+    vm.memory.bytes.set(
+      Array.from({ length: 128 }, (_, i) => 128 + i),
+      SECOND - 0x4000_0000,
+    );
     tables.map(VA, FIRST);
     tables.map(VA + 0x1000n, SECOND);
   });
@@ -36,7 +67,11 @@ describe.each([undefined, 1])('an access to two pages (threshold %s)', (threshol
   };
 
   test('loads put both parts together, at every distance', () => {
-    for (const [size, word] of [[2, load(2, 1, 0)], [4, load(4, 1, 0)], [8, load(8, 1, 0)]] as const) {
+    for (const [size, word] of [
+      [2, load(2, 1, 0)],
+      [4, load(4, 1, 0)],
+      [8, load(8, 1, 0)],
+    ] as const) {
       for (let before = 1; before < size; before++) {
         expect(vm.execute([word], { x: { 0: VA + 0x1000n - BigInt(before) } }).done).toBe(true);
         expect(vm.cpu.getX(1)).toBe(bytesFrom(128 - before, size));
@@ -56,7 +91,9 @@ describe.each([undefined, 1])('an access to two pages (threshold %s)', (threshol
       vm.fill(SECOND, 0x1000, 0);
       expect(vm.execute([store(8, 1, 0)], { x: { 0: VA + 0x1000n - BigInt(before), 1: value } }).done).toBe(true);
       const expected = new Uint8Array(new BigUint64Array([value]).buffer);
-      const at = (pa: number, length: number): number[] => [...vm.memory.bytes.subarray(pa - 0x4000_0000, pa - 0x4000_0000 + length)];
+      const at = (pa: number, length: number): number[] => [
+        ...vm.memory.bytes.subarray(pa - 0x4000_0000, pa - 0x4000_0000 + length),
+      ];
       expect(at(FIRST + 0x1000 - 16, 16)).toEqual([...new Array(16 - before).fill(0), ...expected.subarray(0, before)]);
       expect(at(SECOND, 16)).toEqual([...expected.subarray(before), ...new Array(8 + before).fill(0)]);
     }
@@ -100,7 +137,10 @@ describe.each([undefined, 1])('an access to two pages (threshold %s)', (threshol
   });
 
   test('a fault in the first page comes first', () => {
-    expect(vm.execute([store(8, 1, 0)], { x: { 0: VA - 4n } })).toMatchObject({ iss: TRANSLATION_0 | WNR, far: VA - 4n });
+    expect(vm.execute([store(8, 1, 0)], { x: { 0: VA - 4n } })).toMatchObject({
+      iss: TRANSLATION_0 | WNR,
+      far: VA - 4n,
+    });
   });
 
   test('into what no RAM backs: no syndrome', () => {
@@ -149,7 +189,8 @@ describe('alignment', () => {
 
   test('Normal memory with SCTLR_EL1.A clear: any address', () => {
     tables.map(VA, DATA, { ap: 1 });
-    for (const [, word] of [...LOADS, ...STORES]) for (let n = 0n; n < 16n; n++) expect(attempt(word, VA + n)).toBe('ok');
+    for (const [, word] of [...LOADS, ...STORES])
+      for (let n = 0n; n < 16n; n++) expect(attempt(word, VA + n)).toBe('ok');
   });
 
   test.each([
@@ -159,11 +200,26 @@ describe('alignment', () => {
     vm.cpu.setSysreg(REG.SCTLR_EL1, sctlr);
     tables.map(VA, DATA, { ap: 1, attr });
     for (const [name, word, align] of LOADS) {
-      for (let n = 0; n < 17; n++) expect([name, n, attempt(word, VA + BigInt(n))]).toEqual([name, n, n % align === 0 ? 'ok' : ALIGNMENT]);
+      for (let n = 0; n < 17; n++)
+        expect([name, n, attempt(word, VA + BigInt(n))]).toEqual([name, n, n % align === 0 ? 'ok' : ALIGNMENT]);
     }
     for (const [name, word, align] of STORES) {
-      for (let n = 0; n < 17; n++) expect([name, n, attempt(word, VA + BigInt(n))]).toEqual([name, n, n % align === 0 ? 'ok' : ALIGNMENT | WNR]);
+      for (let n = 0; n < 17; n++)
+        expect([name, n, attempt(word, VA + BigInt(n))]).toEqual([name, n, n % align === 0 ? 'ok' : ALIGNMENT | WNR]);
     }
+    // What follows in the block is done once: an exit after the access that was looked at is not lost, nor repeated.
+    const twice = vm.execute([ldpW(3, 4, 0), addImm(6, 6, 1), 0xd5184106, addImm(6, 6, 1)], {
+      x: { 0: VA + 4n, 6: 0 },
+    });
+    expect([twice.done, vm.cpu.getX(6), vm.sysreg(REG.SP_EL0)]).toEqual([true, 2n, 1n]);
+    const refused = vm.execute([ldpW(3, 4, 0), addImm(6, 6, 1), svc(5)], { x: { 0: VA + 4n, 6: 0 } });
+    expect([refused.ec, refused.iss, vm.cpu.getX(6)]).toEqual([0x15, 5, 1n]);
+    vm.cpu.setIrq(true);
+    const unmasked = vm.execute([ldpW(3, 4, 0), addImm(6, 6, 1), daifClr(2), addImm(6, 6, 1)], {
+      x: { 0: VA + 4n, 6: 0 },
+    });
+    expect([unmasked.vector, vm.cpu.getX(6)]).toEqual([0x280, 1n]);
+    vm.cpu.setIrq(false);
     // The check comes back after an instruction that was found to be in order.
     const o = vm.execute([ldpW(3, 4, 0), addImm(0, 0, 1), load(8, 5, 0)], { x: { 0: VA + 4n } });
     expect(o.done || o.iss === ALIGNMENT).toBe(true);
@@ -205,7 +261,13 @@ describe('alignment', () => {
   test('atomics and ordered accesses lie in 16 bytes; SCTLR_EL1.nAA lets ordered ones off', () => {
     tables.map(VA, DATA);
     const stx = stxr(5, 1, 0);
-    for (const [word, ordered] of [[ldar(3, 0), true], [stlr(1, 0), true], [ldxr(3, 0), false], [stx, false], [ldadd(1, 3, 0), false]] as const) {
+    for (const [word, ordered] of [
+      [ldar(3, 0), true],
+      [stlr(1, 0), true],
+      [ldxr(3, 0), false],
+      [stx, false],
+      [ldadd(1, 3, 0), false],
+    ] as const) {
       // An atomic that reads too would fault as a read.
       const isWrite = word === stlr(1, 0) || word === stx;
       vm.cpu.setSysreg(REG.SCTLR_EL1, SCTLR_ON);

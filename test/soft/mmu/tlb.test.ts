@@ -1,5 +1,23 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
-import { br, DSB, ISB, load, mov, msr, msrPan, NOP, store, svc, sys, TLBI_VMALLE1, TLBI_VMALLE1IS, tlbiAside1, tlbiVaale1is, tlbiVae1, tlbiVae1is } from '../a64.ts';
+import {
+  br,
+  DSB,
+  ISB,
+  load,
+  mov,
+  msr,
+  msrPan,
+  NOP,
+  store,
+  svc,
+  sys,
+  TLBI_VMALLE1,
+  TLBI_VMALLE1IS,
+  tlbiAside1,
+  tlbiVaale1is,
+  tlbiVae1,
+  tlbiVae1is,
+} from '../a64.ts';
 import { BareMetal, DATA, EL0T, EL1H, type Granule, MASKED, PageTables, RAM, REG, withMmu } from '../bare-metal.ts';
 
 const VA = 0x8080_0000_0000n;
@@ -72,7 +90,10 @@ describe.each([
     expect(read(va)).toBe(IN_A);
     tables.map(block, base, { level, accessFlag: false });
     const other = block + span - 0x1000n;
-    expect(vm.execute([word, load(8, 2, 0)], { x: { 0: va, 1: operand(other) } })).toMatchObject({ done: false, iss: 0b001000 | level });
+    expect(vm.execute([word, load(8, 2, 0)], { x: { 0: va, 1: operand(other) } })).toMatchObject({
+      done: false,
+      iss: 0b001000 | level,
+    });
     expect(name).not.toBe('');
   });
 
@@ -91,14 +112,25 @@ test('TLBI by VA leaves other pages alone, and takes those of every top byte', (
 });
 
 test('unallocated TLBIs are UNDEFINED: no FEAT_TLBIOS, no FEAT_TLBIRANGE, no EL2', () => {
-  for (const word of [sys(0, 8, 1, 0), sys(0, 8, 1, 1, 1), sys(0, 8, 2, 1, 1), sys(0, 8, 6, 1, 1), sys(0, 8, 7, 4), sys(0, 8, 3, 6), sys(4, 8, 7, 0), sys(6, 8, 7, 0), sys(0, 9, 7, 0)]) {
+  for (const word of [
+    sys(0, 8, 1, 0),
+    sys(0, 8, 1, 1, 1),
+    sys(0, 8, 2, 1, 1),
+    sys(0, 8, 6, 1, 1),
+    sys(0, 8, 7, 4),
+    sys(0, 8, 3, 6),
+    sys(4, 8, 7, 0),
+    sys(6, 8, 7, 0),
+    sys(0, 9, 7, 0),
+  ]) {
     expect(vm.execute([word]).ec).toBe(0);
   }
 });
 
 test('an Inner Shareable TLBI reaches the other vCPUs; a local one need not', () => {
   const other = vm.createCpu();
-  for (const index of [REG.MAIR_EL1, REG.TCR_EL1, REG.TTBR0_EL1, REG.TTBR1_EL1, REG.SCTLR_EL1]) other.setSysreg(index, vm.sysreg(index));
+  for (const index of [REG.MAIR_EL1, REG.TCR_EL1, REG.TTBR0_EL1, REG.TTBR1_EL1, REG.SCTLR_EL1])
+    other.setSysreg(index, vm.sysreg(index));
   tables.map(VA, A);
   expect([read(VA), read(VA, [], 0n, other)]).toEqual([IN_A, IN_A]);
   tables.map(VA, B);
@@ -130,9 +162,13 @@ describe('a change of the regime takes effect at once', () => {
     second.mapRange(RAM, RAM, DATA - RAM);
     tables.map(VA, A, { notGlobal: true });
     second.map(VA, B, { notGlobal: true });
-    const use = (n: bigint): [number[], bigint] => [[msr(REG.TTBR0_EL1, 1), ISB], (n << 48n) | BigInt(n % 2n === 1n ? tables.root : second.root)];
+    const use = (n: bigint): [number[], bigint] => [
+      [msr(REG.TTBR0_EL1, 1), ISB],
+      (n << 48n) | BigInt(n % 2n === 1n ? tables.root : second.root),
+    ];
     // More address spaces than there are tables for, in turn and back.
-    for (let round = 0; round < 3; round++) for (let n = 1n; n <= 20n; n++) expect(read(VA, ...use(n))).toBe(n % 2n === 1n ? IN_A : IN_B);
+    for (let round = 0; round < 3; round++)
+      for (let n = 1n; n <= 20n; n++) expect(read(VA, ...use(n))).toBe(n % 2n === 1n ? IN_A : IN_B);
     tables.map(VA, B, { notGlobal: true });
     // By address alone: TLBI VAAE1.
     expect(read(VA, [sys(0, 8, 7, 3, 1)], operand(VA))).toBe(IN_B);
@@ -156,7 +192,9 @@ describe('a change of the regime takes effect at once', () => {
       expect(read(VA)).toBe(IN_A);
       expect(vm.execute([load(8, 2, 0)], { x: { 0: VA }, pstate: EL0T }).done).toBe(true);
       expect(vm.execute([msrPan(1), load(8, 2, 0)], { x: { 0: VA } }).done).toBe(false);
-      expect(vm.execute([load(8, 2, 0), msrPan(0)], { x: { 0: VA }, pstate: EL1H | MASKED | (1n << 22n) }).done).toBe(false);
+      expect(vm.execute([load(8, 2, 0), msrPan(0)], { x: { 0: VA }, pstate: EL1H | MASKED | (1n << 22n) }).done).toBe(
+        false,
+      );
       tables.map(VA + 0x1000n, B);
       expect(read(VA + 0x1000n)).toBe(IN_B);
       expect(vm.execute([load(8, 2, 0)], { x: { 0: VA + 0x1000n }, pstate: EL0T }).done).toBe(false);

@@ -1,5 +1,21 @@
 import { describe, expect, test } from '@jest/globals';
-import { br, dcCivac, dcCvac, dcIvac, dcZva, icIvau, ldtr, load, msrPan, msrUao, NOP, store, sttr, svc, sys } from '../a64.ts';
+import {
+  br,
+  dcCivac,
+  dcCvac,
+  dcIvac,
+  dcZva,
+  icIvau,
+  ldtr,
+  load,
+  msrPan,
+  msrUao,
+  NOP,
+  store,
+  sttr,
+  svc,
+  sys,
+} from '../a64.ts';
 import {
   BareMetal,
   DATA,
@@ -142,7 +158,7 @@ describe.each([12, 14, 16] as const)('granule 2^%d', (granule: Granule) => {
       tables.map(va, 1n << 40n, { level });
       expect(read(vm, va)).toBe(ADDRESS_SIZE | level);
       // TCR_EL1.IPS says 36 bits.
-      vm.cpu.setSysreg(REG.TCR_EL1, tcr(granule) & ~(7n << 32n) | (1n << 32n));
+      vm.cpu.setSysreg(REG.TCR_EL1, (tcr(granule) & ~(7n << 32n)) | (1n << 32n));
       tables.map(va, 1n << 36n, { level });
       expect(read(vm, va)).toBe(ADDRESS_SIZE | level);
     }
@@ -204,7 +220,7 @@ describe('TCR_EL1', () => {
     tables.map(VA, DATA);
     tables.map(BigInt.asUintN(48, upperVa), DATA);
     const tagged = VA | (0xa5n << 56n);
-    const taggedUpper = upperVa & ~(0xffn << 56n) | (0x3cn << 56n);
+    const taggedUpper = (upperVa & ~(0xffn << 56n)) | (0x3cn << 56n);
     expect(read(vm, tagged)).toBe(TRANSLATION);
     vm.cpu.setSysreg(REG.TCR_EL1, tcr() | (1n << 37n));
     expect(read(vm, tagged)).toBe('ok');
@@ -334,7 +350,10 @@ describe('permissions', () => {
     const { vm, tables } = machine();
     tables.map(VA, DATA, { ap: 1 });
     const x = { 0: VA };
-    expect(vm.execute([load(8, 1, 0), msrPan(1), load(8, 2, 0)], { x })).toMatchObject({ done: false, iss: PERMISSION | 3 });
+    expect(vm.execute([load(8, 1, 0), msrPan(1), load(8, 2, 0)], { x })).toMatchObject({
+      done: false,
+      iss: PERMISSION | 3,
+    });
     expect(vm.execute([msrPan(1), msrPan(0), load(8, 2, 0)], { x }).done).toBe(true);
     tables.map(VA + 0x1000n, DATA);
     expect(vm.execute([msrUao(1), ldtr(1, 0), msrUao(0), ldtr(2, 0)], { x: { 0: VA + 0x1000n, 1: 0 } })).toMatchObject({
@@ -422,7 +441,11 @@ describe('AT', () => {
     const descriptor = tables.entry(VA, 2);
     const old = vm.read64(descriptor);
     vm.write64(descriptor, 0x1_0000_0003n);
-    expect(vm.execute([S1E1R], { x: { 0: VA } })).toMatchObject({ ec: DATA_SAME, iss: EXTERNAL_WALK | 3 | CM | WNR, far: VA });
+    expect(vm.execute([S1E1R], { x: { 0: VA } })).toMatchObject({
+      ec: DATA_SAME,
+      iss: EXTERNAL_WALK | 3 | CM | WNR,
+      far: VA,
+    });
     vm.write64(descriptor, old);
   });
   test('is UNDEFINED at EL0, and where it is not allocated', () => {
