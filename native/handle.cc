@@ -9,6 +9,8 @@
 #include <cmath>
 #include <new>
 
+#include "kvm_abi.h"
+
 namespace elvisor {
 namespace {
 
@@ -122,9 +124,13 @@ napi_value number(napi_env env, int64_t value) {
   return result;
 }
 
-// syscall(2), because the type of ioctl()'s request is not the same in glibc and musl.
+// syscall(2), because the type of ioctl()'s request is not the same in glibc and musl. Only KVM_RUN is ended by a signal:
+// others, KVM_CREATE_VM for one, are repeated, because the timer that ends KVM_RUN may come after it.
 int64_t kvm_ioctl(const Resource& resource, unsigned long request, unsigned long arg) {
-  const long result = syscall(SYS_ioctl, resource.fd.get(), request, arg);
+  long result;
+  do {
+    result = syscall(SYS_ioctl, resource.fd.get(), request, arg);
+  } while (result < 0 && errno == EINTR && request != abi::RUN);
   return result < 0 ? -errno : result;
 }
 

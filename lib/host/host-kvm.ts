@@ -44,11 +44,7 @@ export class HostKvm implements Kvm {
   }
 
   createVm(type = 0): Vm {
-    const handle = checkHandle(
-      this.#native.createVm(this.#handle, type),
-      'KVM_CREATE_VM',
-      `type 0x${type.toString(16)}`,
-    );
+    const handle = checkHandle(this.#native.createVm(this.#handle, type), 'KVM_CREATE_VM', `type ${type}`);
     return new HostVm(this.#native, handle);
   }
 

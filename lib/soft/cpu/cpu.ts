@@ -57,7 +57,7 @@ export interface Cpu {
   requestStop(): void;
   /**
    * Instructions executed since the vCPU was made; one that takes an exception instead counts as one. Inside {@link CpuHost}
-   * calls those since the last branch may be missing.
+   * calls, those before the one that makes the call.
    */
   readonly instructions: number;
 

@@ -1,4 +1,5 @@
 import { fieldsOf } from '../a64/row.js';
+import { isZeroing } from '../mmu/alignment.js';
 import { Mmu } from '../mmu/mmu.js';
 import { TLB_CONTEXTS_AREA } from '../mmu/tlb-contexts.js';
 import { FaultStatus } from '../mmu/translate.js';
@@ -409,6 +410,9 @@ export class Processor implements Cpu {
     const { status, isWrite, isMaintenance } = this.mmu.fault;
     const lower = this.#state.el === 0;
     this.#setFar();
+    const word = isWrite ? this.mmu.currentWord() : 0;
+    // DC ZVA reports the address that it was given, not that of the block (Arm ARM DDI 0487 D24.2.40, FAR_EL1).
+    if (isZeroing(word)) this.#state.set64(SR.FAR_EL1.offset, (word & 31) === 31 ? 0n : this.getX(word & 31));
     const iss = status | (isWrite ? Esr.WNR : 0) | (isMaintenance ? Esr.CM : 0);
     this.#refuse(lower ? ExceptionClass.DATA_ABORT_LOWER : ExceptionClass.DATA_ABORT, iss);
   }

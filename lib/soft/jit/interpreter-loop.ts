@@ -1,6 +1,7 @@
-import type { Val } from '../a64/emitter.js';
+import type { Helper, Val } from '../a64/emitter.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
 import { type HandlerContext, HandlerLowering, RECORD_SHIFT, RECORD_SIZE } from './handler.js';
+import { MACHINE_HELPERS } from './linkage.js';
 import { W } from './lower.js';
 import type { FunctionBody } from './wasm-module.js';
 
@@ -80,7 +81,17 @@ export class LoopLowering extends HandlerLowering {
     this.code.u32(this.nextDepth + LEAVE + this.depth);
   }
 
-  /** Takes the instructions up to and with this one off the budget; leaves what remains in BUDGET and, if asked, on the stack. */
+  protected override helperIndex(helper: Helper): number {
+    // Called where the call is about to be written. What has been executed must be off the budget, as it is after a region.
+    if (MACHINE_HELPERS.has(helper.name)) {
+      this.#account(false);
+      this.getLocal(this.context.rec);
+      this.setLocal(this.#start);
+    }
+    return super.helperIndex(helper);
+  }
+
+  /** Takes the instructions before this one, or through it, off the budget. */
   #account(through: boolean): void {
     const c = this.code;
     this.i32Const(0);

@@ -12,6 +12,12 @@ export interface Linkage {
   helper(h: Helper): unknown;
 }
 
+/**
+ * Helpers that look at or change registers, PC or the budget. They need the state to be exact: how many instructions have been
+ * executed too, for that is the time on the virtual clock. What calls them is not part of a region.
+ */
+export const MACHINE_HELPERS: ReadonlySet<string> = new Set(['mrs', 'msr', 'pstate']);
+
 export const MEMORY_SIZES = [1, 2, 4, 8, 16] as const;
 /** The name under which the interpreter exports the slow half of a memory access. */
 export const memoryFunctionName = (kind: 'load' | 'store', bytes: number, unprivileged: boolean): string =>

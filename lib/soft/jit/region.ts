@@ -2,7 +2,7 @@ import type { Decoder } from '../a64/decode.js';
 import type { Helper, Stmt } from '../a64/emitter.js';
 import { fieldsOf, type Row } from '../a64/row.js';
 import { emitRow } from './handler.js';
-import { helpersOf, memoryAccesses } from './linkage.js';
+import { helpersOf, MACHINE_HELPERS, memoryAccesses } from './linkage.js';
 import type { RawFields } from './operands.js';
 
 /**
@@ -41,9 +41,6 @@ export type BlockEnd =
 export const PAGE_INSTRUCTIONS = 1024;
 /** A region stops growing there: V8's time for a function rises faster than its size. */
 const MAX_INSTRUCTIONS = 400;
-
-/** Helpers that a region may call: they neither look at nor change registers, PC or the budget. */
-const MACHINE_HELPERS: ReadonlySet<string> = new Set(['mrs', 'msr', 'pstate']);
 
 /** What the page holds, for {@link formRegion}. */
 export interface PageReader {

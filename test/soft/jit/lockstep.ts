@@ -1,8 +1,11 @@
 import { expect } from '@jest/globals';
-import { type Cpu, CpuStop } from '#lib/soft/cpu/cpu.js';
+import { sysregIndex } from '#lib/kvm/registers.js';
+import { type Cpu, type CpuHost, CpuStop } from '#lib/soft/cpu/cpu.js';
 import { Offset, STATE } from '#lib/soft/cpu/layout.js';
 import type { SoftMachine } from '#lib/soft/cpu/machine.js';
-import { BareMetal, type Options, RAM } from '../bare-metal.ts';
+import { BareMetal, type Options, RAM, REG } from '../bare-metal.ts';
+
+export const CNTV_CVAL_EL0 = sysregIndex(3, 3, 14, 3, 2);
 
 /** The same machine three times: interpreting only, compiling at once, and compiling what has run a few times. */
 const THRESHOLDS = { interpreted: undefined, compiled: 1, mixed: 3 } as const;
@@ -37,8 +40,19 @@ export class Lockstep {
   /** Said with a failure. */
   context = '';
 
-  constructor(options: Omit<Options, 'threshold'> = {}) {
-    this.machines = NAMES.map((name) => new BareMetal({ ...options, threshold: THRESHOLDS[name] }));
+  /** CNTVCT_EL0 is the count of instructions, as on the virtual clock; a write of CNTV_CVAL_EL0 leaves it in TPIDRRO_EL0. */
+  constructor(options: Omit<Options, 'threshold' | 'host'> = {}) {
+    this.machines = NAMES.map((name) => {
+      let machine: BareMetal | undefined;
+      const count = (): bigint => BigInt(machine!.cpu.instructions);
+      const host: CpuHost = {
+        readSysreg: (index) => (index === REG.CNTVCT_EL0 ? count() : undefined),
+        writeSysreg: (index, value) =>
+          index === CNTV_CVAL_EL0 && machine!.cpu.setSysreg(REG.TPIDRRO_EL0, count() ^ value),
+      };
+      machine = new BareMetal({ ...options, host, threshold: THRESHOLDS[name] });
+      return machine;
+    });
   }
 
   close(): void {

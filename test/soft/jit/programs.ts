@@ -6,6 +6,7 @@ import { TABLE } from '#lib/soft/a64/table.js';
 import type { Random } from '../../a64/random.ts';
 import { daifClr, daifSet, hvc, ISB, mrs, msr, NOP, WFE, WFI } from '../a64.ts';
 import { REG } from '../bare-metal.ts';
+import { CNTV_CVAL_EL0 } from './lockstep.ts';
 
 /**
  * Random programs. Registers have their parts, so that a program runs on whatever it computes:
@@ -115,9 +116,9 @@ function systemInstruction(random: Random): number {
     case 12:
       return msr(REG.NZCV, rt);
     case 13:
-      return mrs(rt, REG.NZCV);
+      return mrs(rt, random.pick([REG.NZCV, REG.CNTVCT_EL0]));
     case 14:
-      return random.pick([CLREX, DSB, CFINV, mrs(rt, REG.CTR_EL0)]);
+      return random.pick([CLREX, DSB, CFINV, mrs(rt, REG.CTR_EL0), msr(CNTV_CVAL_EL0, rt)]);
     default:
       return NOP;
   }

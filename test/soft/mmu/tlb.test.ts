@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
+import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import {
   br,
   DSB,
@@ -223,4 +224,114 @@ test('more pages than the tables have entries', () => {
   for (let round = 0; round < 2; round++) {
     for (let n = 0; n < pages; n += 97) expect(read(VA + BigInt(n) * 0x1000n + 0x10n)).toBe(BigInt(n % 8));
   }
+});
+
+describe('address spaces by ASID', () => {
+  const A1 = 1n << 22n;
+  const AS = 1n << 36n;
+  const SPACES = 11;
+  let spaces: PageTables[];
+  beforeEach(() => {
+    // Small tables: each maps the code, and VA to a page of its own.
+    vm = new BareMetal({ ram: 0x400_0000 });
+    tables = withMmu(vm);
+    vm.cpu.setSysreg(REG.TCR_EL1, vm.sysreg(REG.TCR_EL1) | AS);
+    spaces = Array.from({ length: SPACES }, (_, n) => {
+      const space = new PageTables(vm, RAM + 0x100_0000 + n * 0x10_0000);
+      space.mapRange(RAM, RAM, DATA - RAM);
+      space.map(VA, A + n * 0x1000, { notGlobal: true });
+      vm.write64(A + n * 0x1000, BigInt(0x100 + n));
+      return space;
+    });
+  });
+  const ttbr = (n: number, asid = n): bigint => (BigInt(asid) << 48n) | BigInt(spaces[n]!.root);
+  const inSpace = (n: number, words: number[] = [], x3 = 0n): bigint => {
+    const o = vm.execute([msr(REG.TTBR0_EL1, 1), ISB, ...words, load(8, 2, 0)], { x: { 0: VA, 1: ttbr(n), 3: x3 } });
+    expect(o.done).toBe(true);
+    return vm.cpu.getX(2);
+  };
+  const own = (n: number): bigint => BigInt(0x100 + n);
+  /** Gives a space another page. */
+  const remap = (n: number, to: number): void => void spaces[n]!.map(VA, A + to * 0x1000, { notGlobal: true });
+  const asidOperand = (asid: number, va = 0n): bigint => (BigInt(asid) << 48n) | operand(va);
+
+  test('each has its own translations, with more of them than are kept', () => {
+    for (const n of [0, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0, 10, 5, 1]) expect([n, inSpace(n)]).toEqual([n, own(n)]);
+  });
+
+  test.each([
+    ['ASIDE1', tlbiAside1(3), asidOperand(2)],
+    ['ASIDE1IS', sys(0, 8, 3, 2, 3), asidOperand(2)],
+    ['VAE1', tlbiVae1(3), asidOperand(2, VA)],
+    ['VAAE1', sys(0, 8, 7, 3, 3), asidOperand(0, VA)],
+    ['VMALLE1', TLBI_VMALLE1, 0n],
+  ])('TLBI %s reaches one that is not in use', (_name, word, value) => {
+    expect([inSpace(2), inSpace(1)]).toEqual([own(2), own(1)]);
+    remap(2, 7);
+    expect(inSpace(1, [word], value)).toBe(own(1));
+    expect(inSpace(2)).toBe(own(7));
+  });
+
+  test('and so does a change of TCR_EL1, SCTLR_EL1 or MAIR_EL1', () => {
+    for (const [index, bit] of [
+      [REG.TCR_EL1, 1n << 37n],
+      [REG.SCTLR_EL1, 1n << 19n],
+      [REG.MAIR_EL1, 0xffn << 56n],
+    ] as const) {
+      remap(2, 2);
+      vm.execute([TLBI_VMALLE1]);
+      expect([inSpace(2), inSpace(1)]).toEqual([own(2), own(1)]);
+      remap(2, 7);
+      // WXN would take the code away: the pages of these tests are writable.
+      if (index === REG.SCTLR_EL1) {
+        vm.cpu.setSysreg(index, vm.sysreg(index) ^ bit);
+        vm.cpu.setSysreg(index, vm.sysreg(index) ^ bit);
+      } else vm.cpu.setSysreg(index, vm.sysreg(index) ^ bit);
+      expect(inSpace(2)).toBe(own(7));
+    }
+  });
+
+  test('TCR_EL1.A1: the ASID is that of TTBR1_EL1', () => {
+    vm.cpu.setSysreg(REG.TCR_EL1, vm.sysreg(REG.TCR_EL1) | A1);
+    const select = (n: number): bigint => {
+      const o = vm.execute([msr(REG.TTBR1_EL1, 4), msr(REG.TTBR0_EL1, 1), ISB, load(8, 2, 0)], {
+        x: { 0: VA, 1: BigInt(spaces[n]!.root), 4: BigInt(n) << 48n },
+      });
+      expect(o.done).toBe(true);
+      return vm.cpu.getX(2);
+    };
+    expect([select(1), select(2), select(1), select(2)]).toEqual([own(1), own(2), own(1), own(2)]);
+  });
+
+  test('TCR_EL1.AS clear: eight bits of ASID count, in TLBI too', () => {
+    vm.cpu.setSysreg(REG.TCR_EL1, vm.sysreg(REG.TCR_EL1) & ~AS);
+    expect([inSpace(2), inSpace(1)]).toEqual([own(2), own(1)]);
+    remap(2, 7);
+    expect(inSpace(1, [tlbiAside1(3)], asidOperand(0x5502))).toBe(own(1));
+    expect(inSpace(2)).toBe(own(7));
+  });
+
+  test('code that one has stored to is seen to change when another has run it', () => {
+    const code = A + 0x5_0000;
+    const page = VA + 0x1_0000n;
+    for (const n of [1, 2]) spaces[n]!.map(page, code, { notGlobal: true });
+    const word = (n: number): bigint => BigInt(svc(n));
+    const write = (n: number) =>
+      vm.execute([msr(REG.TTBR0_EL1, 1), ISB, store(4, 3, 0)], { x: { 0: page, 1: ttbr(1), 3: word(n) } });
+    const run = () => vm.execute([msr(REG.TTBR0_EL1, 1), ISB, br(0)], { x: { 0: page, 1: ttbr(2) } }).iss;
+    for (let n = 1; n < 6; n++) {
+      expect(write(n).done).toBe(true);
+      expect(run()).toBe(n);
+    }
+  });
+
+  test('memory that is unmapped is gone from all of them', () => {
+    expect([inSpace(2), inSpace(1)]).toEqual([own(2), own(1)]);
+    vm.machine.unmap(RAM, 0x400_0000);
+    vm.machine.map(RAM, A + 0x2000 - RAM, vm.memory, 0, false);
+    vm.machine.map(RAM + 0x100_0000, 0x300_0000, vm.memory, 0x100_0000, false);
+    expect(inSpace(1)).toBe(own(1));
+    const o = vm.execute([msr(REG.TTBR0_EL1, 1), ISB, load(8, 2, 0)], { x: { 0: VA, 1: ttbr(2) } });
+    expect(o.stop).toBe(CpuStop.MMIO);
+  });
 });

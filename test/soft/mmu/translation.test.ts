@@ -392,6 +392,8 @@ describe('maintenance by address', () => {
     ]);
     expect(attempt(vm, dcZva(0), VA + 0x1000n)).toBe(PERMISSION | 3 | WNR);
     expect(attempt(vm, dcZva(0), missing)).toBe(TRANSLATION | 3 | WNR);
+    // FAR_EL1 is the address that the instruction was given.
+    expect(attempt(vm, dcZva(0), missing + 0x47n)).toBe(TRANSLATION | 3 | WNR);
   });
 });
 
