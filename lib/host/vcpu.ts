@@ -40,6 +40,7 @@ export class HostVcpu implements Vcpu {
   #closed = false;
   #immediateExit = false;
 
+  /** @internal */
   constructor(native: Native, handle: VcpuHandle, id: number) {
     this.#native = native;
     this.#handle = handle;

@@ -45,7 +45,7 @@ withDebian('Debian on the virtual clock', () => {
       vm.serial.on('data', (chunk: Buffer) => chunks.push(chunk));
       await vm.boot();
       const { reason } = await vm.exited;
-      const instructions = vm.stats().vcpuStats.map((v) => v.instructions);
+      const instructions = vm.stats().vcpuStats.map((v) => v.instructions?.[0] ?? 0n);
       return {
         reason,
         console: Buffer.concat(chunks).toString('latin1'),

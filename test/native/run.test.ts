@@ -3,11 +3,13 @@ import { Worker } from 'node:worker_threads';
 import { beforeEach, expect, test } from '@jest/globals';
 import type { Native } from '#lib/host/native.js';
 import { Errno } from '#lib/kvm/index.js';
-import { addon, describeX64 } from './native.ts';
+import { addon, describeX64, handle } from './native.ts';
 import { DEVICE, Exit, HLT, loadAl, makeGuest, movAl, movEax, out, Run, SPIN, storeAl, storeEax } from './x86.ts';
 
 const SECOND = 1_000_000_000;
 const TIME_OVER = 1;
+/** jmp to a storeAl() just before. */
+const BACK_TO_STORE = [0xeb, 0xfb];
 
 describeX64('KVM_RUN through the addon', () => {
   let native: Native;
@@ -94,6 +96,15 @@ describeX64('KVM_RUN through the addon', () => {
     expect(native.vcpuRun(vcpu, 5_000_000)).toBe(TIME_OVER);
     expect(native.setSignalMask(vcpu, undefined)).toBe(0);
     expect(native.vcpuRun(vcpu, 5_000_000)).toBe(TIME_OVER);
+  });
+
+  test('the timer that ends KVM_RUN ends no other call', () => {
+    // Where the guest exits before, it stays set, and comes in one of the calls that follow.
+    const { system, vcpu } = makeGuest(native, storeAl(), BACK_TO_STORE);
+    for (let i = 0; i < 1000; i++) {
+      expect(native.vcpuRun(vcpu, SECOND)).toBe(0);
+      native.close(handle(native.createVm(system, 0)));
+    }
   });
 
   test('several vCPUs run in turn on one thread', () => {

@@ -47,6 +47,11 @@ export interface CpuHost {
   readSysreg(index: number): bigint | undefined;
   /** `false` where the access is UNDEFINED. */
   writeSysreg(index: number, value: bigint): boolean;
+  /**
+   * Whether the run has lasted long enough, however little of its budget is spent: asked now and then while much is done besides
+   * executing (decoding, compiling, translating, taking exceptions). `true` has the effect of {@link Cpu.requestStop}.
+   */
+  overdue?(): boolean;
 }
 
 /** One processing element: Armv8 AArch64 at EL1 and EL0. */

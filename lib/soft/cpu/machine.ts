@@ -9,6 +9,7 @@ import type { Cpu, CpuHost, Machine, MachineMemory } from './cpu.js';
 import { STATE, STATE_SIZE } from './layout.js';
 import { LinearMemory, MAXIMUM_PAGES } from './linear-memory.js';
 import { CPU_AREA, Processor } from './processor.js';
+import { WORK_BETWEEN_LOOKS, Work } from './work.js';
 
 const PAGE = 4096;
 /** Linear memory that RAM may not take: for decoded code and vCPUs. */
@@ -33,6 +34,7 @@ export class SoftMachine implements Machine {
   readonly decoder: Decoder;
   readonly cpus: Processor[] = [];
   #current: Processor | undefined;
+  #work = 0;
   /** Area of the first vCPU that was destroyed, for the objects of all of them. */
   #graveyard: number | undefined;
   readonly #maxMemory: number;
@@ -58,9 +60,17 @@ export class SoftMachine implements Machine {
       },
     );
     const host = {
-      fetchMiss: () => this.#current!.mmu.fetchMiss(),
-      decodeMiss: (record: number) => this.code.decode(record >>> 0),
-      hot: (record: number) => this.code.hot(record >>> 0),
+      fetchMiss: () => {
+        this.worked(Work.CALL);
+        return this.#current!.mmu.fetchMiss();
+      },
+      decodeMiss: (record: number) => {
+        this.code.decode(record >>> 0);
+        this.worked(Work.DECODE);
+      },
+      hot: (record: number) => {
+        this.worked(this.code.hot(record >>> 0) ? Work.COMPILE : Work.CALL);
+      },
       loadMiss: (lo: number, hi: number, info: number) => this.#current!.mmu.loadMiss(lo, hi, info),
       storeMiss: (lo: number, hi: number, info: number) => this.#current!.mmu.storeMiss(lo, hi, info),
     };
@@ -173,6 +183,18 @@ export class SoftMachine implements Machine {
     if (this.#graveyard === undefined) this.#graveyard = area;
     else this.#linear.give(area, CPU_AREA);
     processor.retire(this.#graveyard);
+  }
+
+  /**
+   * Counts what is done beside executing instructions, which the budget does not see. To be called outside compiled regions
+   * only: they have the budget to themselves.
+   */
+  worked(amount: number): void {
+    this.#work += amount;
+    if (this.#work < WORK_BETWEEN_LOOKS) return;
+    this.#work = 0;
+    const cpu = this.#current!;
+    if (cpu.host.overdue?.() === true) cpu.requestStop();
   }
 
   /** Puts a vCPU's state where generated code works on it. */

@@ -11,6 +11,7 @@ import { Maintenance } from './maintenance.js';
 import { CpuState } from './state.js';
 import { PSEUDO, SR, SYSREGS } from './sysregs.js';
 import { SystemRegisters } from './system-registers.js';
+import { Work } from './work.js';
 
 /** Bytes of linear memory that a vCPU needs. */
 export const CPU_AREA = STATE_SIZE + TLB_CONTEXTS_AREA;
@@ -35,6 +36,8 @@ const isIdentification = (r: (typeof SYSREGS)[number]): boolean =>
 
 /** One vCPU: its registers, what makes generated code leave, exceptions and interrupts. */
 export class Processor implements Cpu {
+  /** Who is asked for what the processor itself does not know. */
+  readonly host: CpuHost;
   readonly #machine: SoftMachine;
   readonly #state: CpuState;
   readonly mmu: Mmu;
@@ -66,6 +69,7 @@ export class Processor implements Cpu {
 
   /** @param area linear address of CPU_AREA bytes, zeroed */
   constructor(machine: SoftMachine, host: CpuHost, area: number) {
+    this.host = host;
     this.#machine = machine;
     this.#area = area;
     this.#state = new CpuState(machine.views, area);
@@ -203,7 +207,8 @@ export class Processor implements Cpu {
   }
 
   #loop(): CpuStop {
-    const { interpreter } = this.#machine;
+    const machine = this.#machine;
+    const { interpreter } = machine;
     const state = this.#state;
     for (;;) {
       this.#takeInterrupts();
@@ -215,6 +220,7 @@ export class Processor implements Cpu {
         continue;
       }
       this.mmu.alignmentWaived = false;
+      machine.worked(Work.EXCEPTION);
       switch (state.get32(Offset.EXIT)) {
         case ExitCode.BUDGET:
           return CpuStop.BUDGET;

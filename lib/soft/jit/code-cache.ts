@@ -163,19 +163,19 @@ export class CodeCache {
     }
   }
 
-  /** A record has been branched to often: its region will be compiled, with others. */
-  hot(record: number): void {
-    if (this.#env.u16[record >>> 1] === REGION) return;
+  /** A record has been branched to often: its region will be compiled, with others. @returns whether that was done now */
+  hot(record: number): boolean {
+    if (this.#env.u16[record >>> 1] === REGION) return false;
     const slot = this.#slotHolding(record);
     const { generation } = slot;
     const index = (record - slot.address) >> RECORD_SHIFT;
-    if (!canStart(this.#decoder, this.#env.u32[(slot.page >>> 2) + index]!)) return;
+    if (!canStart(this.#decoder, this.#env.u32[(slot.page >>> 2) + index]!)) return false;
     // What becomes hot again while it waits makes the wait shorter.
-    if (this.#hot.some((h) => h.slot === slot && h.generation === generation && h.index === index)) this.#wait();
-    else {
-      this.#hot.push({ slot, generation, index });
-      if (this.#hot.length >= BATCH) this.#compile();
-    }
+    if (this.#hot.some((h) => h.slot === slot && h.generation === generation && h.index === index)) return this.#wait();
+    this.#hot.push({ slot, generation, index });
+    if (this.#hot.length < BATCH) return false;
+    this.#compile();
+    return true;
   }
 
   /** To be called between runs, when nothing holds the address of a record: compiles what has waited long enough. */
@@ -185,8 +185,10 @@ export class CodeCache {
     else this.#wait();
   }
 
-  #wait(): void {
-    if (++this.#waited >= PATIENCE) this.#compile();
+  #wait(): boolean {
+    if (++this.#waited < PATIENCE) return false;
+    this.#compile();
+    return true;
   }
 
   #compile(): void {

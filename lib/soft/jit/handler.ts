@@ -94,7 +94,7 @@ export function emitRow(row: Row, raw: RawFields): Emitter {
     } else fields[f.name] = { kind: 'x', field: f.name };
   }
   for (const name of Object.keys(row.ops)) fields[name] = e.field('i32', name);
-  if (row.imm !== undefined) fields['imm'] = e.field('i64', 'imm');
+  if (row.imm !== undefined) fields.imm = e.field('i64', 'imm');
   if (vector) e.if(e.state('i32', Offset.FP_TRAP), () => e.exit(ExitCode.FP_TRAP));
   row.emit(e, fields);
   return e;

@@ -40,6 +40,8 @@ export interface Clock {
   readonly skippedNs: number;
   /** Instructions to run to reach `untilNs`, or fewer where the clock should be looked at before. */
   budget(nowNs: number, untilNs: number): number;
+  /** Whether the run that {@link budget} was asked for lasts much longer than it should: its guest is doing costly things. */
+  isOverdue(): boolean;
   /** Says that `instructions` took `ns`. */
   learn(instructions: number, ns: number): void;
   /** Skips idle time up to `ns`. `false` on a clock that can't. */
@@ -52,6 +54,7 @@ export class HostClock implements Clock {
   readonly skippedNs = 0;
   readonly #origin = performance.now();
   #rate = FIRST_RATE;
+  #sliceEnd = 0;
   #instructions = 0;
   #ns = 0;
 
@@ -70,7 +73,12 @@ export class HostClock implements Clock {
   /** The instructions that a quarter of a millisecond, or less where `untilNs` is nearer, is expected to take: a timer is late by no more than that. */
   budget(nowNs: number, untilNs: number): number {
     const ns = Math.min(untilNs - nowNs, SLICE_NS);
+    this.#sliceEnd = nowNs + SLICE_NS;
     return Math.min(Math.max(Math.ceil(ns * this.#rate), MIN_BUDGET), MAX_BUDGET);
+  }
+
+  isOverdue(): boolean {
+    return this.nowNs() > this.#sliceEnd;
   }
 
   learn(instructions: number, ns: number): void {
@@ -132,6 +140,11 @@ export class VirtualClock implements Clock {
 
   budget(nowNs: number, untilNs: number): number {
     return Math.min(Math.max(Math.ceil((untilNs - nowNs) / NS_PER_INSTRUCTION), 1), MAX_BUDGET);
+  }
+
+  /** Never: where a run ends must not depend on the host. */
+  isOverdue(): boolean {
+    return false;
   }
 
   learn(): void {}

@@ -468,6 +468,10 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     return value === undefined ? undefined : BigInt(value);
   }
 
+  overdue(): boolean {
+    return this.vm.clock.isOverdue();
+  }
+
   writeSysreg(index: number, value: bigint): boolean {
     const crn = (index >> 7) & 0xf;
     if (crn === CRN_TIMER) {

@@ -167,7 +167,7 @@ describe.each([
 
   test('in slices of every size', () => {
     const before = lockstep.regions;
-    for (let n = 0; n < 12; n++) {
+    for (let n = 0; n < 30; n++) {
       const start = load(make(random));
       // What a run finds hot is compiled for the next.
       for (let budget = 0; budget < 32; budget++) {
@@ -181,7 +181,7 @@ describe.each([
 
   test('with an interrupt after every slice', () => {
     const before = lockstep.regions;
-    for (let n = 0; n < 12; n++) {
+    for (let n = 0; n < 40; n++) {
       const start = load(make(random));
       const budget = random.below(4);
       const taken = run(start, 40, () => budget);

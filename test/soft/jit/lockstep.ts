@@ -40,15 +40,18 @@ export class Lockstep {
   /** Said with a failure. */
   context = '';
 
-  /** CNTVCT_EL0 is the count of instructions, as on the virtual clock; a write of CNTV_CVAL_EL0 leaves it in TPIDRRO_EL0. */
+  /** CNTVCT_EL0 is the count of instructions, as on the virtual clock; a write of CNTV_CVAL_EL0 leaves it in TPIDRRO_EL0, and asks for a stop if the value is odd. */
   constructor(options: Omit<Options, 'threshold' | 'host'> = {}) {
     this.machines = NAMES.map((name) => {
       let machine: BareMetal | undefined;
       const count = (): bigint => BigInt(machine!.cpu.instructions);
       const host: CpuHost = {
         readSysreg: (index) => (index === REG.CNTVCT_EL0 ? count() : undefined),
-        writeSysreg: (index, value) =>
-          index === CNTV_CVAL_EL0 && machine!.cpu.setSysreg(REG.TPIDRRO_EL0, count() ^ value),
+        writeSysreg: (index, value) => {
+          const { cpu } = machine!;
+          if ((value & 1n) !== 0n) cpu.requestStop();
+          return index === CNTV_CVAL_EL0 && cpu.setSysreg(REG.TPIDRRO_EL0, count() ^ value);
+        },
       };
       machine = new BareMetal({ ...options, host, threshold: THRESHOLDS[name] });
       return machine;

@@ -243,7 +243,9 @@ const finished = (random: Random, l: Listing): Program => {
 /** Blocks that end in branches to any others, irreducible graphs included. Never ends. */
 export function tangle(random: Random): Program {
   const l = new Listing();
-  const labels = Array.from({ length: 3 + random.below(12) }, () => l.newLabel());
+  // Now and then more than one region holds.
+  const blocks = random.below(16) === 0 ? 150 : 3 + random.below(12);
+  const labels = Array.from({ length: blocks }, () => l.newLabel());
   for (const label of labels) {
     l.place(label);
     straight(random, l, 5);

@@ -1,0 +1,266 @@
+import type { Helper, Stmt } from '../a64/emitter.js';
+import type { Row } from '../a64/row.js';
+import { Offset, STATE } from '../cpu/layout.js';
+import { REGION_PARAMS } from './compiler.js';
+import { emitRow, type HandlerLayout, staticsOf } from './handler.js';
+import { HOT_HANDLERS } from './hot-handlers.js';
+import { LoopLowering } from './interpreter-loop.js';
+import { helpersOf, MEMORY_SIZES, memoryFunctionName, signatureOf } from './linkage.js';
+import { type MemoryFunctions, W } from './lower.js';
+import { FunctionBody, ModuleBuilder } from './wasm-module.js';
+import { Wasm, type WasmModule } from './webassembly.js';
+
+/** Handlers that every record may hold besides the table's. */
+export const DECODE = 0;
+export const PAGE_END = 1;
+export const UNDEFINED = 2;
+/** The start of a compiled region: byte 8 of the record holds its place in the table. */
+export const REGION = 3;
+const FIRST_ROW_HANDLER = 4;
+
+/** Handlers that can be made while the machine runs. */
+export const MAX_HANDLERS = 16384;
+/** Compiled regions that can be there at once; the table has them after the handlers. */
+export const MAX_REGIONS = 16384;
+
+/** A handler's number and where its record wants the operands. */
+export interface Handler {
+  readonly number: number;
+  readonly row: Row;
+  readonly layout: HandlerLayout;
+  /** The branch goes by a distance in records: its target is in the same page. */
+  readonly near: boolean;
+}
+
+interface InlineHandler {
+  readonly row: Row;
+  readonly raw: Readonly<Record<string, number>>;
+  readonly near: boolean;
+  readonly key: string;
+}
+
+const containsJump = (stmts: readonly Stmt[]): 'direct' | 'indirect' | undefined => {
+  for (const s of stmts) {
+    if (s.k === 'jump') return 'direct';
+    if (s.k === 'jumpTo') return 'indirect';
+    if (s.k === 'if') {
+      const inner = containsJump(s.then) ?? containsJump(s.otherwise);
+      if (inner !== undefined) return inner;
+    }
+  }
+  return undefined;
+};
+
+/** All values of a row's static fields. */
+function* staticCombinations(row: Row): Generator<Record<string, number>> {
+  const statics = row.fields.filter((f) => f.kind === 'static');
+  const total = statics.reduce((n, f) => n * 2 ** f.width, 1);
+  for (let n = 0; n < total; n++) {
+    const raw: Record<string, number> = {};
+    for (const f of row.fields) raw[f.name] = 0;
+    let rest = n;
+    for (const f of statics) {
+      raw[f.name] = rest % 2 ** f.width;
+      rest = Math.floor(rest / 2 ** f.width);
+    }
+    yield raw;
+  }
+}
+
+/** A handler as {@link HOT_HANDLERS} names it. */
+const hotKey = (row: Row, raw: Readonly<Record<string, number>>): string => `${row.name}|${staticsOf(row, raw)}`;
+const rowNumbers = new WeakMap<Row, number>();
+let nextRowNumber = 0;
+/** A row by its identity: rows may share a name, and a special case the pattern of the general one. */
+function rowNumber(row: Row): number {
+  let n = rowNumbers.get(row);
+  if (n === undefined) {
+    n = nextRowNumber++;
+    rowNumbers.set(row, n);
+  }
+  return n;
+}
+export const handlerKey = (row: Row, raw: Readonly<Record<string, number>>, near: boolean): string =>
+  `${rowNumber(row)}|${staticsOf(row, raw)}${near ? 'near' : ''}`;
+
+/** How branches are counted, see LoopLowering. */
+export interface CountingOptions {
+  /** Address of COUNTERS_SIZE bytes. */
+  readonly counters: number;
+  readonly threshold: number;
+}
+
+/** The interpreter's module, and what there is to know of it. It depends on no machine: all machines of a process share it. */
+export interface InterpreterModule {
+  readonly module: WasmModule;
+  /** The handlers that are part of the loop, by key. */
+  readonly handlers: ReadonlyMap<string, Handler>;
+  /** What a row's branches are, by row. */
+  readonly jumps: ReadonlyMap<Row, 'direct' | 'indirect' | undefined>;
+  /** What it imports besides the memory and the machine's own functions. */
+  readonly helpers: readonly Helper[];
+  /** What it exports besides `run` and `table`. */
+  readonly memoryFunctions: readonly string[];
+  /** The first number that no handler of the loop has. */
+  readonly nextHandler: number;
+}
+
+const modules = new WeakMap<readonly Row[], Map<string, InterpreterModule>>();
+
+/** The module for a table, made once. */
+export function interpreterModule(
+  rows: readonly Row[],
+  maximumPages: number,
+  shared: boolean,
+  counting: CountingOptions | undefined,
+): InterpreterModule {
+  let byKey = modules.get(rows);
+  if (byKey === undefined) {
+    byKey = new Map();
+    modules.set(rows, byKey);
+  }
+  const key = `${maximumPages},${shared},${counting?.counters},${counting?.threshold}`;
+  let found = byKey.get(key);
+  if (found === undefined) {
+    found = makeModule(rows, maximumPages, shared, counting);
+    byKey.set(key, found);
+  }
+  return found;
+}
+
+function makeModule(
+  rows: readonly Row[],
+  maximumPages: number,
+  shared: boolean,
+  counting: CountingOptions | undefined,
+): InterpreterModule {
+  const jumps = new Map<Row, 'direct' | 'indirect' | undefined>();
+  const handlers = new Map<string, Handler>();
+  const helpers: Helper[] = [];
+  const inline = inlineHandlers(rows, jumps);
+  const module = new ModuleBuilder();
+  module.importMemory(maximumPages, shared);
+  const fetchMiss = module.importFunction('fetchMiss', { params: [], results: ['i32'] });
+  const decodeMiss = module.importFunction('decodeMiss', { params: ['i32'], results: [] });
+  const loadMiss = module.importFunction('loadMiss', { params: ['i32', 'i32', 'i32'], results: ['i32'] });
+  const storeMiss = module.importFunction('storeMiss', { params: ['i32', 'i32', 'i32'], results: ['i32'] });
+  const hot = module.importFunction('hot', { params: ['i32'], results: [] });
+  // The helpers that inline handlers call must be imported before any function is defined.
+  const helperIndices = new Map<string, number>();
+  for (const h of inline) {
+    for (const helper of helpersOf(emitRow(h.row, h.raw).body)) {
+      if (helperIndices.has(helper.name)) continue;
+      helperIndices.set(helper.name, module.importFunction(helper.name, signatureOf(helper)));
+      helpers.push(helper);
+    }
+  }
+  const memoryIndices = new Map<string, number>();
+  for (const kind of ['load', 'store'] as const) {
+    for (const bytes of MEMORY_SIZES) {
+      for (const unprivileged of [false, true]) {
+        const name = memoryFunctionName(kind, bytes, unprivileged);
+        const body = new FunctionBody(1);
+        const c = body.code;
+        c.raw([W.LOCAL_GET, 0, W.I32_WRAP, W.LOCAL_GET, 0, W.I64_CONST, 32, W.I64_SHR_U, W.I32_WRAP, W.I32_CONST]);
+        c.s32(bytes | (unprivileged ? 256 : 0));
+        c.u8(W.CALL);
+        c.u32(kind === 'load' ? loadMiss : storeMiss);
+        memoryIndices.set(name, module.addFunction({ params: ['i64'], results: ['i32'] }, body, name));
+      }
+    }
+  }
+  const memoryFunctions: MemoryFunctions = {
+    load: (bytes, unprivileged) => memoryIndices.get(memoryFunctionName('load', bytes, unprivileged))!,
+    store: (bytes, unprivileged) => memoryIndices.get(memoryFunctionName('store', bytes, unprivileged))!,
+  };
+  const outOfLineType = module.type({ params: ['i32', 'i64'], results: ['i32'] });
+
+  const body = new FunctionBody(0);
+  const rec = body.addLocal('i32');
+  const start = body.addLocal('i32');
+  const op = body.addLocal('i32');
+  const pcBase = body.addLocal('i64');
+  const pc = body.addLocal('i64');
+  const l = new LoopLowering(
+    body,
+    { memory: memoryFunctions, helper: (h) => helperIndices.get(h.name)!, rec, pcBase },
+    start,
+    pc,
+    counting === undefined ? undefined : { ...counting, hot },
+  );
+  body.code.raw([W.I32_CONST, 0, W.I64_LOAD, 0]);
+  body.code.u32(STATE + Offset.PC);
+  body.code.u8(W.LOCAL_SET);
+  body.code.u32(pc);
+  l.openBlock();
+  l.openLoop();
+  l.checkBudget();
+  l.openLoop();
+  l.fetch(fetchMiss);
+  l.openLoop();
+  const count = FIRST_ROW_HANDLER + inline.length;
+  l.openDispatch(count, op);
+  // Blocks close from the inside out: handler i's code stands after the end of block i.
+  const open = (i: number): void => {
+    l.closeBlock();
+    l.nextDepth = count - i;
+  };
+  open(DECODE);
+  l.decode(decodeMiss);
+  open(PAGE_END);
+  l.pageEnd();
+  open(UNDEFINED);
+  l.undefinedInstruction();
+  open(REGION);
+  l.region(module.type({ params: REGION_PARAMS, results: [] }));
+  inline.forEach((h, i) => {
+    const number = FIRST_ROW_HANDLER + i;
+    open(number);
+    l.near = h.near;
+    const layout = l.lowerRow(h.row, h.raw);
+    l.next();
+    handlers.set(h.key, { number, row: h.row, layout, near: h.near });
+  });
+  open(count);
+  l.outOfLine(outOfLineType, op);
+  l.closeBlock(); // loop: next record
+  body.code.u8(0x00); // unreachable
+  l.closeBlock(); // loop: fetch
+  body.code.u8(0x00);
+  l.closeBlock(); // loop: look at the budget and fetch
+  body.code.u8(0x00);
+  l.closeBlock(); // leave
+  l.commit();
+  module.addTable(MAX_HANDLERS + MAX_REGIONS);
+  module.addFunction({ params: [], results: [] }, body, 'run');
+  return {
+    module: new Wasm.Module(module.build()),
+    handlers,
+    jumps,
+    helpers,
+    memoryFunctions: [...memoryIndices.keys()],
+    nextHandler: count,
+  };
+}
+
+/** Branches, which must be part of the loop, and the handlers that programs run most. */
+function inlineHandlers(rows: readonly Row[], jumps: Map<Row, 'direct' | 'indirect' | undefined>): InlineHandler[] {
+  const hot = new Set(HOT_HANDLERS);
+  const names = new Set(HOT_HANDLERS.map((key) => key.slice(0, key.indexOf('|'))));
+  const out: InlineHandler[] = [];
+  for (const row of rows) {
+    if (!row.ends && !names.has(row.name)) continue;
+    for (const raw of staticCombinations(row)) {
+      // Whether the static fields are allocated may depend on the others, so `when` has no say: what is hot was met.
+      const isHot = hot.has(hotKey(row, raw));
+      if (!row.ends && !isHot) continue;
+      const jump = row.ends ? containsJump(emitRow(row, raw).body) : undefined;
+      jumps.set(row, jump);
+      const key = handlerKey(row, raw, false);
+      if (jump === undefined && !isHot) continue;
+      out.push({ row, raw, near: false, key });
+      if (jump === 'direct') out.push({ row, raw, near: true, key: handlerKey(row, raw, true) });
+    }
+  }
+  return out;
+}
