@@ -74,6 +74,7 @@ export class HostVcpu implements Vcpu {
     if (this.#closed) throw new KvmError('EBADF', syscall, 'the vCPU is closed');
   }
 
+  /** KVM_ARM_VCPU_INIT. @param features bits, numbered as in `VcpuFeature` */
   init(target: number, features: number): void {
     check(this.#native.vcpuInit(this.#handle, target, features), 'KVM_ARM_VCPU_INIT');
   }

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import type { EventFdHandle, Native } from '#lib/host/native.js';
 import { Errno, IoeventfdFlag } from '#lib/kvm/index.js';
 import { addon, describeKvm, describeX64, handle } from './native.ts';
-import { DEVICE, HLT, makeGuest, movAl, storeAl } from './x86.ts';
+import { DEVICE, HLT, makeGuest, movAl, runToExit, storeAl } from './x86.ts';
 
 describeKvm('eventfd through the addon', () => {
   let native: Native;
@@ -77,7 +77,7 @@ describeX64('ioeventfd through the addon', () => {
     const fd = handle(native.createEventFd());
     expect(native.ioeventfd(vm, fd, DEVICE, 1, IoeventfdFlag.DATAMATCH, 0x33n)).toBe(0);
     const heard = new Promise<number>((done) => void native.eventFdListen(fd, done));
-    expect(native.vcpuRun(vcpu, 1_000_000_000)).toBe(0);
+    expect(runToExit(native, vcpu)).toBe(0);
     expect(run.getUint8(40)).toBe(0x34);
     await sleep(1);
     expect(await heard).toBe(1);

@@ -2,7 +2,7 @@ import { beforeEach, expect, test } from '@jest/globals';
 import type { Native } from '#lib/host/native.js';
 import { Errno } from '#lib/kvm/index.js';
 import { addon, buffer, describeKvm, describeX64, handle } from './native.ts';
-import { Exit, HLT, makeGuest, Run } from './x86.ts';
+import { Exit, HLT, makeGuest, Run, runToExit } from './x86.ts';
 
 describeKvm('guest memory through the addon', () => {
   let native: Native;
@@ -79,7 +79,7 @@ describeX64('a guest whose memory was closed', () => {
     expect(native.detach(ram.buffer as ArrayBuffer)).toBe(0);
     expect(native.close(memory)).toBe(0);
     expect(native.close(vm)).toBe(0);
-    expect(native.vcpuRun(vcpu, 1_000_000_000)).toBe(0);
+    expect(runToExit(native, vcpu)).toBe(0);
     expect(run.getUint32(Run.EXIT_REASON, true)).toBe(Exit.HLT);
   });
 });

@@ -4,7 +4,21 @@ import { beforeEach, expect, test } from '@jest/globals';
 import type { Native } from '#lib/host/native.js';
 import { Errno } from '#lib/kvm/index.js';
 import { addon, describeX64, handle } from './native.ts';
-import { DEVICE, Exit, HLT, loadAl, makeGuest, movAl, movEax, out, Run, SPIN, storeAl, storeEax } from './x86.ts';
+import {
+  DEVICE,
+  Exit,
+  HLT,
+  loadAl,
+  makeGuest,
+  movAl,
+  movEax,
+  out,
+  Run,
+  runToExit,
+  SPIN,
+  storeAl,
+  storeEax,
+} from './x86.ts';
 
 const SECOND = 1_000_000_000;
 const TIME_OVER = 1;
@@ -19,22 +33,22 @@ describeX64('KVM_RUN through the addon', () => {
 
   test('exits are in kvm_run, and an MMIO read takes what is put there', () => {
     const { vcpu, run } = makeGuest(native, movEax(0x11223344), storeEax, loadAl(4), storeAl(8), out(0x42), HLT);
-    expect(native.vcpuRun(vcpu, SECOND)).toBe(0);
+    expect(runToExit(native, vcpu)).toBe(0);
     expect(run.getUint32(Run.EXIT_REASON, true)).toBe(Exit.MMIO);
     expect(run.getBigUint64(Run.MMIO_ADDR, true)).toBe(BigInt(DEVICE));
     expect(run.getUint32(Run.MMIO_LEN, true)).toBe(4);
     expect(run.getUint8(Run.MMIO_IS_WRITE)).toBe(1);
     expect(run.getUint32(Run.MMIO_DATA, true)).toBe(0x11223344);
-    expect(native.vcpuRun(vcpu, SECOND)).toBe(0);
+    expect(runToExit(native, vcpu)).toBe(0);
     expect(run.getUint8(Run.MMIO_IS_WRITE)).toBe(0);
     run.setUint8(Run.MMIO_DATA, 0x77);
-    expect(native.vcpuRun(vcpu, SECOND)).toBe(0);
+    expect(runToExit(native, vcpu)).toBe(0);
     expect(run.getBigUint64(Run.MMIO_ADDR, true)).toBe(BigInt(DEVICE + 8));
     expect(run.getUint8(Run.MMIO_DATA)).toBe(0x77);
-    expect(native.vcpuRun(vcpu, SECOND)).toBe(0);
+    expect(runToExit(native, vcpu)).toBe(0);
     expect(run.getUint32(Run.EXIT_REASON, true)).toBe(Exit.IO);
     expect(run.getUint8(Number(run.getBigUint64(Run.IO_DATA_OFFSET, true)))).toBe(0x77);
-    expect(native.vcpuRun(vcpu, SECOND)).toBe(0);
+    expect(runToExit(native, vcpu)).toBe(0);
     expect(run.getUint32(Run.EXIT_REASON, true)).toBe(Exit.HLT);
   });
 
@@ -49,7 +63,7 @@ describeX64('KVM_RUN through the addon', () => {
     expect(native.getSregs?.(vcpu, sregs)).toBe(0);
     expect(new DataView(sregs.buffer).getBigUint64(0, true)).toBe(0xffff_0000n);
     expect(native.setSregs?.(vcpu, sregs)).toBe(0);
-    expect(native.vcpuRun(vcpu, SECOND)).toBe(0);
+    expect(runToExit(native, vcpu)).toBe(0);
     expect(run.getUint8(Run.MMIO_DATA)).toBe(0x5a);
     expect(native.getRegs?.(vcpu, new Uint8Array(143))).toBe(-Errno.EINVAL);
   });
@@ -64,7 +78,7 @@ describeX64('KVM_RUN through the addon', () => {
     expect(native.vcpuRun(vcpu, 10_000_000)).toBe(TIME_OVER);
     expect(native.vcpuRun(vcpu, 1_000_000)).toBe(TIME_OVER);
     ram.set([0x90, 0x90], 0x1000);
-    expect(native.vcpuRun(vcpu, SECOND)).toBe(0);
+    expect(runToExit(native, vcpu)).toBe(0);
     expect(run.getUint32(Run.EXIT_REASON, true)).toBe(Exit.MMIO);
   });
 
@@ -78,7 +92,7 @@ describeX64('KVM_RUN through the addon', () => {
 
   test('with immediate exit KVM_RUN only completes what is left over', () => {
     const { vcpu, run } = makeGuest(native, loadAl(), storeAl(), HLT);
-    expect(native.vcpuRun(vcpu, SECOND)).toBe(0);
+    expect(runToExit(native, vcpu)).toBe(0);
     run.setUint8(Run.MMIO_DATA, 0x99);
     expect(native.setImmediateExit(vcpu, true)).toBe(0);
     for (let i = 0; i < 3; i++) expect(native.vcpuRun(vcpu, SECOND)).toBe(-Errno.EINTR);
@@ -86,7 +100,7 @@ describeX64('KVM_RUN through the addon', () => {
     native.getRegs?.(vcpu, regs);
     expect(regs[0]).toBe(0x99);
     expect(native.setImmediateExit(vcpu, false)).toBe(0);
-    expect(native.vcpuRun(vcpu, SECOND)).toBe(0);
+    expect(runToExit(native, vcpu)).toBe(0);
     expect(run.getUint8(Run.MMIO_IS_WRITE)).toBe(1);
   });
 
@@ -102,7 +116,7 @@ describeX64('KVM_RUN through the addon', () => {
     // Where the guest exits before, it stays set, and comes in one of the calls that follow.
     const { system, vcpu } = makeGuest(native, storeAl(), BACK_TO_STORE);
     for (let i = 0; i < 1000; i++) {
-      expect(native.vcpuRun(vcpu, SECOND)).toBe(0);
+      expect(runToExit(native, vcpu)).toBe(0);
       native.close(handle(native.createVm(system, 0)));
     }
   });

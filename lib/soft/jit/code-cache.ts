@@ -200,7 +200,7 @@ export class CodeCache {
     // A slot in which nothing is decoded is not tracked: a region must not go in there.
     const isDecoded = (handler: number): boolean => handler !== DECODE && handler !== REGION;
     const alive = hot.filter((h) => h.slot.generation === h.generation && isDecoded(u16[recordAt(h) >>> 1]!));
-    this.#compiler.compile(
+    const done = this.#compiler.compile(
       alive.map((h) => ({
         page: {
           word: (index) => u32[(h.slot.page >>> 2) + index]!,
@@ -219,6 +219,7 @@ export class CodeCache {
         },
       })),
     );
+    this.#hot.push(...alive.slice(done));
   }
 
   /** Whether a store to the page must be reported by {@link written}. */

@@ -14,6 +14,9 @@ export interface Candidate {
   readonly install: (f: unknown) => void;
 }
 
+/** Instructions in a module, about: some milliseconds of work. */
+const MAX_INSTRUCTIONS = 160;
+
 /** Compiles regions, several to a module: a module costs V8 50 to 270 µs by itself. */
 export class RegionCompiler {
   readonly #decoder: Decoder;
@@ -24,13 +27,25 @@ export class RegionCompiler {
     this.#linkage = linkage;
   }
 
-  compile(candidates: readonly Candidate[]): void {
+  /**
+   * Compiles candidates until enough instructions are together: the rest of the machine waits meanwhile.
+   * @returns how many of the candidates it has dealt with
+   */
+  compile(candidates: readonly Candidate[]): number {
     const regions: { candidate: Candidate; region: Region }[] = [];
-    for (const candidate of candidates) {
+    let done = 0;
+    for (let instructions = 0; done < candidates.length && instructions < MAX_INSTRUCTIONS; done++) {
+      const candidate = candidates[done]!;
       const region = formRegion(this.#decoder, candidate.page, candidate.entry);
-      if (region !== undefined) regions.push({ candidate, region });
+      if (region === undefined) continue;
+      regions.push({ candidate, region });
+      for (const block of region.blocks) instructions += block.instructions.length;
     }
-    if (regions.length === 0) return;
+    if (regions.length > 0) this.#build(regions);
+    return done;
+  }
+
+  #build(regions: readonly { candidate: Candidate; region: Region }[]): void {
     const linkage = this.#linkage;
     const module = new ModuleBuilder();
     module.importMemory(linkage.maximumPages, linkage.shared);
