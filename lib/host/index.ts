@@ -48,12 +48,10 @@ export function probeHost(options: HostOptions = {}): HostAvailability {
     native.close(handle);
     return { available: true };
   } catch (error) {
-    const cause = KvmError.is(error) ? CAUSES[error.code] : undefined;
-    return {
-      available: false,
-      cause: cause ?? 'unusable',
-      reason: error instanceof Error ? error.message : String(error),
-    };
+    if (!KvmError.is(error)) return { available: false, cause: 'unusable', reason: String(error) };
+    const called = `${error.syscall}: ${error.code}: `;
+    const reason = error.message.startsWith(called) ? error.message.slice(called.length) : error.message;
+    return { available: false, cause: CAUSES[error.code] ?? 'unusable', reason };
   }
 }
 

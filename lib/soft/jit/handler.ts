@@ -13,6 +13,13 @@ import type { WasmType } from './wasm-opcodes.js';
 export const RECORD_SIZE = 16;
 export const RECORD_SHIFT = 4;
 
+/** Handlers that every record may hold besides the table's. */
+export const DECODE = 0;
+export const PAGE_END = 1;
+export const UNDEFINED = 2;
+/** The start of a compiled region: byte 8 of the record holds its place in the table. */
+export const REGION = 3;
+
 /** Where a handler finds its operands in the record. */
 export interface HandlerLayout {
   /** The operands, each with its byte offset in the record. */

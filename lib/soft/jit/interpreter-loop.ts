@@ -1,6 +1,6 @@
 import type { Helper, Val } from '../a64/emitter.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
-import { type HandlerContext, HandlerLowering, RECORD_SHIFT, RECORD_SIZE } from './handler.js';
+import { type HandlerContext, HandlerLowering, RECORD_SHIFT, RECORD_SIZE, REGION } from './handler.js';
 import { MACHINE_HELPERS } from './linkage.js';
 import { W } from './lower.js';
 import type { FunctionBody } from './wasm-module.js';
@@ -230,8 +230,12 @@ export class LoopLowering extends HandlerLowering {
     c.u8(W.END);
   }
 
-  /** From the local PC to a record, through the fetch table. */
-  fetch(fetchMiss: number): void {
+  /**
+   * From the local PC to a record, through the fetch table. Where a region starts there, it runs at once and the next fetch
+   * follows: the way from one region to another does not lead through the records. To stand at the head of the FETCH loop.
+   * @param regionType function type of regions
+   */
+  fetch(fetchMiss: number, regionType: number): void {
     const c = this.code;
     const { rec, pcBase } = this.context;
     const entry = this.local('i32');
@@ -267,16 +271,6 @@ export class LoopLowering extends HandlerLowering {
     c.u8(W.RETURN);
     c.u8(W.END);
     c.u8(W.END);
-    this.getLocal(this.#pc);
-    c.u8(W.I64_CONST);
-    c.s32(-4096);
-    c.u8(W.I64_AND);
-    this.getLocal(rec);
-    this.i32Const(2);
-    c.u8(W.I32_SHR_U);
-    c.u8(W.I64_EXTEND_U);
-    c.u8(0x7d); // i64.sub
-    this.setLocal(pcBase);
     this.getLocal(rec);
     this.getLocal(this.#pc);
     c.u8(W.I32_WRAP);
@@ -286,15 +280,42 @@ export class LoopLowering extends HandlerLowering {
     c.u8(W.I32_SHL);
     c.u8(W.I32_ADD);
     this.teeLocal(rec);
+    this.memoryOp(W.I32_LOAD16_U, 0);
+    this.i32Const(REGION);
+    c.u8(0x46); // i32.eq
+    c.u8(W.IF);
+    c.u8(W.VOID);
+    this.getLocal(this.#pc);
+    this.#runRegion(regionType);
+    c.u8(W.BR);
+    c.u32(1);
+    c.u8(W.END);
+    // PC less a quarter of the record's address, which is the same in the whole page.
+    this.getLocal(this.#pc);
+    this.getLocal(rec);
+    this.i32Const(2);
+    c.u8(W.I32_SHR_U);
+    c.u8(W.I64_EXTEND_U);
+    c.u8(0x7d); // i64.sub
+    this.setLocal(pcBase);
+    this.getLocal(rec);
     this.setLocal(this.#start);
     this.#countTarget();
   }
 
   /** Runs the compiled region that starts here, and goes on from the PC that it leaves. */
   region(type: number): void {
-    const c = this.code;
     this.#account(false);
     this.pushPc();
+    this.#runRegion(type);
+    // The region has looked at the budget where it left by a branch.
+    this.code.u8(W.BR);
+    this.code.u32(this.nextDepth + FETCH);
+  }
+
+  /** Runs the region at the record in `rec`, whose PC is on the stack; afterwards the local PC is where it left. */
+  #runRegion(type: number): void {
+    const c = this.code;
     c.u8(W.I64_CONST);
     c.s32(-4096);
     c.u8(W.I64_AND);
@@ -312,9 +333,6 @@ export class LoopLowering extends HandlerLowering {
     this.i32Const(0);
     this.memoryOp(W.I64_LOAD, STATE + Offset.PC);
     this.setLocal(this.#pc);
-    // The region has looked at the budget where it left by a branch.
-    c.u8(W.BR);
-    c.u32(this.nextDepth + FETCH);
   }
 
   #storePc(): void {

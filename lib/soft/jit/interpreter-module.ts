@@ -2,7 +2,7 @@ import type { Helper, Stmt } from '../a64/emitter.js';
 import type { Row } from '../a64/row.js';
 import { Offset, STATE } from '../cpu/layout.js';
 import { REGION_PARAMS } from './compiler.js';
-import { emitRow, type HandlerLayout, staticsOf } from './handler.js';
+import { DECODE, emitRow, type HandlerLayout, PAGE_END, REGION, staticsOf, UNDEFINED } from './handler.js';
 import { HOT_HANDLERS } from './hot-handlers.js';
 import { LoopLowering } from './interpreter-loop.js';
 import { helpersOf, MEMORY_SIZES, memoryFunctionName, signatureOf } from './linkage.js';
@@ -10,12 +10,6 @@ import { type MemoryFunctions, W } from './lower.js';
 import { FunctionBody, ModuleBuilder } from './wasm-module.js';
 import { Wasm, type WasmModule } from './webassembly.js';
 
-/** Handlers that every record may hold besides the table's. */
-export const DECODE = 0;
-export const PAGE_END = 1;
-export const UNDEFINED = 2;
-/** The start of a compiled region: byte 8 of the record holds its place in the table. */
-export const REGION = 3;
 const FIRST_ROW_HANDLER = 4;
 
 /** Handlers that can be made while the machine runs. */
@@ -196,7 +190,8 @@ function makeModule(
   l.openLoop();
   l.checkBudget();
   l.openLoop();
-  l.fetch(fetchMiss);
+  const regionType = module.type({ params: REGION_PARAMS, results: [] });
+  l.fetch(fetchMiss, regionType);
   l.openLoop();
   const count = FIRST_ROW_HANDLER + inline.length;
   l.openDispatch(count, op);
@@ -212,7 +207,7 @@ function makeModule(
   open(UNDEFINED);
   l.undefinedInstruction();
   open(REGION);
-  l.region(module.type({ params: REGION_PARAMS, results: [] }));
+  l.region(regionType);
   inline.forEach((h, i) => {
     const number = FIRST_ROW_HANDLER + i;
     open(number);

@@ -16,8 +16,9 @@ import type { RawFields } from './operands.js';
 import { FunctionBody, ModuleBuilder } from './wasm-module.js';
 import { Wasm, type WasmMemory, type WasmTable } from './webassembly.js';
 
+export { DECODE, PAGE_END, REGION, UNDEFINED } from './handler.js';
 export { COUNTERS_SIZE, FETCH_ENTRIES } from './interpreter-loop.js';
-export { DECODE, type Handler, MAX_REGIONS, PAGE_END, REGION, UNDEFINED } from './interpreter-module.js';
+export { type Handler, MAX_REGIONS } from './interpreter-module.js';
 
 /** What the interpreter asks of the machine. Each returns 0 with EXIT set where generated code must leave. */
 export interface InterpreterHost {
