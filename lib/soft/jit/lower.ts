@@ -1,6 +1,6 @@
 import type { Helper, Stmt, Val, VOperand, XOperand } from '../a64/emitter.js';
 import { Offset, STATE } from '../cpu/layout.js';
-import type { ByteWriter, FunctionBody } from './wasm-module.js';
+import { type ByteWriter, type FunctionBody, TYPE_BYTE } from './wasm-module.js';
 import type { WasmType } from './wasm-opcodes.js';
 
 /** The WebAssembly opcodes that the lowering writes itself (Core Specification 2.0, 5.4). */
@@ -352,9 +352,14 @@ export abstract class Lowering {
     this.#storePart(s.v.type, s.bytes, STATE + s.offset);
   }
 
-  /** Pushes the address of the table entry for `va` (a local), leaving it in the local `entry` too. */
-  #lookup(va: number, table: number, bytes: number, entry: number): void {
+  /**
+   * Pushes the linear address of a guest access, from its table or the slow half.
+   * @param va the local with the virtual address
+   * @param slow pushes what the slow half answers for the address on the stack
+   */
+  #pushLinear(va: number, bytes: number, table: number, slow: () => void): void {
     const c = this.code;
+    const entry = this.local('i32');
     this.i32Const(0);
     this.memoryOp(W.I32_LOAD, STATE + table);
     this.getLocal(va);
@@ -377,30 +382,18 @@ export abstract class Lowering {
     c.s32(-4096);
     c.u8(W.I64_AND);
     c.u8(W.I64_EQ);
-  }
-
-  #guestLoad(v: Val, n: { bytes: number; va: Val; unprivileged: boolean }): void {
-    const c = this.code;
-    const va = this.local('i64');
-    const address = this.local('i32');
-    this.push(n.va);
-    this.setLocal(va);
-    this.#lookup(va, n.unprivileged ? Offset.TLB_LOAD_EL0 : Offset.TLB_LOAD, n.bytes, address);
-    v.local = this.local(v.type);
     c.u8(W.IF);
-    c.u8(W.VOID);
+    c.u8(TYPE_BYTE.i32);
     this.depth++;
     this.getLocal(va);
     c.u8(W.I32_WRAP);
-    this.getLocal(address);
+    this.getLocal(entry);
     this.memoryOp(W.I32_LOAD, 8);
     c.u8(W.I32_ADD);
-    this.#loadPart(v.type, n.bytes, 0);
-    this.setLocal(v.local);
     c.u8(W.ELSE);
     this.getLocal(va);
-    this.call(this.memoryFunctions().load(n.bytes, n.unprivileged));
-    this.teeLocal(address);
+    slow();
+    this.teeLocal(entry);
     c.u8(W.I32_EQZ);
     c.u8(W.IF);
     c.u8(W.VOID);
@@ -408,52 +401,38 @@ export abstract class Lowering {
     this.leave();
     c.u8(W.END);
     this.depth--;
-    this.getLocal(address);
-    this.#loadPart(v.type, n.bytes, 0);
-    this.setLocal(v.local);
+    this.getLocal(entry);
     c.u8(W.END);
     this.depth--;
   }
 
-  #guestStore(s: Extract<Stmt, { k: 'store' }>): void {
-    const c = this.code;
+  #guestLoad(v: Val, n: { bytes: number; va: Val; unprivileged: boolean }): void {
     const va = this.local('i64');
-    const address = this.local('i32');
+    this.push(n.va);
+    this.setLocal(va);
+    this.#pushLinear(va, n.bytes, n.unprivileged ? Offset.TLB_LOAD_EL0 : Offset.TLB_LOAD, () => {
+      this.call(this.memoryFunctions().load(n.bytes, n.unprivileged));
+    });
+    this.#loadPart(v.type, n.bytes, 0);
+    v.local = this.local(v.type);
+    this.setLocal(v.local);
+  }
+
+  #guestStore(s: Extract<Stmt, { k: 'store' }>): void {
+    const va = this.local('i64');
     const value = this.local(s.v.type);
     this.push(s.va);
     this.setLocal(va);
     this.push(s.v);
     this.setLocal(value);
-    this.#lookup(va, s.unprivileged ? Offset.TLB_STORE_EL0 : Offset.TLB_STORE, s.bytes, address);
-    c.u8(W.IF);
-    c.u8(W.VOID);
-    this.depth++;
-    this.getLocal(va);
-    c.u8(W.I32_WRAP);
-    this.getLocal(address);
-    this.memoryOp(W.I32_LOAD, 8);
-    c.u8(W.I32_ADD);
+    this.#pushLinear(va, s.bytes, s.unprivileged ? Offset.TLB_STORE_EL0 : Offset.TLB_STORE, () => {
+      this.i32Const(0);
+      this.getLocal(value);
+      this.#storePart(s.v.type, s.bytes, STATE + Offset.SCRATCH);
+      this.call(this.memoryFunctions().store(s.bytes, s.unprivileged));
+    });
     this.getLocal(value);
     this.#storePart(s.v.type, s.bytes, 0);
-    c.u8(W.ELSE);
-    this.i32Const(0);
-    this.getLocal(value);
-    this.#storePart(s.v.type, s.bytes, STATE + Offset.SCRATCH);
-    this.getLocal(va);
-    this.call(this.memoryFunctions().store(s.bytes, s.unprivileged));
-    this.teeLocal(address);
-    c.u8(W.I32_EQZ);
-    c.u8(W.IF);
-    c.u8(W.VOID);
-    this.depth++;
-    this.leave();
-    c.u8(W.END);
-    this.depth--;
-    this.getLocal(address);
-    this.getLocal(value);
-    this.#storePart(s.v.type, s.bytes, 0);
-    c.u8(W.END);
-    this.depth--;
   }
 
   // Small pieces.
