@@ -176,7 +176,7 @@ export class Machine {
       if (!KvmError.is(error, 'ENOMEM') && !(error instanceof RangeError)) throw error;
       throw new VmError(
         'ERR_MEMORY_UNAVAILABLE',
-        `memory: there is no room for ${size / 2 ** 20} MiB here; give less`,
+        `memory: there is no room for ${size / 2 ** 20} MiB here (${error.message}); give less`,
         {
           cause: error,
         },
