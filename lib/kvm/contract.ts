@@ -124,7 +124,7 @@ export interface DeviceAttrs {
    * @returns whether the attribute is there (errno ENXIO is `false`)
    */
   hasDeviceAttr(group: number, attr: number | bigint): boolean;
-  /** KVM_SET_DEVICE_ADDR: `value` is the payload at `kvm_device_attr.addr`; integers take the size that the attribute has. @throws KvmError ENXIO no such attribute, and what the attribute says */
+  /** KVM_SET_DEVICE_ATTR: `value` is the payload at `kvm_device_attr.addr`; integers take the size that the attribute has. @throws KvmError ENXIO no such attribute, and what the attribute says */
   setDeviceAttr(group: number, attr: number | bigint, value?: number | bigint | Uint8Array): void;
   /** KVM_GET_DEVICE_ATTR. For attributes whose payload carries input (VgicAddr.V3_REDIST_REGION), `value` is that input. */
   getDeviceAttr(group: number, attr: number | bigint, value?: number | bigint): bigint;

@@ -136,45 +136,6 @@ test(
 );
 
 test(
-  'a reboot boots again',
-  async () => {
-    const vm = await MicroVm.create({ ...guestOptions(guest), memory: '256M' });
-    try {
-      await vm.boot();
-      await vm.console.waitFor('~ # ');
-      vm.console.write('reboot -f\n');
-      await vm.console.waitFor('BusyBox');
-      await vm.console.waitFor('~ # ');
-      expect(vm.stats().reboots).toBe(1);
-    } finally {
-      await vm.close();
-    }
-  },
-  BOOT_MS,
-);
-
-test(
-  'with the virtual clock, two runs are the same run, and sleeping takes no time',
-  async () => {
-    const runs = [];
-    for (let i = 0; i < 2; i++)
-      runs.push(await script('cat; date; sleep 3600; date; md5sum /init', { clock: 'virtual' }, 'hello\n'));
-    expect(runs[0]!.stdout).toMatch(/^hello\n/);
-    expect(runs[1]).toEqual(runs[0]);
-  },
-  BOOT_MS,
-);
-
-test(
-  'two VMs in one process',
-  async () => {
-    const [a, b] = await Promise.all([script('echo a; nproc', { cpus: 2 }), script('echo b; nproc')]);
-    expect([a.stdout, b.stdout]).toEqual(['a\n2\n', 'b\n1\n']);
-  },
-  BOOT_MS,
-);
-
-test(
   'a VM in a Worker',
   async () => {
     const index = new URL('../../dist/index.js', import.meta.url).href;
