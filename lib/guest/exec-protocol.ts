@@ -42,9 +42,6 @@ export const BYE_SECONDS = 10;
 /** The host's last line on `elvisor.exec`. */
 export const EXEC_BYE: Uint8Array = new TextEncoder().encode('bye\n');
 
-/** The line that the guest writes on `elvisor.stdin` when it has it open. */
-export const STDIN_READY = 'ready\n';
-
 export interface ExecRequest {
   /** The command and its arguments: one string or more, the first not empty, none with a NUL. */
   readonly argv: readonly string[];

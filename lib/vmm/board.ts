@@ -12,8 +12,6 @@ export interface BoardSlot {
 
 /** The first INTID that is a shared peripheral interrupt (Arm IHI 0069 §2.2.1). */
 export const SPI_BASE = 32;
-/** The first INTID that is a private peripheral interrupt. */
-export const PPI_BASE = 16;
 
 /** GICv3 distributor: 64 KiB. */
 export const GICD_BASE = 0x0800_0000;

@@ -17,30 +17,3 @@ export interface Scheduler {
 
 /** Takes back what it came from. May be called twice, and after the fact. */
 export type Cancel = () => void;
-
-/** A scheduler of web platform parts only, for browsers and Workers: a MessageChannel's messages are not throttled as timers are. */
-export function webScheduler(): Scheduler {
-  const pending: (() => void)[] = [];
-  const { port1, port2 } = new MessageChannel();
-  port1.addEventListener('message', () => pending.shift()?.());
-  port1.start();
-  return {
-    soon(turn) {
-      let live = true;
-      pending.push(() => {
-        if (live) turn();
-      });
-      port2.postMessage(0);
-      return () => {
-        live = false;
-      };
-    },
-    after(ms, turn) {
-      const timer = setTimeout(turn, ms);
-      return () => clearTimeout(timer);
-    },
-    hold: () => () => {},
-    setRef: () => {},
-    now: () => performance.now(),
-  };
-}

@@ -5,7 +5,7 @@ import { REGION_PARAMS } from './compiler.js';
 import { DECODE, emitRow, type HandlerLayout, PAGE_END, REGION, staticsOf, UNDEFINED } from './handler.js';
 import { HOT_HANDLERS } from './hot-handlers.js';
 import { LoopLowering } from './interpreter-loop.js';
-import { helpersOf, MEMORY_SIZES, memoryFunctionName, signatureOf } from './linkage.js';
+import { helpersOf, MEMORY_FUNCTION, MEMORY_SIZES, memoryFunctionName, signatureOf } from './linkage.js';
 import { type MemoryFunctions, W } from './lower.js';
 import { FunctionBody, ModuleBuilder } from './wasm-module.js';
 import { Wasm, type WasmModule } from './webassembly.js';
@@ -159,7 +159,7 @@ function makeModule(
         c.s32(bytes | (unprivileged ? 256 : 0));
         c.u8(W.CALL);
         c.u32(kind === 'load' ? loadMiss : storeMiss);
-        memoryIndices.set(name, module.addFunction({ params: ['i64'], results: ['i32'] }, body, name));
+        memoryIndices.set(name, module.addFunction(MEMORY_FUNCTION, body, name));
       }
     }
   }

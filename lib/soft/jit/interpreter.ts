@@ -10,10 +10,10 @@ import {
   interpreterModule,
   MAX_HANDLERS,
 } from './interpreter-module.js';
-import { helpersOf, type Linkage, memoryAccesses, memoryFunctionName, signatureOf } from './linkage.js';
+import { helpersOf, type Linkage, LinkedModule, memoryAccesses } from './linkage.js';
 import { W } from './lower.js';
 import type { RawFields } from './operands.js';
-import { FunctionBody, ModuleBuilder } from './wasm-module.js';
+import { FunctionBody } from './wasm-module.js';
 import { Wasm, type WasmMemory, type WasmTable } from './webassembly.js';
 
 export { DECODE, PAGE_END, REGION, UNDEFINED } from './handler.js';
@@ -125,35 +125,15 @@ export class Interpreter implements Linkage {
 
   /** Makes an out-of-line handler: a module with one function, put into the interpreter's table. */
   #make(row: Row, raw: Readonly<Record<string, number>>): Handler {
-    const module = new ModuleBuilder();
-    module.importMemory(this.maximumPages, this.shared);
-    const imports: Record<string, unknown> = { memory: this.memory };
-    const indices = new Map<string, number>();
-    const stmts = emitRow(row, raw).body;
-    for (const h of helpersOf(stmts)) {
-      if (indices.has(h.name)) continue;
-      indices.set(h.name, module.importFunction(h.name, signatureOf(h)));
-      imports[h.name] = this.helper(h);
-    }
-    for (const name of memoryAccesses(stmts)) {
-      if (indices.has(name)) continue;
-      indices.set(name, module.importFunction(name, { params: ['i64'], results: ['i32'] }));
-      imports[name] = this.#imports[name]!;
-    }
+    const program = emitRow(row, raw).body;
+    const module = new LinkedModule(this);
+    module.require(helpersOf(program), memoryAccesses(program));
     const body = new FunctionBody(2);
-    const lowering = new OutOfLineLowering(body, {
-      memory: {
-        load: (bytes, unprivileged) => indices.get(memoryFunctionName('load', bytes, unprivileged))!,
-        store: (bytes, unprivileged) => indices.get(memoryFunctionName('store', bytes, unprivileged))!,
-      },
-      helper: (h) => indices.get(h.name)!,
-      rec: 0,
-      pcBase: 1,
-    });
+    const lowering = new OutOfLineLowering(body, { memory: module.memory, helper: module.helper, rec: 0, pcBase: 1 });
     const layout = lowering.lowerRow(row, raw);
     body.code.raw([W.I32_CONST, 0]);
-    module.addFunction({ params: ['i32', 'i64'], results: ['i32'] }, body, 'handler');
-    const instance = new Wasm.Instance(new Wasm.Module(module.build()), { e: imports });
+    module.builder.addFunction({ params: ['i32', 'i64'], results: ['i32'] }, body, 'handler');
+    const instance = module.instantiate();
     const number = this.#nextHandler++;
     if (number >= MAX_HANDLERS) throw new Error('the interpreter has no room for another handler');
     this.#table.set(number, instance.exports.handler);

@@ -1,9 +1,8 @@
 import type { Decoder } from '../a64/decode.js';
 import { REGION_PARAMS, RegionLowering } from './compiler.js';
-import { type Linkage, memoryFunctionName, signatureOf } from './linkage.js';
+import { type Linkage, LinkedModule } from './linkage.js';
 import { formRegion, type PageReader, type Region } from './region.js';
-import { FunctionBody, ModuleBuilder } from './wasm-module.js';
-import { Wasm } from './webassembly.js';
+import { FunctionBody } from './wasm-module.js';
 
 /** A region that waits to be compiled. */
 export interface Candidate {
@@ -46,35 +45,17 @@ export class RegionCompiler {
   }
 
   #build(regions: readonly { candidate: Candidate; region: Region }[]): void {
-    const linkage = this.#linkage;
-    const module = new ModuleBuilder();
-    module.importMemory(linkage.maximumPages, linkage.shared);
-    const imports: Record<string, unknown> = { memory: linkage.memory };
-    const indices = new Map<string, number>();
+    const module = new LinkedModule(this.#linkage);
     for (const { region } of regions) {
-      for (const { shape } of region.blocks.flatMap((b) => b.instructions)) {
-        for (const h of shape.helpers) {
-          if (indices.has(h.name)) continue;
-          indices.set(h.name, module.importFunction(h.name, signatureOf(h)));
-          imports[h.name] = linkage.helper(h);
-        }
-        for (const name of shape.memoryFunctions) {
-          if (indices.has(name)) continue;
-          indices.set(name, module.importFunction(name, { params: ['i64'], results: ['i32'] }));
-          imports[name] = linkage.memoryFunction(name);
-        }
-      }
+      for (const block of region.blocks)
+        for (const { shape } of block.instructions) module.require(shape.helpers, shape.memoryFunctions);
     }
-    const memory = {
-      load: (bytes: number, unprivileged: boolean) => indices.get(memoryFunctionName('load', bytes, unprivileged))!,
-      store: (bytes: number, unprivileged: boolean) => indices.get(memoryFunctionName('store', bytes, unprivileged))!,
-    };
     regions.forEach(({ region }, n) => {
       const body = new FunctionBody(REGION_PARAMS.length);
-      new RegionLowering(body, memory, (h) => indices.get(h.name)!).compile(region);
-      module.addFunction({ params: REGION_PARAMS, results: [] }, body, `r${n}`);
+      new RegionLowering(body, module.memory, module.helper).compile(region);
+      module.builder.addFunction({ params: REGION_PARAMS, results: [] }, body, `r${n}`);
     });
-    const instance = new Wasm.Instance(new Wasm.Module(module.build()), { e: imports });
+    const instance = module.instantiate();
     regions.forEach(({ candidate }, n) => {
       candidate.install(instance.exports[`r${n}`]);
     });

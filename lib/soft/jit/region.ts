@@ -1,7 +1,7 @@
 import type { Decoder } from '../a64/decode.js';
 import type { Helper, Stmt } from '../a64/emitter.js';
 import { fieldsOf, type Row } from '../a64/row.js';
-import { emitRow } from './handler.js';
+import { emitRow, staticsOf } from './handler.js';
 import { helpersOf, MACHINE_HELPERS, memoryAccesses } from './linkage.js';
 import type { RawFields } from './operands.js';
 
@@ -65,8 +65,7 @@ function shapeOf(row: Row, raw: RawFields): RowShape {
     byKey = new Map();
     shapes.set(row, byKey);
   }
-  let key = '';
-  for (const f of row.fields) if (f.kind === 'static') key += `${raw[f.name]},`;
+  const key = staticsOf(row, raw);
   let shape = byKey.get(key);
   if (shape === undefined) {
     shape = examine(row, emitRow(row, raw).body);

@@ -188,9 +188,6 @@ define(
   true,
 );
 
-/** Every pure instruction by its name in the WebAssembly text format. */
-export const WASM_OPS: ReadonlyMap<string, WasmOp> = ops;
-
 /** The instruction of that name. @throws Error where there is none: a mistake in the caller */
 export function wasmOp(name: string): WasmOp {
   const op = ops.get(name);
