@@ -66,6 +66,15 @@ describe('a guest that spins for ever', () => {
     60 * SECONDS,
   );
 
+  test('is gone with the scope that disposes of it', async () => {
+    const vm = await MicroVm.create({ kernel: spinningImage(), memory: '64M' });
+    await vm.boot();
+    await vm[Symbol.asyncDispose]();
+    expect(vm.state).toBe('closed');
+    expect((await vm.exited).reason).toBe('killed');
+    await vm[Symbol.asyncDispose]();
+  }, 30_000);
+
   test(
     'may be paused and resumed',
     async () => {
