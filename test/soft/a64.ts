@@ -30,6 +30,8 @@ export const smc = (imm16 = 0): number => (0xd4000003 | (imm16 << 5)) >>> 0;
 export const NOP = 0xd503201f;
 export const WFE = 0xd503205f;
 export const WFI = 0xd503207f;
+export const SEV = 0xd503209f;
+export const SEVL = 0xd50320bf;
 export const ISB = 0xd5033fdf;
 export const ERET = 0xd69f03e0;
 /** @param words how many instructions away, from this one */

@@ -15,6 +15,8 @@ export const MSR = helper('msr', 'il:');
 export const SYS = helper('sys', 'il:');
 /** MSR (immediate) to a PSTATE field: (op1 << 3 | op2, CRm). */
 export const PSTATE_IMMEDIATE = helper('pstate', 'ii:');
+/** SEV: sets the event register of every vCPU. */
+export const SEND_EVENT = helper('sendEvent', ':');
 
 interface Encoding {
   readonly o0: number;
@@ -49,12 +51,19 @@ const nothing = (): void => undefined;
 
 export const system: readonly Row[] = [
   row('WFI', '11010101000000110010 0000 011 11111', { ends: true }, (e) => e.exit(ExitCode.WFI)),
-  row('WFE', '11010101000000110010 0000 010 11111', { ends: true }, (e) => e.exit(ExitCode.WFE)),
+  row('WFE', '11010101000000110010 0000 010 11111', { ends: true }, (e) => {
+    e.if(e.eqz(e.state('i32', Offset.EVENT)), () => e.exit(ExitCode.WFE));
+    e.setState(Offset.EVENT, e.i32(0));
+  }),
   row('YIELD', '11010101000000110010 0000 001 11111', { ends: true }, (e) => e.exit(ExitCode.WFE)),
+  row('SEV', '11010101000000110010 0000 100 11111', {}, (e) => {
+    e.call(SEND_EVENT);
+  }),
+  row('SEVL', '11010101000000110010 0000 101 11111', {}, (e) => e.setState(Offset.EVENT, e.i32(1))),
   row(
     'HINT',
     '11010101000000110010 CRm:4# op2:3# 11111',
-    { when: (f) => f.CRm !== 0 || f.op2 === 0 || f.op2 > HINT.WFI },
+    { when: (f) => f.CRm !== 0 || f.op2 === 0 || f.op2 > HINT.SEVL },
     nothing,
   ),
   row('CLREX', '11010101000000110011 xxxx 010 11111', {}, (e) => e.setState(Offset.MONITOR_ADDRESS, e.i64(-1n))),

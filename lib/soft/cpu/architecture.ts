@@ -46,6 +46,7 @@ export const Sctlr = {
   SPAN: 1n << 23n,
   UCI: 1n << 26n,
   DSSBS: 1n << 44n,
+  EPAN: 1n << 57n,
   /** ITD, SED, EOS, EIS, nTLSMD, LSMAOE: RES1 without AArch32 and FEAT_ExS. */
   RES1: (1n << 7n) | (1n << 8n) | (1n << 11n) | (1n << 22n) | (1n << 28n) | (1n << 29n),
 } as const;

@@ -57,6 +57,10 @@ export const Offset = {
   ATTENTION: 54 * 8,
   /** 32 bits: FP&SIMD is trapped at the current EL (CPACR_EL1.FPEN). */
   FP_TRAP: 54 * 8 + 4,
+  /** 32 bits: the bits of SP that must be zero where it is the base of an access: 15, or 0 (SCTLR_EL1.SA, .SA0). */
+  SP_MASK: 55 * 8,
+  /** 32 bits: the event register that WFE waits for, 0 or 1. */
+  EVENT: 55 * 8 + 4,
   /** V0..V31, 16 bytes each. */
   V0: 64 * 8,
   /** System registers held as plain words, one each. */

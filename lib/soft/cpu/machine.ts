@@ -79,6 +79,10 @@ export class SoftMachine implements Machine {
       msr: (index: number, value: bigint) => this.#current!.msr(index, value) as undefined,
       sys: (index: number, value: bigint) => this.#current!.sys(index, value) as undefined,
       pstate: (which: number, value: number) => this.#current!.pstateImmediate(which, value) as undefined,
+      sendEvent: () => {
+        for (const cpu of this.cpus) cpu.sendEvent();
+        return undefined;
+      },
       alignmentFault: (va: bigint, isWrite: number) =>
         this.#current!.mmu.alignmentFault(va, isWrite !== 0) as undefined,
     };

@@ -28,13 +28,17 @@ const WHOLE: ReadonlySet<number> = new Set([
   cacheOp(0, 14, 2),
 ]);
 
-/** CRm of TLBI for the Inner Shareable domain and for this vCPU. */
-const TLBI_IS = 3;
-const TLBI_LOCAL = 7;
+/** CRm of TLBI: of one thing or all, then of a range; for the Outer and Inner Shareable domain, which are one, and this vCPU. */
+const TLBI_SINGLE: readonly number[] = [1, 3, 7];
+const TLBI_RANGE: readonly number[] = [5, 2, 6];
+const TLBI_LOCAL: readonly number[] = [7, 6];
 /** op2 of TLBI at EL1: VMALLE1, VAE1, ASIDE1, VAAE1, VALE1, VAALE1. */
 const TLBI_ASID = 2;
 const TLBI_ALL: readonly number[] = [0, TLBI_ASID];
 const TLBI_BY_ADDRESS: readonly number[] = [1, 3, 5, 7];
+
+/** Granules of a range above which everything is forgotten: that costs less than to look for each. */
+const RANGE_LIMIT = 32n;
 
 /** PAR_EL1 (Arm ARM DDI 0487 D24.2.149). */
 const PAR_F = 1n;
@@ -77,7 +81,9 @@ export class Maintenance {
     }
     if (isCacheOp) this.#cache(index, va);
     else if (op1 === 0 && crn === 7 && (crm === 8 || crm === 9)) this.#translate(crm, op2, va);
-    else if (op1 === 0 && crn === 8 && (crm === TLBI_IS || crm === TLBI_LOCAL)) this.#tlbi(crm, op2, va);
+    else if (op1 === 0 && crn === 8 && TLBI_SINGLE.includes(crm)) this.#tlbi(crm, op2, va);
+    else if (op1 === 0 && crn === 8 && TLBI_RANGE.includes(crm) && TLBI_BY_ADDRESS.includes(op2))
+      this.#tlbiRange(crm, va);
     else state.leave(ExitCode.UNDEFINED);
   }
 
@@ -107,13 +113,41 @@ export class Maintenance {
     const page = value & 0xfff_ffff_ffffn;
     const lo = Number((page << 12n) & 0xffff_ffffn);
     const hi = Number((page >> 20n) & 0xff_ffffn);
-    for (const mmu of crm === TLBI_LOCAL ? [this.#mmu] : this.#mmus()) {
-      let fetched = true;
-      if (byAddress) fetched = mmu.contexts.flushPage(lo, hi, mmu.translator.granule(hi));
-      else if (op2 === TLBI_ASID) mmu.contexts.flushAsid(mmu.asidOf(Number(value >> 48n)));
+    this.#invalidate(crm, (mmu) => {
+      if (byAddress) return mmu.contexts.flushPage(lo, hi, mmu.translator.granule(hi));
+      if (op2 === TLBI_ASID) mmu.contexts.flushAsid(mmu.asidOf(Number(value >> 48n)));
       else mmu.contexts.flush();
+      return true;
+    });
+  }
+
+  /** TLBI RVA*: (NUM + 1) << (5 * SCALE + 1) granules from BaseADDR on (Arm ARM DDI 0487 C5.5, FEAT_TLBIRANGE). */
+  #tlbiRange(crm: number, value: bigint): void {
+    const tg = Number((value >> 46n) & 3n);
+    if (tg === 0) return;
+    const granule = 10 + 2 * tg;
+    const scale = (value >> 44n) & 3n;
+    const count = (((value >> 39n) & 0x1fn) + 1n) << (5n * scale + 1n);
+    const base = BigInt.asIntN(37, value) << BigInt(granule);
+    this.#invalidate(crm, (mmu) => {
+      if (count > RANGE_LIMIT) {
+        mmu.contexts.flush();
+        return true;
+      }
+      let fetched = false;
+      for (let n = 0n; n < count; n++) {
+        const va = BigInt.asUintN(64, base + (n << BigInt(granule)));
+        if (mmu.contexts.flushPage(Number(va & 0xffff_ffffn), Number(va >> 32n), granule)) fetched = true;
+      }
+      return fetched;
+    });
+  }
+
+  /** @param forget takes translations away; says whether the next instruction's may be among them */
+  #invalidate(crm: number, forget: (mmu: Mmu) => boolean): void {
+    for (const mmu of TLBI_LOCAL.includes(crm) ? [this.#mmu] : this.#mmus()) {
       // The code after this instruction may be somewhere else now.
-      if (fetched && mmu === this.#mmu) this.#state.leave(ExitCode.RESYNC);
+      if (forget(mmu) && mmu === this.#mmu) this.#state.leave(ExitCode.RESYNC);
     }
   }
 
@@ -133,7 +167,7 @@ export class Maintenance {
     let status = -1;
     if (t.walk(lo, hi, el0)) {
       const r = t.result;
-      const pan = withPan && r.readEl0 && state.get32(Offset.PAN) !== 0;
+      const pan = withPan && r.isUser && state.get32(Offset.PAN) !== 0;
       const allowed = isWrite ? (el0 ? r.writeEl0 : r.writeEl1 && !pan) : el0 ? r.readEl0 : r.readEl1 && !pan;
       if (!allowed) status = FaultStatus.PERMISSION | r.level;
     } else status = t.status;

@@ -173,6 +173,11 @@ export class Processor implements Cpu {
     this.#maintenance.sys(index, value);
   }
 
+  /** Sets the event register, which the next WFE finds. */
+  sendEvent(): void {
+    this.#state.set32(Offset.EVENT, 1);
+  }
+
   // Running.
 
   get instructions(): number {
@@ -404,6 +409,7 @@ export class Processor implements Cpu {
     this.#count();
     const spsr = state.get64(SR.SPSR_EL1.offset);
     state.set64(Offset.MONITOR_ADDRESS, MONITOR_OPEN);
+    this.sendEvent();
     if (RETURN_MODES.includes(Number(spsr & 0x1fn))) this.setPstate(spsr);
     else {
       const kept = state.getPstate() & KEPT_BY_ILLEGAL_RETURN;

@@ -48,7 +48,7 @@ const ID_VALUES: Readonly<Record<string, bigint>> = {
   ID_AA64PFR1_EL1: field(2n, 4n),
   // Armv8 debug, two breakpoints, two watchpoints.
   ID_AA64DFR0_EL1: 6n | field(1n, 12n) | field(1n, 20n),
-  // AES+PMULL, SHA1, SHA2+SHA512, CRC32, LSE, RDM, SHA3, DotProd, FHM, FlagM2.
+  // AES+PMULL, SHA1, SHA2+SHA512, CRC32, LSE, RDM, SHA3, DotProd, FHM, FlagM2, TLBI of ranges.
   ID_AA64ISAR0_EL1:
     field(2n, 4n) |
     field(1n, 8n) |
@@ -59,13 +59,14 @@ const ID_VALUES: Readonly<Record<string, bigint>> = {
     field(1n, 32n) |
     field(1n, 44n) |
     field(1n, 48n) |
-    field(2n, 52n),
+    field(2n, 52n) |
+    field(2n, 56n),
   // DPB2, JSCVT, FCMA, LRCPC2, FRINTTS, SB.
   ID_AA64ISAR1_EL1: 2n | field(1n, 12n) | field(1n, 16n) | field(2n, 20n) | field(1n, 32n) | field(1n, 36n),
   // 40-bit physical addresses, 16-bit ASIDs, granules of 4K, 16K and 64K.
   ID_AA64MMFR0_EL1: 2n | field(2n, 4n) | field(1n, 20n),
-  // Hierarchical permission disables, PAN with AT S1E1RP and S1E1WP.
-  ID_AA64MMFR1_EL1: field(1n, 12n) | field(2n, 20n),
+  // Hardware management of access flag and dirty state, hierarchical permission disables, PAN with EPAN.
+  ID_AA64MMFR1_EL1: 2n | field(1n, 12n) | field(3n, 20n),
   // CnP, UAO, LSE2, E0PD.
   ID_AA64MMFR2_EL1: 1n | field(1n, 4n) | field(1n, 32n) | field(1n, 60n),
 };

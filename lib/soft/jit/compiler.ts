@@ -1,7 +1,7 @@
 import type { Helper, Val, VOperand, XOperand } from '../a64/emitter.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
 import { analyse, type FlowGraph, irreducibleEdges } from './control-flow.js';
-import { emitRow } from './handler.js';
+import { emitRow, isSpBased } from './handler.js';
 import { Lowering, type MemoryFunctions, W } from './lower.js';
 import { operandReader } from './operands.js';
 import { type Block, PAGE_INSTRUCTIONS, type Region, type RegionInstruction } from './region.js';
@@ -11,6 +11,13 @@ import type { WasmType } from './wasm-opcodes.js';
 /** Parameters of a region's function: the virtual address of the page that its code is in. */
 export const REGION_PARAMS = ['i64'] as const satisfies readonly WasmType[];
 const PAGE_VA = 0;
+
+/** Whether an instruction that writes SP adds a multiple of 16 to it: ADD and SUB (immediate), and accesses with write-back. */
+function movesSpBy16(row: RegionInstruction['row'], raw: RegionInstruction['raw']): boolean {
+  if (raw.Rn !== 31 || !(isSpBased(row, raw) || /^(ADD|SUB) \(immediate\)/.test(row.name))) return false;
+  const step = row.imm?.(raw) ?? row.ops.offset?.(raw);
+  return step !== undefined && (Number(BigInt.asIntN(64, BigInt(step))) & 15) === 0;
+}
 
 /** A place that a block's end leads to. */
 type Edge = { readonly kind: 'block'; readonly node: number } | { readonly kind: 'exit'; readonly position: number };
@@ -38,6 +45,8 @@ export class RegionLowering extends Lowering {
   #before = 0;
   #raw: RegionInstruction['raw'] = {};
   #row!: RegionInstruction['row'];
+  /** SP was found to be aligned, or moved by a multiple of 16 since. */
+  #spAligned = false;
 
   constructor(body: FunctionBody, memory: MemoryFunctions, helper: (helper: Helper) => number) {
     super(body);
@@ -200,12 +209,14 @@ export class RegionLowering extends Lowering {
     const block = this.#blocks[node]!;
     this.#block = block;
     this.#node = number;
+    this.#spAligned = false;
     block.instructions.forEach((i, n) => {
       this.#position = block.index + n;
       this.#before = n;
       this.#raw = i.raw;
       this.#row = i.row;
-      const program = emitRow(i.row, i.raw).body;
+      const program = emitRow(i.row, i.raw, this.#spAligned).body;
+      this.#spAligned ||= isSpBased(i.row, i.raw);
       this.lower(program);
       this.releaseLocals();
     });
@@ -312,6 +323,7 @@ export class RegionLowering extends Lowering {
   protected override storeX(reg: XOperand, value: () => void): void {
     const offset = operandReader(this.#row, `${reg.field}.w`)(this.#raw);
     value();
+    if (offset === Offset.SP && !movesSpBy16(this.#row, this.#raw)) this.#spAligned = false;
     if (offset === Offset.DISCARD)
       this.code.u8(0x1a); // drop
     else this.setLocal(this.stateLocal(offset, true)!);

@@ -85,10 +85,25 @@ export function staticsOf(row: Row, raw: RawFields): string {
   return key;
 }
 
+/**
+ * Whether the instruction is a load or store with SP as its base, which must be aligned. Such instructions have handlers of
+ * their own, so that others pay nothing for it.
+ */
+export const isSpBased = (row: Row, raw: RawFields): boolean => raw.Rn === 31 && hasSpBase(row);
+/** Loads and stores have x1x0 in bits 28..25. */
+export const hasSpBase = (row: Row): boolean =>
+  (row.value & 0x0a00_0000) === 0x0800_0000 && row.fields.some((f) => f.name === 'Rn' && f.kind === 'sp');
+
+/** CheckSPAlignment (Arm ARM DDI 0487 J1.1). */
+function checkSpAlignment(e: Emitter): void {
+  const low = e.and(e.wrap(e.state('i64', Offset.SP)), e.state('i32', Offset.SP_MASK));
+  e.if(low, () => e.exit(ExitCode.SP_ALIGNMENT));
+}
+
 const FLAGS = { n: Offset.N, z: Offset.Z, c: Offset.C, v: Offset.V };
 
-/** Runs a row's `emit` with these static field values. */
-export function emitRow(row: Row, raw: RawFields): Emitter {
+/** Runs a row's `emit` with these static field values. @param spChecked SP is known to be aligned */
+export function emitRow(row: Row, raw: RawFields, spChecked = false): Emitter {
   const e = new Emitter(FLAGS);
   const fields: Record<string, number | Val | XOperand | VOperand> = {};
   let vector = false;
@@ -103,6 +118,7 @@ export function emitRow(row: Row, raw: RawFields): Emitter {
   for (const name of Object.keys(row.ops)) fields[name] = e.field('i32', name);
   if (row.imm !== undefined) fields.imm = e.field('i64', 'imm');
   if (vector) e.if(e.state('i32', Offset.FP_TRAP), () => e.exit(ExitCode.FP_TRAP));
+  if (!spChecked && isSpBased(row, raw)) checkSpAlignment(e);
   row.emit(e, fields);
   return e;
 }
@@ -125,6 +141,14 @@ export abstract class HandlerLowering extends Lowering {
   constructor(body: FunctionBody, context: HandlerContext) {
     super(body);
     this.context = context;
+  }
+
+  /** Lowers {@link checkSpAlignment} alone. */
+  checkSp(): void {
+    const e = new Emitter(FLAGS);
+    checkSpAlignment(e);
+    this.lower(e.body);
+    this.releaseLocals();
   }
 
   /** Lowers a row; returns where its operands are expected. */

@@ -2,7 +2,17 @@ import type { Helper, Stmt } from '../a64/emitter.js';
 import type { Row } from '../a64/row.js';
 import { Offset, STATE } from '../cpu/layout.js';
 import { REGION_PARAMS } from './compiler.js';
-import { DECODE, emitRow, type HandlerLayout, PAGE_END, REGION, staticsOf, UNDEFINED } from './handler.js';
+import {
+  DECODE,
+  emitRow,
+  type HandlerLayout,
+  hasSpBase,
+  isSpBased,
+  PAGE_END,
+  REGION,
+  staticsOf,
+  UNDEFINED,
+} from './handler.js';
 import { HOT_HANDLERS } from './hot-handlers.js';
 import { LoopLowering } from './interpreter-loop.js';
 import { helpersOf, MEMORY_FUNCTION, MEMORY_SIZES, memoryFunctionName, signatureOf } from './linkage.js';
@@ -75,7 +85,7 @@ function rowNumber(row: Row): number {
   return n;
 }
 export const handlerKey = (row: Row, raw: Readonly<Record<string, number>>, near: boolean): string =>
-  `${rowNumber(row)}|${staticsOf(row, raw)}${near ? 'near' : ''}`;
+  `${rowNumber(row)}|${staticsOf(row, raw)}${near ? 'near' : ''}${isSpBased(row, raw) ? 'sp' : ''}`;
 
 /** How branches are counted, see LoopLowering. */
 export interface CountingOptions {
@@ -193,7 +203,7 @@ function makeModule(
   const regionType = module.type({ params: REGION_PARAMS, results: [] });
   l.fetch(fetchMiss, regionType);
   l.openLoop();
-  const count = FIRST_ROW_HANDLER + inline.length;
+  const count = FIRST_ROW_HANDLER + inline.reduce((n, h) => n + (hasSpBase(h.row) ? 2 : 1), 0);
   l.openDispatch(count, op);
   // Blocks close from the inside out: handler i's code stands after the end of block i.
   const open = (i: number): void => {
@@ -208,14 +218,23 @@ function makeModule(
   l.undefinedInstruction();
   open(REGION);
   l.region(regionType);
-  inline.forEach((h, i) => {
-    const number = FIRST_ROW_HANDLER + i;
+  let number = FIRST_ROW_HANDLER;
+  for (const { row, raw, near, key } of inline) {
+    // The handler for SP as the base is a check that goes on into the one for other bases.
+    const checked = hasSpBase(row) ? number++ : undefined;
+    if (checked !== undefined) {
+      open(checked);
+      l.checkSp();
+    }
     open(number);
-    l.near = h.near;
-    const layout = l.lowerRow(h.row, h.raw);
+    l.near = near;
+    const layout = l.lowerRow(row, raw);
     l.next();
-    handlers.set(h.key, { number, row: h.row, layout, near: h.near });
-  });
+    handlers.set(key, { number, row, layout, near });
+    if (checked !== undefined)
+      handlers.set(handlerKey(row, { ...raw, Rn: 31 }, near), { number: checked, row, layout, near });
+    number++;
+  }
   open(count);
   l.outOfLine(outOfLineType, op);
   l.closeBlock(); // loop: next record

@@ -6,7 +6,7 @@ import type { CpuState } from '../cpu/state.js';
 import { SR } from '../cpu/sysregs.js';
 import type { CodeCache } from '../jit/code-cache.js';
 import { alignmentOf, isOrdered, isZeroing } from './alignment.js';
-import type { PhysicalMap } from './physical.js';
+import type { PhysicalMap, RamRegion } from './physical.js';
 import { type Tlb, TlbRegime } from './tlb.js';
 import { TlbContexts } from './tlb-contexts.js';
 import { FaultStatus, Translator } from './translate.js';
@@ -75,6 +75,7 @@ export class Mmu {
     this.translator.setRegime({
       enabled: state.sctlr(Sctlr.M),
       wxn: state.sctlr(Sctlr.WXN),
+      epan: state.sctlr(Sctlr.EPAN),
       tcr: state.get64(SR.TCR_EL1.offset),
       ttbr0: state.get64(SR.TTBR0_EL1.offset),
       ttbr1: state.get64(SR.TTBR1_EL1.offset),
@@ -110,7 +111,7 @@ export class Mmu {
     return ((this.#state.get64(SR.TCR_EL1.offset) >> 36n) & 1n) === 1n ? asid : asid & 0xff;
   }
 
-  /** Points generated code at the tables for the EL, PSTATE.PAN, UAO and CPACR_EL1.FPEN of now. */
+  /** Points generated code at the tables for the EL, PSTATE.PAN and UAO of now, and tells it what is checked and trapped there. */
   regimeSelected(): void {
     const state = this.#state;
     const { tlb } = this;
@@ -125,6 +126,7 @@ export class Mmu {
     state.set32(Offset.TLB_FETCH, tlb.fetchTable(el));
     const fpen = Number((state.get64(SR.CPACR_EL1.offset) >> 20n) & 3n);
     state.set32(Offset.FP_TRAP, fpen === 3 || (fpen === 1 && el === 1) ? 0 : 1);
+    state.set32(Offset.SP_MASK, state.sctlr(el === 0 ? Sctlr.SA0 : Sctlr.SA) ? 15 : 0);
   }
 
   #regime(el0: boolean): TlbRegime {
@@ -153,6 +155,7 @@ export class Mmu {
     const { result } = t;
     if (!(el === 0 ? result.execEl0 : result.execEl1))
       return this.#fetchAbort(FaultStatus.PERMISSION | result.level, lo, hi);
+    if (!this.#recordUse(false)) return this.#fetchAbort(FaultStatus.EXTERNAL_WALK | result.level, lo, hi);
     const region = this.#machine.physical.find(result.pa);
     if (region === undefined) return this.#fetchAbort(FaultStatus.EXTERNAL, lo, hi);
     this.#noteBlock(lo, hi);
@@ -243,32 +246,55 @@ export class Mmu {
     const t = this.translator;
     if (!t.walk(lo, hi, el0)) return this.dataAbort(t.status, lo, hi, isWrite);
     const { result } = t;
-    const pan = !el0 && result.readEl0 && state.get32(Offset.PAN) !== 0;
+    const pan = !el0 && result.isUser && state.get32(Offset.PAN) !== 0;
     const mayRead = el0 ? result.readEl0 : result.readEl1 && !pan;
     const mayWrite = el0 ? result.writeEl0 : result.writeEl1 && !pan;
     if (!(isWrite ? mayWrite : mayRead)) return this.dataAbort(FaultStatus.PERMISSION | result.level, lo, hi, isWrite);
     const { pa, device } = result;
     if (device && (misaligned || (mayBeZeroing(lo, bytes, isWrite) && !this.alignmentWaived)))
       return this.#maybeMisaligned(start, startHi, bytes, isWrite);
+    if (!this.#recordUse(isWrite)) return this.dataAbort(FaultStatus.EXTERNAL_WALK | result.level, lo, hi, isWrite);
     const machine = this.#machine;
     const region = machine.physical.find(pa);
     if (region === undefined || (isWrite && region.readonly)) return this.#mmio(pa, lo, hi, bytes, isWrite);
     const offset = pa - region.base;
     const page = region.linear + offset;
-    if (isWrite) {
-      if (machine.code.tracks(page)) machine.code.written(page);
-      const { clean } = region;
-      if (clean !== undefined && clean[offset / PAGE] === 1) {
-        clean[offset / PAGE] = 0;
-        region.onDirty?.(pa / PAGE);
-      }
-    }
+    if (isWrite) this.#noteStore(region, offset);
     // What must be looked at each time has no table entry.
     if (!device && !this.#alignmentChecked) {
       if (result.level !== 3) this.#noteBlock(lo, hi);
       this.tlb.fillData(this.#regime(el0), isWrite, lo, hi, page);
     }
     return page;
+  }
+
+  /** A page of RAM is about to be stored to. @param offset of the page in the region */
+  #noteStore(region: RamRegion, offset: number): void {
+    const { code } = this.#machine;
+    const page = region.linear + offset;
+    if (code.tracks(page)) code.written(page);
+    const { clean } = region;
+    if (clean !== undefined && clean[offset / PAGE] === 1) {
+      clean[offset / PAGE] = 0;
+      region.onDirty?.((region.base + offset) / PAGE);
+    }
+  }
+
+  /**
+   * Sets the access flag, and for a store the dirty state, in the descriptor of the last walk, where the hardware manages them
+   * (FEAT_HAFDBS). @returns `false` where the table is in memory that can't be written
+   */
+  #recordUse(isWrite: boolean): boolean {
+    const { table, descriptor, afterAccess, afterStore } = this.translator.result;
+    if (table === undefined) return true;
+    const { u32 } = this.#machine.views;
+    const updated = (isWrite ? afterStore : afterAccess) >>> 0;
+    if (u32[descriptor >>> 2] === updated) return true;
+    if (table.readonly) return false;
+    const offset = descriptor - table.linear;
+    this.#noteStore(table, offset - (offset % PAGE));
+    u32[descriptor >>> 2] = updated;
+    return true;
   }
 
   /**

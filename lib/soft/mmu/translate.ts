@@ -1,4 +1,4 @@
-import type { PhysicalMap } from './physical.js';
+import type { PhysicalMap, RamRegion } from './physical.js';
 
 /** Fault status codes without the level, as in ESR_ELx.ISS.DFSC (Arm ARM DDI 0487 D24.2.37). */
 export const FaultStatus = {
@@ -13,9 +13,10 @@ export const FaultStatus = {
 
 /** The registers that stage 1 of the EL1&0 regime depends on, as the walk wants them: read anew with {@link setRegime} when one changes. */
 export interface Regime {
-  /** SCTLR_EL1.M, .WXN. */
+  /** SCTLR_EL1.M, .WXN, .EPAN. */
   enabled: boolean;
   wxn: boolean;
+  epan: boolean;
   /** TCR_EL1. */
   tcr: bigint;
   ttbr0: bigint;
@@ -70,7 +71,23 @@ export interface Translation {
   shareability: number;
   /** nG. */
   notGlobal: boolean;
+  /** PSTATE.PAN keeps EL1 from it: EL0 may read it or, with SCTLR_EL1.EPAN, execute it. */
+  isUser: boolean;
+  /**
+   * Where the hardware manages the access flag and dirty state: the region that the descriptor is in, its linear address, and
+   * its low word as an access leaves it, and a store. `undefined` where it is not to be changed.
+   */
+  table: RamRegion | undefined;
+  descriptor: number;
+  afterAccess: number;
+  afterStore: number;
 }
+
+const ACCESS_FLAG_BIT = 1 << 10;
+/** AP[2]: read-only. */
+const READ_ONLY = 1 << 7;
+/** DBM, in the high word: read-only means writable and clean. */
+const DIRTY_BIT_MODIFIER = 1 << 19;
 
 /** Stage 1 translation of the EL1&0 regime (Arm ARM DDI 0487 D8). Addresses are two unsigned 32-bit halves, because a bigint a walk is too slow. */
 export class Translator {
@@ -80,6 +97,10 @@ export class Translator {
   readonly #upper: Half = newHalf();
   #enabled = false;
   #wxn = false;
+  #epan = false;
+  /** TCR_EL1.HA, .HD. */
+  #managesAccess = false;
+  #managesDirty = false;
   /** End of the output addresses (TCR_EL1.IPS, bounded by what the processor has). */
   #outputLimit = PHYSICAL_LIMIT;
   /** Attribute indices whose byte in MAIR_EL1 is a Device type, one bit each. */
@@ -98,6 +119,11 @@ export class Translator {
     device: false,
     shareability: 0,
     notGlobal: false,
+    isUser: false,
+    table: undefined,
+    descriptor: 0,
+    afterAccess: 0,
+    afterStore: 0,
   };
   /** After a failed walk: the fault status with its level. */
   status = 0;
@@ -110,11 +136,14 @@ export class Translator {
   setRegime(r: Regime): void {
     this.#enabled = r.enabled;
     this.#wxn = r.wxn;
+    this.#epan = r.epan;
     const bits = (lsb: number, width: number): number => Number((r.tcr >> BigInt(lsb)) & ((1n << BigInt(width)) - 1n));
     const tg0 = [12, 16, 14, 12][bits(14, 2)]!;
     const tg1 = [12, 14, 12, 16][bits(30, 2)]!;
     const ips = [32, 36, 40, 40, 40, 40, 40, 40][bits(32, 3)]!;
     this.#outputLimit = 2 ** ips;
+    this.#managesAccess = bits(39, 1) === 1;
+    this.#managesDirty = this.#managesAccess && bits(40, 1) === 1;
     this.#deviceAttributes = 0;
     for (let n = 0; n < 8; n++) if (((r.mair >> BigInt(n * 8)) & 0xf0n) === 0n) this.#deviceAttributes |= 1 << n;
     setHalf(this.#lower, r.ttbr0, bits(0, 6), tg0, bits(7, 1), bits(37, 1), bits(41, 1), bits(55, 1));
@@ -162,6 +191,8 @@ export class Translator {
       out.attr = -1;
       out.device = false;
       out.notGlobal = false;
+      out.isUser = false;
+      out.table = undefined;
       return true;
     }
     const upper = (hi & 0x0080_0000) !== 0;
@@ -224,7 +255,7 @@ export class Translator {
         this.status = FaultStatus.ADDRESS_SIZE | level;
         return false;
       }
-      if ((low & (1 << 10)) === 0) {
+      if ((low & ACCESS_FLAG_BIT) === 0 && !this.#managesAccess) {
         this.status = FaultStatus.ACCESS_FLAG | level;
         return false;
       }
@@ -240,7 +271,8 @@ export class Translator {
       out.shareability = (low >> 8) & 3;
       out.notGlobal = (low & (1 << 11)) !== 0;
       const el0Access = (low & (1 << 6)) !== 0 && !tableNoEl0;
-      const writable = (low & (1 << 7)) === 0 && !tableReadonly;
+      const isClean = this.#managesDirty && (low & READ_ONLY) !== 0 && (high & DIRTY_BIT_MODIFIER) !== 0;
+      const writable = ((low & READ_ONLY) === 0 || isClean) && !tableReadonly;
       const pxn = (high & (1 << 21)) !== 0 || tablePxn;
       const uxn = (high & (1 << 22)) !== 0 || tableUxn;
       out.readEl1 = true;
@@ -250,6 +282,14 @@ export class Translator {
       // A page that EL0 can write is never executable at EL1; WXN makes that so for each EL's own writes.
       out.execEl1 = !pxn && !(el0Access && writable) && !(this.#wxn && writable);
       out.execEl0 = !uxn && !(this.#wxn && out.writeEl0);
+      out.isUser = el0Access || (this.#epan && out.execEl0);
+      if (!isClean && (low & ACCESS_FLAG_BIT) !== 0) out.table = undefined;
+      else {
+        out.table = region;
+        out.descriptor = at << 2;
+        out.afterAccess = low | ACCESS_FLAG_BIT;
+        out.afterStore = isClean ? out.afterAccess & ~READ_ONLY : out.afterAccess;
+      }
       return true;
     }
   }

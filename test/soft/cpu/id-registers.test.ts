@@ -69,7 +69,7 @@ describe('an instruction is there if and only if its ID field says so', () => {
     ['FEAT_MOPS', ISAR2, 16, 1, 0x19010440],
     ['FEAT_WFxT', ISAR2, 0, 2, 0xd5031000],
     ['FEAT_PAN', MMFR1, 20, 1, 0xd500419f],
-    ['FEAT_PAN2', MMFR1, 20, 2, 0xd5087900],
+    ['FEAT_PAN2', MMFR1, 20, 3, 0xd5087900],
     ['FEAT_UAO', MMFR2, 4, 1, 0xd500417f],
     ['EL2', PFR0, 8, 1, 0xd53c2000],
     ['UDF', PFR0, 0, 16, 0x00000000],
@@ -91,9 +91,9 @@ test('what needs no instruction: EL0 and EL1 in AArch64 only, no mixed endiannes
     field(MMFR0, 24),
     field(MMFR0, 28),
   ]).toEqual([2, 2, 0, 0, 1, 0, 0]);
-  // No hardware management of the access flag and dirty state; hierarchical permission disables; LSE2; IDS; E0PD.
+  // Hardware management of access flag and dirty state; hierarchical permission disables; LSE2; no IDS; E0PD.
   expect([field(MMFR1, 0), field(MMFR1, 12), field(MMFR2, 32), field(MMFR2, 36), field(MMFR2, 60)]).toEqual([
-    0, 1, 1, 0, 1,
+    2, 1, 1, 0, 1,
   ]);
   // Linux wants these to leave its mitigations off.
   expect([field(PFR0, 56), field(PFR0, 60)]).toEqual([3, 1]);

@@ -32,7 +32,7 @@ import {
   WFI,
   YIELD,
 } from '../a64.ts';
-import { type BareMetal, DATA, EL0T, EL1H, MASKED, REG, VECTORS, withMmu } from '../bare-metal.ts';
+import { type BareMetal, DATA, EL0T, EL1H, EL1T, MASKED, REG, VECTORS, withMmu } from '../bare-metal.ts';
 import { Lockstep } from './lockstep.ts';
 
 /** What compiled code must get right besides computing: stops, faults, interrupts, and code that changes under it. */
@@ -310,6 +310,33 @@ describe('exceptions in a loop', () => {
         check: (m) => expect(x(m, 2, 28)).toEqual(base === shared ? [20n * 3n + 30n * 5n, 0n] : [20n + 30n * 5n, 20n]),
       });
     }
+  });
+
+  test('SP that is misaligned now and then', () => {
+    // The handler has a stack pointer of its own, and skips.
+    onSync(...SKIP);
+    const at = place([
+      stp(1, 2, 31),
+      0xa9bf0be1, // stp x1, x2, [sp, #-16]!
+      0xa8c113e3, // ldp x3, x4, [sp], #16
+      0x910043ff, // add sp, sp, #16
+      load(8, 6, 31),
+      0xd10043ff, // sub sp, sp, #16
+      0x8b2563ff, // add sp, sp, x5
+      store(1, 1, 31, 3),
+      subsImm(0, 0, 1),
+      bne(-9),
+      hvc(DONE),
+    ]);
+    everySlice({
+      start: ({ cpu }) => {
+        cpu.setPstate(EL1T | MASKED);
+        cpu.setSysreg(REG.SP_EL0, BigInt(DATA));
+        return { pc: at, pstate: EL1T | MASKED, x: { 0: 40, 1: 0x11, 2: 0x22, 5: 4, 28: 0 } };
+      },
+      // Of four iterations one has SP aligned for four accesses, and the one before for its store.
+      check: (m) => expect(x(m, 28)).toEqual([30n * 4n + 30n]),
+    });
   });
 
   test('FP that is trapped now and then', () => {

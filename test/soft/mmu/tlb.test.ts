@@ -55,6 +55,9 @@ describe.each([
   ['VALE1', sys(0, 8, 7, 5, 1)],
   ['VAAE1', sys(0, 8, 7, 3, 1)],
   ['ASIDE1', tlbiAside1(1)],
+  ['VMALLE1OS', sys(0, 8, 1, 0)],
+  ['VAE1OS', sys(0, 8, 1, 1, 1)],
+  ['VAALE1OS', sys(0, 8, 1, 7, 1)],
 ])('TLBI %s', (name, word) => {
   test.each([12, 14, 16] as const)('forgets a page of granule 2^%d: loads, stores and fetches', (granule) => {
     start(granule);
@@ -112,12 +115,63 @@ test('TLBI by VA leaves other pages alone, and takes those of every top byte', (
   expect(read(tagged, [tlbiVae1(1)], operand(VA))).toBe(IN_B);
 });
 
-test('unallocated TLBIs are UNDEFINED: no FEAT_TLBIOS, no FEAT_TLBIRANGE, no EL2', () => {
+describe.each([
+  ['RVAE1', sys(0, 8, 6, 1, 1)],
+  ['RVAALE1', sys(0, 8, 6, 7, 1)],
+  ['RVAE1IS', sys(0, 8, 2, 1, 1)],
+  ['RVALE1OS', sys(0, 8, 5, 5, 1)],
+])('TLBI %s', (_name, word) => {
+  /** From a page on, (num + 1) << (5 * scale + 1) granules. */
+  const range = (va: bigint, granule: Granule, scale: bigint, num: bigint): bigint =>
+    ((va >> BigInt(granule)) & 0x1f_ffff_ffffn) | (num << 39n) | (scale << 44n) | (BigInt(granule / 2 - 5) << 46n);
+
+  test.each([
+    [12, 0n, 0n, 2n],
+    [12, 0n, 3n, 8n],
+    [12, 1n, 1n, 128n],
+    [14, 0n, 0n, 2n],
+    [16, 0n, 0n, 2n],
+  ] as const)('granule 2^%d, SCALE %d, NUM %d: %d granules', (granule, scale, num, count) => {
+    start(granule);
+    const size = 1n << BigInt(granule);
+    const first = VA + size * 256n;
+    for (const va of [first, first + size * (count - 1n)]) {
+      tables.map(va, A);
+      expect(read(va)).toBe(IN_A);
+      tables.map(va, B);
+      expect(read(va, [word], range(first, granule, scale, num))).toBe(IN_B);
+    }
+    // A range of the upper half.
+    const upper = BigInt.asUintN(64, -size * 64n);
+    tables.map(BigInt.asUintN(48, upper), A);
+    expect(read(upper)).toBe(IN_A);
+    tables.map(BigInt.asUintN(48, upper), B);
+    expect(read(upper, [word], range(upper, granule, scale, num))).toBe(IN_B);
+  });
+
+  test('the code after it may have moved', () => {
+    vm.place([word, svc(1)], A);
+    vm.place([word, svc(2)], B);
+    tables.map(VA, A);
+    expect(vm.execute([br(0)], { x: { 0: VA + 4n } }).iss).toBe(1);
+    tables.map(VA, B);
+    expect(vm.execute([br(0)], { x: { 0: VA, 1: range(VA, 12, 0n, 0n) } }).iss).toBe(2);
+  });
+
+  test('a granule that is none asks for nothing; EL0 may not ask', () => {
+    expect(vm.execute([word], { x: { 1: 0 } }).done).toBe(true);
+    expect(vm.execute([word], { pstate: EL0T })).toMatchObject({ vector: 0x400, ec: 0 });
+  });
+});
+
+test('unallocated TLBIs are UNDEFINED: no EL2, no stage 2, no FEAT_XS', () => {
   for (const word of [
-    sys(0, 8, 1, 0),
-    sys(0, 8, 1, 1, 1),
-    sys(0, 8, 2, 1, 1),
-    sys(0, 8, 6, 1, 1),
+    sys(0, 8, 1, 4),
+    sys(0, 8, 2, 0),
+    sys(0, 8, 2, 2, 1),
+    sys(0, 8, 6, 4, 1),
+    sys(4, 8, 2, 1, 1),
+    sys(0, 9, 1, 0),
     sys(0, 8, 7, 4),
     sys(0, 8, 3, 6),
     sys(4, 8, 7, 0),
