@@ -59,8 +59,14 @@ const BUSYBOX = 'busybox-static';
 /** The drivers of the board's devices, and a file system to put on a disk (built in in the cloud kernel). crc32c is ext4's, by another name. */
 const MODULES = ['virtio_mmio', 'virtio_console', 'virtio_blk', 'virtio_rng', 'crc32c_generic', 'ext4'];
 
+/** The power key's driver, and what shows it to user space. The board has the key twice; one is enough. */
+const POWER_KEY: Readonly<Record<GuestFlavour, readonly string[]>> = {
+  cloud: ['virtio_input', 'evdev'],
+  full: ['gpio_keys', 'evdev'],
+};
+
 /** Changes with whatever changes the initramfs, so that a new elvisor makes its own. */
-const FORMAT = hash(MODULES.join(), buildInitramfs({ busybox: new Uint8Array(0), modules: [] }));
+const FORMAT = hash(JSON.stringify([MODULES, POWER_KEY]), buildInitramfs({ busybox: new Uint8Array(0), modules: [] }));
 
 /**
  * The default guest: from the cache, or fetched. The kernel and busybox come from the Debian archive of the host's own
@@ -101,7 +107,7 @@ export async function fetchGuest(options: FetchGuestOptions = {}): Promise<Defau
     onProgress({ stage: 'build', detail: 'initramfs' });
     const made = join(work, 'guest');
     await mkdir(made);
-    await build(root, made, signal);
+    await build(root, made, flavour, signal);
     const record: GuestRecord = {
       key,
       flavour,
@@ -234,7 +240,12 @@ async function unpack(file: string, root: string, signal: AbortSignal | undefine
 }
 
 /** Makes `kernel` and `initrd` in `made` from the unpacked packages in `root`. */
-async function build(root: string, made: string, signal: AbortSignal | undefined): Promise<void> {
+async function build(
+  root: string,
+  made: string,
+  flavour: GuestFlavour,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const kernelPath = await findKernel(root);
   const kernel = await readFile(kernelPath);
   // What would not boot is found here, where it can be said what is wrong with it, and not kept.
@@ -245,7 +256,10 @@ async function build(root: string, made: string, signal: AbortSignal | undefined
       throw unpackFailed(BUSYBOX, 'it holds no bin/busybox');
     });
   await writeFile(join(made, 'kernel'), kernel);
-  await writeFile(join(made, 'initrd'), buildInitramfs({ busybox, modules: await findModules(root, signal) }));
+  await writeFile(
+    join(made, 'initrd'),
+    buildInitramfs({ busybox, modules: await findModules(root, [...MODULES, ...POWER_KEY[flavour]], signal) }),
+  );
 }
 
 /** `boot/vmlinuz-RELEASE`, or `vmlinuz` beside the modules, where newer releases have it. */
@@ -274,7 +288,11 @@ async function isFile(path: string): Promise<boolean> {
 }
 
 /** The modules that init loads, in order, from `lib/modules` (or `usr/lib/modules`, where newer releases have it). */
-async function findModules(root: string, signal: AbortSignal | undefined): Promise<GuestModule[]> {
+async function findModules(
+  root: string,
+  wanted: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<GuestModule[]> {
   const paths = new Map<string, string>();
   const builtin = new Set<string>();
   for (const release of await releaseDirs(root)) {
@@ -286,7 +304,7 @@ async function findModules(root: string, signal: AbortSignal | undefined): Promi
     for (const line of list.split('\n')) if (line !== '') builtin.add(moduleName(basename(line, '.ko')));
   }
   const contents = new Map<string, Uint8Array>();
-  const order = await loadOrder(MODULES, new Set(paths.keys()), builtin, async (name) => {
+  const order = await loadOrder(wanted, new Set(paths.keys()), builtin, async (name) => {
     const bytes = await readModule(paths.get(name)!, signal);
     contents.set(name, bytes);
     return readModuleInfo(bytes, name);

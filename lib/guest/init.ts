@@ -6,9 +6,17 @@ const MODULES_LIST = 'etc/modules.order';
 /** Steps of 20 ms that init waits for a port or a console to appear; a device answers in one or two. */
 const WAIT_STEPS = 250;
 
+/** What acpid runs for KEY_POWER: its name for the event, below its directory of handlers. */
+const POWER_KEY_HANDLER = 'etc/acpi/PWRF/00000080';
+/** Where the shell's process id is, when it is a shell that runs. */
+const SHELL_PID = '/run/shell.pid';
+/** Seconds that the shell or the command has to end after the power key; less than the grace of `MicroVm.stop()`. */
+const SHUTDOWN_SECONDS = 5;
+
 /**
  * `/init` of the default guest: a busybox sh script. It mounts, loads the modules and runs a shell on the console, or,
- * where the kernel command line has the word `elvisor.exec`, a command (see exec-protocol.ts). At the end it powers off.
+ * where the kernel command line has the word `elvisor.exec`, a command (see exec-protocol.ts). At the end, or when the power
+ * key is pressed, it powers off.
  *
  * `elvisor.console=NAME` puts the shell on /dev/NAME; else it is on hvc0 where that is, else on the kernel's console.
  */
@@ -36,6 +44,8 @@ ip link set lo up
 while read -r module; do
   insmod "$module" || echo "init: $module does not load" >/dev/console
 done </${MODULES_LIST}
+# The power key: by gpio-keys or virtio_input, whichever the kernel has.
+[ -c /dev/input/event0 ] && acpid -l /dev/null
 
 mode=shell console=
 read -r cmdline </proc/cmdline
@@ -116,10 +126,24 @@ run_shell() {
   fi
   [ -c "/dev/$console" ] || console=console
   cd /root
-  setsid -c sh -l <"/dev/$console" >"/dev/$console" 2>&1
+  setsid -c sh -c 'echo $$ >${SHELL_PID}; exec sh -l' <"/dev/$console" >"/dev/$console" 2>&1
 }
 
 if [ $mode = exec ]; then run_command; else run_shell; fi
+umount -a -r 2>/dev/null
+poweroff -f
+`;
+}
+
+/** Ends what runs, after which init powers off; where something does not end, powers off all the same. */
+function powerKeyScript(): string {
+  return `#!/bin/sh
+echo 'init: the power key was pressed' >/dev/console
+kill -TERM -1
+# An interactive shell takes no notice of that.
+[ -e ${SHELL_PID} ] && read -r pid <${SHELL_PID} && kill -HUP "$pid"
+sleep ${SHUTDOWN_SECONDS}
+umount -a -r 2>/dev/null
 poweroff -f
 `;
 }
@@ -144,6 +168,8 @@ export function buildInitramfs(input: { busybox: Uint8Array; modules: readonly G
     'bin',
     'dev',
     'etc',
+    'etc/acpi',
+    'etc/acpi/PWRF',
     'proc',
     'root',
     'run',
@@ -165,6 +191,7 @@ export function buildInitramfs(input: { busybox: Uint8Array; modules: readonly G
     charDevice('dev/null', 1, 3, 0o666),
     file('bin/busybox', input.busybox, 0o755),
     symlink('bin/sh', 'busybox'),
+    file(POWER_KEY_HANDLER, powerKeyScript(), 0o755),
     file('etc/group', 'root:x:0:\n'),
     file('etc/profile', PROFILE),
     file('etc/passwd', 'root:x:0:0:root:/root:/bin/sh\n'),

@@ -12,6 +12,7 @@ import {
   TIMER_PPIS,
   virtioSlot,
 } from './board.js';
+import { KEY_POWER } from './devices/power-key.js';
 import { FdtWriter } from './fdt/index.js';
 
 /** Interrupt types and flags of a GIC specifier (Linux, `Documentation/devicetree/bindings/interrupt-controller/arm,gic-v3.yaml`). */
@@ -19,8 +20,6 @@ const GIC_SPI = 0;
 const GIC_PPI = 1;
 const EDGE_RISING = 1;
 const LEVEL_HIGH = 4;
-/** Linux input event code (`include/uapi/linux/input-event-codes.h`). */
-const KEY_POWER = 116;
 /** Of the AMBA clock that the PL devices are said to run on. */
 const APB_HZ = 24_000_000;
 

@@ -17,11 +17,12 @@ import { GICD_BASE, GICR_BASE, ipaBitsFor, NR_IRQS, PL011, PL031, PL061, POWER_K
 import { boardFdt } from './board-fdt.js';
 import { DTB_MAX_SIZE, type Kernel, type Load, placeBoot } from './boot/index.js';
 import type { VmClock } from './devices/device.js';
-import { PowerKey } from './devices/gpio-keys.js';
 import { Pl011 } from './devices/pl011.js';
 import { Pl031 } from './devices/pl031.js';
 import { Pl061 } from './devices/pl061.js';
+import { KEY_POWER, PowerKey } from './devices/power-key.js';
 import type { BlockBackend } from './devices/virtio/blk.js';
+import { VirtioInput } from './devices/virtio/input.js';
 import { VmError } from './errors.js';
 import { editChosen } from './fdt/index.js';
 import { BoardRam } from './guest-ram.js';
@@ -123,9 +124,10 @@ export class Machine {
         },
       });
       this.#closers.push(() => this.loop.close());
-      this.#powerKey = this.#createPlatform(kvm, clock);
+      const keyboard = new VirtioInput({ label: 'power key', keys: [KEY_POWER] });
+      this.#powerKey = this.#createPlatform(kvm, clock, keyboard);
       const ram = new BoardRam(RAM_BASE, this.#memory);
-      const virtio = connectVirtio({ ...parts, vm: this.#vm, bus: this.#bus, ram, loop: this.loop });
+      const virtio = connectVirtio({ ...parts, vm: this.#vm, bus: this.#bus, ram, loop: this.loop, keyboard });
       this.#flushers.push(() => virtio.flush());
       this.#closers.push(() => virtio.close());
       this.#load(parts, virtio.slots);
@@ -215,7 +217,7 @@ export class Machine {
     gic.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.INIT);
   }
 
-  #createPlatform(kvm: Kvm, clock: VmClock): PowerKey {
+  #createPlatform(kvm: Kvm, clock: VmClock, keyboard: VirtioInput): PowerKey {
     const irq = (spi: number): ReturnType<typeof connectIrq> => {
       const line = connectIrq(kvm, this.#vm, spi);
       this.#closers.push(() => line.close());
@@ -236,7 +238,10 @@ export class Machine {
     serial.connect({ receive: (bytes) => pl011.receive(bytes), resumeTransmit: () => pl011.resumeTransmit() });
     const gpio = new Pl061({ irq: irq(PL061.spi) });
     const pl031 = new Pl031({ irq: irq(PL031.spi), clock, timers });
-    const powerKey = new PowerKey({ gpio, timers, line: POWER_KEY_GPIO });
+    const powerKey = new PowerKey({
+      timers,
+      wires: [(down) => gpio.setInput(POWER_KEY_GPIO, down), (down) => keyboard.setKey(KEY_POWER, down)],
+    });
     this.#bus.add(PL011.base, pl011);
     this.#bus.add(PL031.base, pl031);
     this.#bus.add(PL061.base, gpio);

@@ -260,7 +260,8 @@ export class MicroVmBase<Port> extends Emitter<MicroVmEvents> {
   }
 
   /**
-   * Presses the machine's power key, gives the guest `graceMs` to power itself off, and then kills it. A paused guest is
+   * Presses the machine's power key, gives the guest `graceMs` to power itself off, and then kills it: which it was is the
+   * exit's reason. The default guest listens; another does where systemd-logind, acpid or the like runs. A paused guest is
    * resumed for it. Legal in every state; where the guest has ended already, it only says how; one that never booted is killed.
    */
   async stop(options: StopOptions = {}): Promise<VmExit> {

@@ -169,8 +169,7 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
     kvm: options.kvm,
     signal: signalOf(options.signal),
   };
-  const devices = resolved.disks.length + (needsVirtioConsole(resolved) ? 1 : 0) + (resolved.rng ? 1 : 0);
-  if (devices > VIRTIO_SLOTS)
+  if (virtioDeviceCount(resolved) > VIRTIO_SLOTS)
     fail(
       `disks: ${resolved.disks.length} disks and what else the machine has need more than its ${VIRTIO_SLOTS} virtio slots`,
     );
@@ -180,6 +179,10 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
 /** Whether the machine has a virtio-console. */
 export const needsVirtioConsole = (options: Pick<ResolvedOptions, 'console' | 'ports'>): boolean =>
   options.console === 'hvc0' || options.ports.length > 0;
+
+/** virtio devices of a machine: disks, console, rng, and the keyboard that it always has. */
+export const virtioDeviceCount = (options: Pick<ResolvedOptions, 'disks' | 'console' | 'ports' | 'rng'>): number =>
+  options.disks.length + (needsVirtioConsole(options) ? 1 : 0) + (options.rng ? 1 : 0) + 1;
 
 /** @throws VmError ERR_INVALID_OPTION for a key that is not in `known` */
 export function refuseUnknown(value: object, known: readonly string[], what: string): void {

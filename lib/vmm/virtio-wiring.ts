@@ -9,13 +9,14 @@ import {
   VirtioBlk,
   VirtioConsole,
   type VirtioDevice,
+  type VirtioInput,
   VirtioMmio,
   VirtioRng,
 } from './devices/virtio/index.js';
 import { connectIrq } from './irq.js';
 import type { VmConsoles } from './micro-vm.js';
 import type { MmioBus } from './mmio-bus.js';
-import { needsVirtioConsole, type ResolvedOptions } from './options.js';
+import { needsVirtioConsole, type ResolvedOptions, virtioDeviceCount } from './options.js';
 import type { RunLoop } from './run-loop.js';
 
 /** What {@link connectVirtio} works on. */
@@ -28,12 +29,13 @@ export interface VirtioParts {
   readonly loop: RunLoop;
   readonly disks: readonly BlockBackend[];
   readonly consoles: VmConsoles;
+  /** The keyboard that holds the power key. */
+  readonly keyboard: VirtioInput;
 }
 
 /** Slots that hold a device with these options: disks first, so that their names in the guest do not depend on the rest. */
 export function virtioSlotsOf(options: ResolvedOptions): number[] {
-  const count = options.disks.length + (needsVirtioConsole(options) ? 1 : 0) + (options.rng ? 1 : 0);
-  return Array.from({ length: count }, (_, n) => n);
+  return Array.from({ length: virtioDeviceCount(options) }, (_, n) => n);
 }
 
 /**
@@ -88,6 +90,7 @@ export function connectVirtio(parts: VirtioParts): {
       }),
     );
   }
+  plug(parts.keyboard);
   return {
     slots: virtioSlotsOf(options),
     flush: () => {

@@ -1,7 +1,8 @@
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { PassThrough } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { guestOptions } from '#lib/node/default-guest.js';
+import { execInGuest, guestOptions } from '#lib/node/default-guest.js';
 import { MicroVm } from '#lib/node/micro-vm.js';
 import type { MicroVmOptions } from '#lib/vmm/options.js';
 import { cloudGuest, elvisor, fullGuest, hasApt, readBytes, scratchDir } from './guest.ts';
@@ -42,6 +43,29 @@ async function shell(
   }
 }
 
+/** A grace that no test waits for: what ends the guest is the guest. */
+const FOR_EVER = { graceMs: 24 * 60 * MINUTES };
+
+/** Boots to the shell, runs `script` there, and stops the VM from outside. */
+async function stopped(
+  guest: { kernel: string; initrd: string },
+  script: readonly string[],
+): Promise<{ text: string; serial: string; exit: string }> {
+  const vm = await MicroVm.create(guestOptions(guest, { quiet: true }));
+  try {
+    await vm.boot();
+    await vm.console.waitFor('~ # ', { timeoutMs: 3 * MINUTES });
+    for (const line of script) {
+      vm.console.write(`${line}; echo do''ne\n`);
+      await vm.console.waitFor(/done\r?\n/, { timeoutMs: 3 * MINUTES });
+    }
+    const exit = await vm.stop(FOR_EVER);
+    return { text: vm.console.transcript(), serial: vm.serial.transcript(), exit: exit.reason };
+  } finally {
+    await vm.close();
+  }
+}
+
 withDebian('Debian', () => {
   beforeAll(async () => {
     ({ kernel, initrd } = await cloudGuest());
@@ -75,13 +99,20 @@ withDebian('Debian', () => {
   );
 
   test(
-    'the full Debian kernel',
+    'the full Debian kernel, which has the power key on a GPIO line',
     async () => {
       const full = await fullGuest();
-      const { text, reason } = await shell({ kernel: full.kernel, initrd: full.initrd }, ['uname -r']);
+      const { text, exit } = await stopped(full, [
+        'uname -r',
+        'cat /sys/class/input/event*/device/name',
+        'cat /proc/interrupts',
+      ]);
       expect(text).toMatch(/\d-arm64\r\n/);
       expect(text).not.toMatch(/cloud/);
-      expect(reason).toBe('poweroff');
+      // The only input device: what turned it off came through the PL061.
+      expect(text).toMatch(/device\/name; echo do''ne\r\ngpio-keys\r\ndone/);
+      expect(text).toMatch(/\.pl061 +3 Edge +GPIO Key Poweroff/);
+      expect(exit).toBe('poweroff');
     },
     10 * MINUTES,
   );
@@ -168,15 +199,26 @@ withDebian('Debian', () => {
   );
 
   test(
-    'stop() presses the power key; a guest that does not listen is killed',
+    'stop() presses the power key, on a virtio keyboard for the cloud kernel: the guest powers off by itself',
     async () => {
-      const vm = await MicroVm.create(guestOptions({ kernel, initrd }, { quiet: true }));
+      const { text, serial, exit } = await stopped({ kernel, initrd }, ['cat /sys/class/input/event*/device/name']);
+      expect(text).toMatch(/device\/name; echo do''ne\r\npower key\r\ndone/);
+      expect(serial).toMatch(/init: the power key was pressed\r\n[\s\S]*reboot: Power down/);
+      expect(exit).toBe('poweroff');
+    },
+    3 * MINUTES,
+  );
+
+  test(
+    'stop() lets a command end, and tells its status',
+    async () => {
+      const vm = await MicroVm.create(guestOptions({ kernel, initrd }, { mode: 'exec' }));
       try {
-        await vm.boot();
-        await vm.console.waitFor('~ # ', { timeoutMs: 3 * MINUTES });
-        const exit = await vm.stop({ graceMs: 2000 });
-        expect(['poweroff', 'killed']).toContain(exit.reason);
-        expect(vm.state).toBe('stopped');
+        const stdout = new PassThrough();
+        stdout.once('data', () => void vm.stop(FOR_EVER));
+        const script = 'trap "exit 7" TERM; echo up; while :; do usleep 1000; done';
+        const { status, exit } = await execInGuest(vm, { argv: ['sh', '-c', script], stdout });
+        expect({ status, reason: exit.reason }).toEqual({ status: 7, reason: 'poweroff' });
       } finally {
         await vm.close();
       }

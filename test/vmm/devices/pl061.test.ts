@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
-import { PowerKey } from '#lib/vmm/devices/gpio-keys.js';
 import { Pl061 } from '#lib/vmm/devices/pl061.js';
+import { PowerKey } from '#lib/vmm/devices/power-key.js';
 import { TestIrq, TestTime } from './bench.ts';
 
 const [DIR, IS, IBE, IEV, IE, RIS, MIS, IC] = [0x400, 0x404, 0x408, 0x40c, 0x410, 0x414, 0x418, 0x41c] as const;
@@ -95,7 +95,7 @@ describe('PL061', () => {
 
   test('the power key is down for 100 ms, once for presses in between', () => {
     const time = new TestTime();
-    const key = new PowerKey({ gpio, timers: time });
+    const key = new PowerKey({ timers: time, wires: [(down) => gpio.setInput(3, down)] });
     wr(IE, 0x08);
     wr(IBE, 0x08);
     key.press();

@@ -18,7 +18,7 @@ export const DeviceStatus = {
 } as const;
 
 /** Virtio device ids (§5). */
-export const VirtioDeviceId = { NET: 1, BLOCK: 2, CONSOLE: 3, ENTROPY: 4 } as const;
+export const VirtioDeviceId = { NET: 1, BLOCK: 2, CONSOLE: 3, ENTROPY: 4, INPUT: 18 } as const;
 
 /** What a device may ask of its transport. */
 export interface VirtioTransport {

@@ -11,6 +11,7 @@ export {
   VirtioDeviceId,
   type VirtioTransport,
 } from './device.js';
+export { VirtioInput, type VirtioInputOptions } from './input.js';
 export { QUEUE_NOTIFY, VIRTIO_MMIO_SIZE, VirtioMmio, type VirtioMmioOptions } from './mmio.js';
 export { overlay } from './overlay.js';
 export { type QueueHost, type QueueLayout, Virtqueue } from './queue.js';

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { VirtioBlk } from '#lib/vmm/devices/virtio/blk.js';
 import { VirtioConsole } from '#lib/vmm/devices/virtio/console.js';
 import type { VirtioDevice } from '#lib/vmm/devices/virtio/device.js';
+import { VirtioInput } from '#lib/vmm/devices/virtio/input.js';
 import { overlay } from '#lib/vmm/devices/virtio/overlay.js';
 import { VirtioRng } from '#lib/vmm/devices/virtio/rng.js';
 import { RAM_BASE, TestRam, TestScheduler } from '../bench.ts';
@@ -268,6 +269,21 @@ describe('hostile rings: nothing throws, hangs, or touches memory that is not th
       return device;
     });
     expect([...heard.keys()].sort()).toEqual(['close', 'data', 'open', 'writable']);
+    expect(answered).toBeGreaterThan(100);
+    expect(broken).toBeGreaterThan(100);
+  });
+
+  test('virtio-input', () => {
+    const { answered, broken } = check(blockHead, (scheduler) => {
+      const device = new VirtioInput({ label: 'keys', keys: [1, 116] });
+      const press = (): void => {
+        device.setKey(116, true);
+        scheduler.schedule(press);
+      };
+      // A key goes down in every turn of the loop.
+      scheduler.schedule(press);
+      return device;
+    });
     expect(answered).toBeGreaterThan(100);
     expect(broken).toBeGreaterThan(100);
   });

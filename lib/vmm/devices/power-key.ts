@@ -1,32 +1,29 @@
 import type { VmTimers } from './device.js';
-import type { Pl061 } from './pl061.js';
 
-/** The GPIO line of the power key on the `virt` board. */
-export const POWER_KEY_LINE = 3;
+/** KEY_POWER (Linux, `input-event-codes.h`). */
+export const KEY_POWER = 116;
 
 /** How a {@link PowerKey} is wired. */
 export interface PowerKeyOptions {
-  readonly gpio: Pl061;
+  /** What the key pulls: called with `true` when it goes down, `false` when it comes up. */
+  readonly wires: readonly ((down: boolean) => void)[];
   readonly timers: VmTimers;
-  /** GPIO line, 0 to 7; {@link POWER_KEY_LINE} if not given. */
-  readonly line?: number;
   /** How long a press lasts, in milliseconds of the VM's clock; 100 if not given. Linux's gpio-keys ignores less than 5. */
   readonly holdMs?: number;
 }
 
 /**
- * A power key on a GPIO line, active high: `gpio-keys` in the device tree, KEY_POWER (116) to the guest. It asks the
- * guest to shut down; whether anything listens is the guest's affair.
+ * The power key, KEY_POWER to the guest. It asks the guest to shut down; whether anything listens is the guest's affair.
+ * The board has it twice: on a GPIO line (`gpio-keys` in the device tree), and on a virtio keyboard for kernels that have no
+ * driver for the first, such as Debian's cloud kernel.
  */
 export class PowerKey {
   readonly #options: PowerKeyOptions;
-  readonly #line: number;
   readonly #holdMs: number;
   #cancel: (() => void) | undefined;
 
   constructor(options: PowerKeyOptions) {
     this.#options = options;
-    this.#line = options.line ?? POWER_KEY_LINE;
     this.#holdMs = options.holdMs ?? 100;
   }
 
@@ -38,18 +35,23 @@ export class PowerKey {
   /** Presses the key and lets go of it after a moment. A press while it is down changes nothing. */
   press(): void {
     if (this.#cancel !== undefined) return;
-    this.#cancel = this.#options.timers.setTimer(this.#holdMs, () => {
-      this.#cancel = undefined;
-      this.#options.gpio.setInput(this.#line, false);
-    });
-    this.#options.gpio.setInput(this.#line, true);
+    this.#cancel = this.#options.timers.setTimer(this.#holdMs, () => this.#release());
+    this.#pull(true);
   }
 
   /** Lets go of the key. */
   close(): void {
     if (this.#cancel === undefined) return;
     this.#cancel();
+    this.#release();
+  }
+
+  #release(): void {
     this.#cancel = undefined;
-    this.#options.gpio.setInput(this.#line, false);
+    this.#pull(false);
+  }
+
+  #pull(down: boolean): void {
+    for (const wire of this.#options.wires) wire(down);
   }
 }
