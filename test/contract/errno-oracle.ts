@@ -194,7 +194,10 @@ export function probe(kvm: Kvm, caps: Iterable<string>): Rows {
   P('VGIC INIT', () => gic.setDeviceAttr(4, 0));
   P('VGIC INIT again', () => gic.setDeviceAttr(4, 0));
   P('CREATE_VCPU after INIT', () => vm.createVcpu(1));
-  P('CREATE its', () => vm.createDevice(8));
+  const its = vm.createDevice(8);
+  record(rows, 'CREATE its', '0');
+  P('ITS addr', () => its.setDeviceAttr(0, 4, 0x8080000n));
+  P('ITS INIT', () => its.setDeviceAttr(4, 0));
   P('IRQ_LINE spi40', () => vm.irqLine((1 << 24) | 40, true));
   P('IRQ_LINE spi300>nr', () => vm.irqLine((1 << 24) | 300, true));
   P('IRQ_LINE ppi27', () => vm.irqLine((2 << 24) | 27, true));

@@ -32,11 +32,6 @@ export const SOFT: ReadonlyMap<string, Difference> = new Map([
     'C GUEST_DEBUG_HW_WPS(120)': 'sys=0 vm=0',
     'C SET_GUEST_DEBUG2(195)': 'sys=0 vm=0',
   }),
-  ...table('no ITS yet, and so no MSI', {
-    'C SIGNAL_MSI(77)': 'sys=0 vm=0',
-    'CREATE_DEVICE_TEST(8)': 'ENODEV',
-    'CREATE its': 'ENODEV',
-  }),
   ...table('no VFIO: there are no host devices', { 'CREATE_DEVICE_TEST(4)': 'ENODEV' }),
   ...table('no AArch32', { 'C ARM_EL1_32BIT(93)': 'sys=0 vm=0', 'INIT feature 1': 'EINVAL' }),
   ...table('no PMU', {
@@ -98,7 +93,5 @@ export const NOT_ASKED: ReadonlyMap<string, string> = new Map([
   ['SET_MEMORY_ATTRIBUTES', 'x86 only: not in the contract'],
   ['run immediate_exit', "the contract gives EINTR as the exit 'intr'"],
   ['STATS_FD vm', 'the contract reads the statistics'],
-  ['ITS addr', 'asked of the ITS, where there is one'],
-  ['ITS INIT', 'asked of the ITS, where there is one'],
   ['  pstate', 'printed whether the call before failed or not'],
 ]);

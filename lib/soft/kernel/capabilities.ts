@@ -32,6 +32,7 @@ const VALUES: ReadonlyMap<number, number> = new Map([
   [Cap.VCPU_EVENTS, 1],
   [Cap.MAX_VCPUS, MAX_VCPUS],
   [Cap.ONE_REG, 1],
+  [Cap.SIGNAL_MSI, 1],
   [Cap.READONLY_MEM, 1],
   [Cap.IRQFD_RESAMPLE, 1],
   [Cap.ARM_PSCI, 1],

@@ -1,4 +1,4 @@
-import { type Irqfd, IrqfdFlag, KvmError } from '../../kvm/index.js';
+import { type Irqfd, IrqfdFlag, KvmError, type Msi } from '../../kvm/index.js';
 import { asEventFd, type EventSink, type SoftEventFd } from './eventfd.js';
 import { type IrqRouting, NR_GSIS } from './irq-routing.js';
 import { NR_PRIVATE } from './vgic/irq.js';
@@ -15,13 +15,16 @@ interface Assigned {
 export class Irqfds {
   readonly #routing: IrqRouting;
   readonly #vgic: () => Vgic | undefined;
+  readonly #sendMsi: (msi: Msi) => void;
   readonly #assigned = new Map<SoftEventFd, Assigned>();
   /** Resampling irqfds share a level a GSI. */
   readonly #resampled = new Map<number, Set<Assigned>>();
 
-  constructor(routing: IrqRouting, vgic: () => Vgic | undefined) {
+  /** @param sendMsi delivers an MSI, or not, with nobody to tell */
+  constructor(routing: IrqRouting, vgic: () => Vgic | undefined, sendMsi: (msi: Msi) => void) {
     this.#routing = routing;
     this.#vgic = vgic;
+    this.#sendMsi = sendMsi;
   }
 
   /** KVM_IRQFD. @throws KvmError EINVAL flags or gsi; EAGAIN no initialised vGIC; EBUSY the eventfd has an irqfd; EBADF */
@@ -80,6 +83,8 @@ export class Irqfds {
   #line(gsi: number, level: boolean): void {
     const spi = this.#routing.spi(gsi);
     if (spi !== undefined) this.#vgic()?.injectSpi(spi + NR_PRIVATE, level);
+    const msi = level ? this.#routing.msi(gsi) : undefined;
+    if (msi !== undefined) this.#sendMsi(msi);
   }
 
   /** An edge. On a level-triggered interrupt it is one that comes and goes, as in the kernel. */

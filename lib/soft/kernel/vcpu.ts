@@ -231,13 +231,14 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
         return this.#exitIntr(undefined);
       }
       if (this.#reset !== undefined) this.#applyReset(this.#reset);
+      const hasCommands = this.vm.proceedCommands();
       this.timer.update(now);
       if (this.#gic === undefined && this.timer.outputs !== this.deviceIrqLevel) {
         this.deviceIrqLevel = this.timer.outputs;
         return this.#exitIntr(undefined);
       }
       if (this.#halted || this.#mpState !== MpState.RUNNABLE) {
-        const exit = this.#wait(now);
+        const exit = this.#wait(now, hasCommands);
         if (exit !== undefined) return exit;
         now = clock.nowNs();
         continue;
@@ -251,7 +252,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       clock.learn(this.cpu.instructions - before, after - now);
       now = after;
       // Also a guest that retires no instruction comes to the end of its quantum.
-      end -= STOP_COST;
+      end -= STOP_COST + this.vm.lpis.takeWork();
     }
   }
 
@@ -259,7 +260,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   #enterGuest(budget: number): VcpuExit | undefined {
     const { cpu, stats } = this;
     let left = budget;
-    while (left > 0) {
+    while (left > this.vm.lpis.work) {
       const before = cpu.instructions;
       const stop = cpu.run(left);
       stats.exits++;
@@ -342,7 +343,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   }
 
   /** Waits, in WFI or not powered on. @returns the exit, or `undefined` where there is something to execute */
-  #wait(now: number): VcpuExit | undefined {
+  #wait(now: number, hasCommands: boolean): VcpuExit | undefined {
     if (this.#mpState === MpState.STOPPED) return this.#exitIntr(Number.POSITIVE_INFINITY);
     if (this.cpu.interruptPending) {
       // A suspended vCPU stays so until user space, told of the wake-up, says otherwise.
@@ -351,6 +352,8 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       this.stats.haltWakeups++;
       return undefined;
     }
+    // What an ITS still has to do may be the interrupt that is waited for.
+    if (hasCommands) return this.#exitIntr(0);
     const { clock } = this.vm;
     const idleMs = (this.timer.nextDeadlineNs(now) - now) / 1e6;
     if (clock.kind === 'host') return this.#exitIntr(idleMs);

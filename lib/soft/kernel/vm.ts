@@ -20,6 +20,7 @@ import type { Machine } from '../cpu/cpu.js';
 import { createTimerVmData, type TimerVmData } from './arch-timer.js';
 import { capability, MAX_VCPUS } from './capabilities.js';
 import type { Clock } from './clock.js';
+import { GuestAccess } from './guest-access.js';
 import { readWritableMasks } from './id-regs.js';
 import { IoBus } from './io-bus.js';
 import { setIoeventfd } from './ioeventfd.js';
@@ -32,6 +33,9 @@ import { readVmStats } from './stats.js';
 import { SoftVcpu } from './vcpu.js';
 import { VgicDevice } from './vgic/device.js';
 import { NR_PRIVATE, NR_SGIS } from './vgic/irq.js';
+import { Its } from './vgic/its.js';
+import { ItsDeviceFd } from './vgic/its-device.js';
+import { Lpis } from './vgic/lpis.js';
 import { Vgic } from './vgic/vgic.js';
 
 /** Bits of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. */
@@ -39,6 +43,12 @@ const MANUAL_PROTECT_ENABLE = 1;
 const MANUAL_PROTECT_INITIALLY_SET = 2;
 /** Aff3 and Aff2.Aff1.Aff0 of an MPIDR value. */
 const AFFINITY_LOW = 0xff_ffffn;
+
+const MSI_ERRORS = {
+  ENODEV: 'there is no ITS',
+  EINVAL: 'an MSI has a devid and the address of an ITS',
+  EBUSY: "the ITS or the target's LPIs are off",
+} as const;
 
 /** A VM: `struct kvm`. It lives until everything that was made of it is closed. */
 export class SoftVm implements Vm {
@@ -57,6 +67,7 @@ export class SoftVm implements Vm {
   /** A vCPU ran: the configuration is fixed. */
   hasRun = false;
   vgic: Vgic | undefined;
+  readonly lpis: Lpis;
   /** The vCPU that is inside `run()`. */
   current: SoftVcpu | undefined;
   /** KVM_CAP_ARM_NISV_TO_USER, KVM_CAP_ARM_SYSTEM_SUSPEND, KVM_CAP_ARM_WRITABLE_IMP_ID_REGS. */
@@ -68,7 +79,9 @@ export class SoftVm implements Vm {
   /** 64 random bits for the guest; always the same ones on a virtual clock. */
   readonly random64: () => bigint;
 
-  readonly #ipaSize: number;
+  /** Bytes of guest-physical address space. */
+  readonly ipaSize: number;
+  readonly #its: Its[] = [];
   readonly #pio = new IoBus();
   readonly #routing = new IrqRouting();
   readonly #irqfds: Irqfds;
@@ -85,9 +98,14 @@ export class SoftVm implements Vm {
     this.machine = machine;
     this.clock = clock;
     this.timers = createTimerVmData(clock);
-    this.#ipaSize = 2 ** ipaBits;
-    this.memslots = new Memslots(machine, this.#ipaSize);
-    this.#irqfds = new Irqfds(this.#routing, () => this.vgic);
+    this.ipaSize = 2 ** ipaBits;
+    this.memslots = new Memslots(machine, this.ipaSize);
+    this.lpis = new Lpis(new GuestAccess(this.memslots), () => this.vgic);
+    this.#irqfds = new Irqfds(
+      this.#routing,
+      () => this.vgic,
+      (msi) => void this.#sendMsi(msi),
+    );
     this.random64 = createRandom(clock.kind);
   }
 
@@ -201,6 +219,7 @@ export class SoftVm implements Vm {
 
   checkExtension(cap: number): number {
     this.#check('KVM_CHECK_EXTENSION');
+    if (cap === Cap.MSI_DEVID) return this.lpis.hasIts ? 1 : 0;
     return capability(cap);
   }
 
@@ -328,10 +347,16 @@ export class SoftVm implements Vm {
   createDevice(type: number): Device {
     const syscall = 'KVM_CREATE_DEVICE';
     this.#check(syscall);
+    if (type === DeviceType.ARM_VGIC_ITS) {
+      const its = new Its(this.lpis, () => this.vgic);
+      this.#its.push(its);
+      this.hold();
+      return new ItsDeviceFd(its, this);
+    }
     if (type !== DeviceType.ARM_VGIC_V3) throw new KvmError('ENODEV', syscall, `no device of type ${type}`);
     if (this.vgic !== undefined) throw new KvmError('EEXIST', syscall, 'the VM has a vGIC');
     if (this.hasRun) throw new KvmError('EBUSY', syscall, 'a vCPU ran');
-    const vgic = new Vgic(this.#ipaSize, () => this.#vcpus.values());
+    const vgic = new Vgic(this.ipaSize, () => this.#vcpus.values(), this.lpis);
     vgic.onLevelEnded = (spi) => this.#irqfds.levelEnded(spi);
     this.vgic = vgic;
     this.hold();
@@ -340,7 +365,7 @@ export class SoftVm implements Vm {
 
   testDevice(type: number): boolean {
     this.#check('KVM_CREATE_DEVICE');
-    return type === DeviceType.ARM_VGIC_V3;
+    return type === DeviceType.ARM_VGIC_V3 || type === DeviceType.ARM_VGIC_ITS;
   }
 
   createIrqchip(): void {
@@ -393,7 +418,27 @@ export class SoftVm implements Vm {
   signalMsi(msi: Msi): boolean {
     this.#check('KVM_SIGNAL_MSI');
     if (this.vgic === undefined) throw new KvmError('EINVAL', 'KVM_SIGNAL_MSI', 'there is no vGIC');
-    throw new KvmError('ENODEV', 'KVM_SIGNAL_MSI', `there is no ITS at 0x${msi.address.toString(16)}`);
+    const result = this.#sendMsi(msi);
+    if (typeof result === 'boolean') return result;
+    throw new KvmError(result, 'KVM_SIGNAL_MSI', MSI_ERRORS[result]);
+  }
+
+  /** @returns whether the guest has mapped the event, or the errno (kernel: vgic_its_inject_msi) */
+  #sendMsi({ address, data, devid }: Msi): boolean | keyof typeof MSI_ERRORS {
+    if (!this.lpis.hasIts) return 'ENODEV';
+    const its = this.#its.find((candidate) => candidate.answers(address));
+    if (devid === undefined || its === undefined) return 'EINVAL';
+    return its.trigger(devid >>> 0, data >>> 0);
+  }
+
+  /** Goes on with what guests have asked of their ITSs. @returns whether there still is something left */
+  proceedCommands(): boolean {
+    for (const its of this.#its) its.proceed();
+    return this.#its.some((its) => its.isBusy);
+  }
+
+  finishCommands(): void {
+    for (const its of this.#its) its.finish();
   }
 
   irqfd(irqfd: Irqfd): void {

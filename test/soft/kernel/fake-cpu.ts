@@ -124,7 +124,7 @@ export class FakeMachine implements Machine {
     if (size > this.available) return undefined;
     return {
       size,
-      bytes: new Uint8Array(Math.min(size, 4096)),
+      bytes: new Uint8Array(Math.min(size, 2 ** 21)),
       invalidate: () => {},
       free: () => this.log.push(`free ${size}`),
     };

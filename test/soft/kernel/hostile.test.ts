@@ -1,8 +1,11 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { KvmError } from '#lib/kvm/index.js';
+import { GuestAccess } from '#lib/soft/kernel/guest-access.js';
+import { Memslots } from '#lib/soft/kernel/memslots.js';
 import type { Distributor } from '#lib/soft/kernel/vgic/distributor.js';
 import { readIcc, writeIcc } from '#lib/soft/kernel/vgic/icc.js';
+import { Lpis } from '#lib/soft/kernel/vgic/lpis.js';
 import { RedistributorRegion } from '#lib/soft/kernel/vgic/redistributor.js';
 import { Vgic } from '#lib/soft/kernel/vgic/vgic.js';
 import { SoftKvm } from '#lib/soft/soft-kvm.js';
@@ -18,7 +21,8 @@ function makeVgic() {
       lines[id] = [irq, fiq];
     },
   }));
-  const vgic = new Vgic(2 ** 40, () => vcpus);
+  const lpis = new Lpis(new GuestAccess(new Memslots(new FakeMachine(), 2 ** 40)), () => vgic);
+  const vgic: Vgic = new Vgic(2 ** 40, () => vcpus, lpis);
   vgic.setNrIrqs(64);
   vgic.init();
   return { vgic, lines, region: new RedistributorRegion([vgic.redistributor(0)!, vgic.redistributor(1)!]) };
@@ -124,6 +128,8 @@ describe('hostile arguments', () => {
           () => vm.ioeventfd({ fd: kvm.createEventFd(), addr: a, len: c, flags: d }),
           () => vm.irqfd({ fd: kvm.createEventFd(), gsi: a, flags: c }),
           () => vm.setGsiRouting([{ gsi: a, type: 'irqchip', irqchip: c, pin: d }]),
+          () => vm.setGsiRouting([{ gsi: a, type: 'msi', address: id, data: c, devid: d }]),
+          () => vm.signalMsi({ address: id, data: a, devid: d }),
           () => gic!.setDeviceAttr(a, id, d),
           () => gic!.getDeviceAttr(a, id, d),
           () => gic!.hasDeviceAttr(a, id),

@@ -1,4 +1,5 @@
-import { INTID_SPURIOUS, PRIORITY_MASK, type VgicIrq } from './irq.js';
+import { FIRST_LPI, INTID_SPURIOUS, PRIORITY_MASK, type VgicIrq } from './irq.js';
+import { IrqHeap, precedes } from './irq-heap.js';
 
 /** What the vGIC needs of a vCPU. */
 export interface VgicVcpu {
@@ -26,12 +27,13 @@ const IDLE_PRIORITY = 0xff;
 
 /**
  * A GICv3 CPU interface (IHI 0069, 12.2: ICC_* registers) as a guest of KVM sees it: one Security state, five priority
- * bits, so one active-priority register a group. Holds the list of interrupts that are pending or active at this vCPU.
+ * bits, so one active-priority register a group. Holds the interrupts that are pending or active at this vCPU.
  */
 export class CpuInterface {
   readonly vcpu: VgicVcpu;
   readonly #distributor: Deactivation;
-  readonly #list: VgicIrq[] = [];
+  readonly #pending: readonly [IrqHeap, IrqHeap] = [new IrqHeap(), new IrqHeap()];
+  readonly #active = new Map<number, VgicIrq>();
   /** The highest-priority pending interrupt of an enabled group; `undefined` for none. */
   #best: VgicIrq | undefined;
   #pmr = 0;
@@ -50,31 +52,33 @@ export class CpuInterface {
     this.#distributor = distributor;
   }
 
-  add(irq: VgicIrq): void {
+  /** Takes `irq` in, or notes that something of it changed. */
+  hold(irq: VgicIrq): void {
     irq.holder = this;
-    this.#list.push(irq);
+    if (irq.active) this.#active.set(irq.intid, irq);
+    else this.#active.delete(irq.intid);
+    // Out of the other group's first: an interrupt knows one place.
+    this.#pending[irq.group === 0 ? 1 : 0].remove(irq);
+    if (!irq.active && irq.enabled && irq.pending) this.#pending[irq.group].put(irq);
+    else this.#pending[irq.group].remove(irq);
   }
 
   remove(irq: VgicIrq): void {
     irq.holder = undefined;
-    const at = this.#list.indexOf(irq);
-    if (at >= 0) this.#list.splice(at, 1);
+    this.#active.delete(irq.intid);
+    for (const heap of this.#pending) heap.remove(irq);
   }
 
-  /** Finds the interrupt to signal and drives the outputs. Called after every change of an interrupt in the list or of ICC_*. */
+  /** The LPIs that are pending here. */
+  pendingLpis(): VgicIrq[] {
+    return [...this.#pending[1]].filter((irq) => irq.intid >= FIRST_LPI);
+  }
+
+  /** Finds the interrupt to signal and drives the outputs. Called after every change of an interrupt held, or of ICC_*. */
   update(): void {
-    let best: VgicIrq | undefined;
-    for (const irq of this.#list) {
-      if (irq.active || !irq.enabled || !irq.pending) continue;
-      if (!(irq.group === 0 ? this.#groupEnabled0 : this.#groupEnabled1)) continue;
-      if (
-        best === undefined ||
-        irq.priority < best.priority ||
-        (irq.priority === best.priority && irq.intid < best.intid)
-      ) {
-        best = irq;
-      }
-    }
+    const first0 = this.#groupEnabled0 ? this.#pending[0].first : undefined;
+    const first1 = this.#groupEnabled1 ? this.#pending[1].first : undefined;
+    const best = first0 === undefined || (first1 !== undefined && precedes(first1, first0)) ? first1 : first0;
     this.#best = best;
     const signal = best !== undefined && this.#preempts(best);
     this.vcpu.setInterruptLines(signal && best?.group === 1, signal && best?.group === 0);
@@ -100,6 +104,7 @@ export class CpuInterface {
     if (irq === undefined || irq.group !== group || !this.#preempts(irq)) return INTID_SPURIOUS;
     irq.active = true;
     irq.pendingLatch = false;
+    this.hold(irq);
     const bit = 1 << (this.#groupPriority(irq.priority, group) >> 3);
     if (group === 0) this.#ap0r |= bit;
     else this.#ap1r |= bit;
@@ -111,8 +116,9 @@ export class CpuInterface {
   endOfInterrupt(group: 0 | 1, intid: number): void {
     if (intid >= 1020 && intid <= INTID_SPURIOUS) return;
     const dropped = this.#dropPriority();
-    if (!this.#eoiMode) {
-      const irq = this.#findActive(intid);
+    // An LPI has no state that could outlive its priority drop.
+    if (!this.#eoiMode || intid >= FIRST_LPI) {
+      const irq = this.#active.get(intid);
       // An end without its acknowledge is the guest's mistake and ends nothing, as in the kernel.
       if (irq !== undefined && irq.group === group && this.#groupPriority(irq.priority, group) === dropped) {
         this.#deactivate(irq);
@@ -134,13 +140,8 @@ export class CpuInterface {
   /** ICC_DIR_EL1. */
   deactivate(intid: number): void {
     if (!this.#eoiMode) return;
-    const irq = this.#findActive(intid);
+    const irq = this.#active.get(intid);
     if (irq !== undefined) this.#deactivate(irq);
-  }
-
-  #findActive(intid: number): VgicIrq | undefined {
-    for (const irq of this.#list) if (irq.active && irq.intid === intid) return irq;
-    return undefined;
   }
 
   #deactivate(irq: VgicIrq): void {

@@ -12,6 +12,8 @@ export interface DeviceOwner {
   checkAlive(syscall: string): void;
   /** Whether a vCPU is inside KVM_RUN. */
   readonly running: boolean;
+  /** Does what the guest has asked of its ITSs and still waits for. */
+  finishCommands(): void;
   /** Gives back the device's hold on the VM. */
   release(): void;
 }
@@ -95,7 +97,8 @@ export class VgicDevice implements Device {
         return;
       case VgicGroup.CTRL:
         if (id === BigInt(VgicCtrl.INIT)) this.#vgic.init();
-        else if (id !== BigInt(VgicCtrl.SAVE_PENDING_TABLES) || !this.#vgic.initialized) throw noAttr(syscall);
+        else if (id === BigInt(VgicCtrl.SAVE_PENDING_TABLES)) this.#savePending(syscall);
+        else throw noAttr(syscall);
         return;
       case VgicGroup.DIST_REGS: {
         const register = Number(attrInteger(value, 4));
@@ -217,6 +220,13 @@ export class VgicDevice implements Device {
       default:
         throw new KvmError('ENODEV', 'KVM_GET_DEVICE_ATTR', `no address ${id}`);
     }
+  }
+
+  #savePending(syscall: string): void {
+    if (!this.#vgic.initialized) throw new KvmError('ENXIO', syscall, 'the vGIC is not initialised');
+    if (this.#owner.running) throw new KvmError('EBUSY', syscall, 'a vCPU is running');
+    this.#owner.finishCommands();
+    if (!this.#vgic.lpis.savePending()) throw new KvmError('EFAULT', syscall, 'a pending table is not in RAM');
   }
 
   /** Registers can be read and written only between the vGIC's initialisation and a run. */

@@ -20,8 +20,10 @@ const CTLR_ENABLE_G1 = 1 << 1;
 const CTLR_ARE = 1 << 4;
 /** One Security state. */
 const CTLR_DS = 1 << 6;
-/** GICD_TYPER.IDbits: ten bits of INTID without LPIs. */
+/** GICD_TYPER.IDbits: ten bits of INTID without LPIs, 16 with them. */
 const TYPER_ID_BITS = 9 << 19;
+const TYPER_ID_BITS_LPIS = 15 << 19;
+const TYPER_LPIS = 1 << 17;
 /** PIDR2.ArchRev: GICv3. */
 export const PIDR2_GICV3 = 0x3b;
 /** Product KVM ('K'), implementer Arm. */
@@ -114,7 +116,9 @@ export class Distributor implements IoDevice, IrqSource {
       case GICD_CTLR:
         return CTLR_DS | CTLR_ARE | (this.#vgic.enabled ? CTLR_ENABLE_G1 : 0);
       case GICD_TYPER:
-        return TYPER_ID_BITS | (this.#vgic.nrIrqs / 32 - 1);
+        return (
+          (this.#vgic.lpis.hasIts ? TYPER_ID_BITS_LPIS | TYPER_LPIS : TYPER_ID_BITS) | (this.#vgic.nrIrqs / 32 - 1)
+        );
       case GICD_IIDR:
         return this.iidr;
       case GICD_PIDR2:

@@ -3,6 +3,8 @@ import type { CpuInterface } from './cpu-interface.js';
 /** SGIs are INTIDs 0 to 15, PPIs 16 to 31, SPIs from 32 (GICv3 specification IHI 0069, 2.2.1). */
 export const NR_SGIS = 16;
 export const NR_PRIVATE = 32;
+/** LPIs are INTIDs from 8192; GICD_TYPER.IDbits ends them at 65535. */
+export const FIRST_LPI = 8192;
 /** Spurious: what an acknowledge reads where nothing is pending. */
 export const INTID_SPURIOUS = 1023;
 /** Implemented bits of a priority, as the kernel's vGIC has them (VGIC_PRI_BITS). */
@@ -30,6 +32,8 @@ export class VgicIrq {
   target: CpuInterface | undefined;
   /** The CPU interface that lists it as pending or active. */
   holder: CpuInterface | undefined;
+  /** Its place among the holder's pending interrupts; -1 where it is not one. */
+  heapIndex = -1;
 
   constructor(intid: number, target: CpuInterface | undefined, edge: boolean) {
     this.intid = intid;

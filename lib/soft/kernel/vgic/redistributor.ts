@@ -3,6 +3,7 @@ import type { CpuInterface } from './cpu-interface.js';
 import { PIDR2_GICV3 } from './distributor.js';
 import { NR_PRIVATE, NR_SGIS, VgicIrq } from './irq.js';
 import { type IrqSource, isIrqRegister, readIrqRegister, writeIrqRegister } from './irq-registers.js';
+import { halfOf, initialBase, sanitise, withHalf } from './table-base.js';
 import type { Vgic } from './vgic.js';
 
 /** GICR registers of the RD frame (IHI 0069, 12.11); the SGI frame follows at 64 KiB. */
@@ -12,6 +13,9 @@ const GICR_TYPER = 0x0008;
 const GICR_TYPER_HIGH = 0x000c;
 const GICR_PROPBASER = 0x0070;
 const GICR_PENDBASER = 0x0078;
+const GICR_INVLPIR = 0x00a0;
+const GICR_INVALLR = 0x00b0;
+const GICR_SYNCR = 0x00c0;
 const GICR_IDREGS = 0xffd0;
 const GICR_PIDR2 = 0xffe8;
 const SGI_FRAME = 0x10000;
@@ -20,15 +24,25 @@ export const GICR_SIZE = 0x20000;
 
 /** GICR_CTLR.IR and CES: invalidate registers, and EnableLPIs can be cleared. */
 const CTLR_FIXED = (1 << 2) | (1 << 1);
+const CTLR_ENABLE_LPIS = 1;
+const TYPER_PLPIS = 1;
 const TYPER_LAST = 1 << 4;
+/** Product KVM ('K'), implementer Arm; unlike GICD_IIDR without a revision. */
+const IIDR = 0x4b00_043b;
+/** GICR_PENDBASER: cacheability fields, the address, Pending Table Zero (which reads as 0), and what is RES0. */
+const PEND_INNER = 7n;
+const PEND_OUTER = 56n;
+const PEND_ADDRESS = 0xf_ffff_ffff_0000n;
+const PEND_PTZ = 1n << 62n;
+const PEND_RES0 = (1n << 63n) | (7n << 59n) | (0xfn << 52n) | (0xfn << 12n) | 0x7fn;
 
-/** A vCPU's redistributor: its SGIs and PPIs. LPIs are not there, so their tables' registers only remember. */
+/** A vCPU's redistributor: its SGIs and PPIs, and the switch and tables of its LPIs. */
 export class Redistributor implements IrqSource {
   readonly #vgic: Vgic;
   readonly cpu: CpuInterface;
   readonly #irqs: VgicIrq[] = [];
-  /** GICR_PROPBASER and GICR_PENDBASER, low and high halves. */
-  readonly #bases = new Uint32Array(4);
+  #lpisEnabled = false;
+  #pendbaser = initialBase(PEND_INNER);
   /** GICR_TYPER.Last: no redistributor follows this one in its region. */
   last = false;
 
@@ -49,14 +63,28 @@ export class Redistributor implements IrqSource {
   /** Whether user space may save and restore the 32-bit register at `offset`. */
   static has(offset: number): boolean {
     if ((offset & 3) !== 0 || offset < 0 || offset >= GICR_SIZE) return false;
-    if (offset < SGI_FRAME) return offset <= 0x14 || (offset >= 0x70 && offset < 0x80) || offset >= GICR_IDREGS;
+    if (offset < SGI_FRAME) {
+      return (
+        offset <= 0x14 || isTableBase(offset) || isInvalidate(offset) || offset === GICR_SYNCR || offset >= GICR_IDREGS
+      );
+    }
     const sgi = offset - SGI_FRAME;
     if (sgi >= 0x80 && sgi < 0x400) return (sgi & 0x7f) === 0;
     return (sgi >= 0x400 && sgi < 0x420) || sgi === 0xc00 || sgi === 0xc04 || sgi === 0xd00 || sgi === 0xe00;
   }
 
   static isWide(offset: number): boolean {
-    return offset === GICR_TYPER || offset === GICR_PROPBASER || offset === GICR_PENDBASER;
+    return offset === GICR_TYPER || ((isTableBase(offset) || isInvalidate(offset)) && offset % 8 === 0);
+  }
+
+  /** GICR_CTLR.EnableLPIs. */
+  get lpisEnabled(): boolean {
+    return this.#lpisEnabled;
+  }
+
+  /** Guest-physical address of the table with a bit an LPI, from GICR_PENDBASER. */
+  get pendingTable(): number {
+    return Number(this.#pendbaser & PEND_ADDRESS);
   }
 
   read(offset: number, len: number, raw: boolean): number {
@@ -67,19 +95,28 @@ export class Redistributor implements IrqSource {
     if (len !== 4) return 0;
     switch (offset) {
       case GICR_CTLR:
-        return this.#vgic.distributor.hasRedistributorFlags ? CTLR_FIXED : 0;
+        return (
+          (this.#lpisEnabled ? CTLR_ENABLE_LPIS : 0) | (this.#vgic.distributor.hasRedistributorFlags ? CTLR_FIXED : 0)
+        );
       case GICR_IIDR:
-        return this.#vgic.distributor.iidr;
+        return IIDR;
       case GICR_TYPER:
-        return ((this.cpu.vcpu.id & 0xffff) << 8) | (this.last ? TYPER_LAST : 0);
+        return (
+          ((this.cpu.vcpu.id & 0xffff) << 8) | (this.last ? TYPER_LAST : 0) | (this.#vgic.lpis.hasIts ? TYPER_PLPIS : 0)
+        );
       case GICR_TYPER_HIGH:
         return this.cpu.vcpu.affinity;
       case GICR_PIDR2:
         return PIDR2_GICV3;
+      case GICR_PROPBASER:
+      case GICR_PROPBASER + 4:
+        return halfOf(this.#vgic.lpis.propbaser, offset !== GICR_PROPBASER);
+      case GICR_PENDBASER:
+      case GICR_PENDBASER + 4:
+        return halfOf(this.#pendbaser & ~PEND_PTZ, offset !== GICR_PENDBASER);
+      // What an invalidation asks for is done when it is asked for, so GICR_SYNCR is never busy.
       default:
-        return offset >= GICR_PROPBASER && offset < GICR_PENDBASER + 8
-          ? this.#bases[(offset - GICR_PROPBASER) >>> 2]!
-          : 0;
+        return 0;
     }
   }
 
@@ -87,11 +124,52 @@ export class Redistributor implements IrqSource {
     if (offset >= SGI_FRAME) {
       const sgi = offset - SGI_FRAME;
       if (isIrqRegister(sgi)) writeIrqRegister(this, sgi, len, value, raw);
-    } else if (len === 4 && offset >= GICR_PROPBASER && offset < GICR_PENDBASER + 8) {
-      this.#bases[(offset - GICR_PROPBASER) >>> 2] = value;
+    } else if (len === 4) {
+      this.#writeControl(offset, value);
     }
   }
+
+  #writeControl(offset: number, value: number): void {
+    const { lpis } = this.#vgic;
+    switch (offset) {
+      case GICR_CTLR:
+        this.#enableLpis((value & CTLR_ENABLE_LPIS) !== 0);
+        return;
+      // The tables stay where they are while LPIs are on.
+      case GICR_PROPBASER:
+      case GICR_PROPBASER + 4:
+        if (!this.#lpisEnabled) lpis.propbaser = withHalf(lpis.propbaser, offset !== GICR_PROPBASER, value);
+        return;
+      case GICR_PENDBASER:
+      case GICR_PENDBASER + 4: {
+        if (this.#lpisEnabled) return;
+        const written = withHalf(this.#pendbaser, offset !== GICR_PENDBASER, value);
+        this.#pendbaser = sanitise(written, PEND_INNER, PEND_OUTER) & ~PEND_RES0;
+        return;
+      }
+      case GICR_INVLPIR: {
+        const irq = lpis.get(value);
+        if (this.#lpisEnabled && irq !== undefined) lpis.configure(irq);
+        return;
+      }
+      case GICR_INVALLR:
+        if (this.#lpisEnabled) lpis.configureAll(this);
+        return;
+      default:
+    }
+  }
+
+  #enableLpis(enabled: boolean): void {
+    const { lpis } = this.#vgic;
+    if (!lpis.hasIts || enabled === this.#lpisEnabled) return;
+    this.#lpisEnabled = enabled;
+    if (!enabled) lpis.dropPending(this);
+    else if ((this.#pendbaser & PEND_PTZ) === 0n) lpis.readPending(this);
+  }
 }
+
+const isTableBase = (offset: number): boolean => offset >= GICR_PROPBASER && offset < GICR_PENDBASER + 8;
+const isInvalidate = (offset: number): boolean => (offset & ~7) === GICR_INVLPIR || (offset & ~7) === GICR_INVALLR;
 
 /** A region of redistributors, one after the other, on the I/O bus. */
 export class RedistributorRegion implements IoDevice {

@@ -3,6 +3,7 @@ import type { IoBus } from '../io-bus.js';
 import { CpuInterface, type Deactivation, type VgicVcpu } from './cpu-interface.js';
 import { Distributor, GICD_SIZE } from './distributor.js';
 import { NR_PRIVATE, NR_SGIS, VgicIrq } from './irq.js';
+import type { Lpis } from './lpis.js';
 import { GICR_SIZE, Redistributor, RedistributorRegion } from './redistributor.js';
 
 /** A region of redistributors, as KVM_DEV_ARM_VGIC_GRP_ADDR sets it. */
@@ -26,6 +27,7 @@ const MAX_NR_IRQS = 1024;
  */
 export class Vgic implements Deactivation {
   readonly distributor: Distributor;
+  readonly lpis: Lpis;
   readonly #ipaSize: number;
   readonly #vcpus: () => Iterable<VgicVcpu>;
   #distBase: number | undefined;
@@ -43,10 +45,12 @@ export class Vgic implements Deactivation {
   /**
    * @param ipaSize bytes of guest-physical address space
    * @param vcpus the VM's vCPUs, in the order of their creation
+   * @param lpis the VM's LPIs, which its ITSs map
    */
-  constructor(ipaSize: number, vcpus: () => Iterable<VgicVcpu>) {
+  constructor(ipaSize: number, vcpus: () => Iterable<VgicVcpu>, lpis: Lpis) {
     this.#ipaSize = ipaSize;
     this.#vcpus = vcpus;
+    this.lpis = lpis;
     this.distributor = new Distributor(this);
   }
 
@@ -83,7 +87,7 @@ export class Vgic implements Deactivation {
     if (this.#distBase !== undefined) {
       throw new KvmError('EEXIST', 'KVM_SET_DEVICE_ATTR', "the distributor's address is set");
     }
-    this.#distBase = this.#checkRange(base, GICD_SIZE);
+    this.#distBase = checkRange(base, GICD_SIZE, this.#ipaSize);
   }
 
   /** The index-th redistributor region. */
@@ -107,7 +111,7 @@ export class Vgic implements Deactivation {
       throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', rule);
     }
     const size = (count === 0 ? [...this.#vcpus()].length : count) * GICR_SIZE;
-    const start = this.#checkRange(base, size);
+    const start = checkRange(base, size, this.#ipaSize);
     const overlaps = (at: number, bytes: number): boolean => start < at + bytes && at < start + size;
     if (
       (this.#distBase !== undefined && overlaps(this.#distBase, GICD_SIZE)) ||
@@ -116,16 +120,6 @@ export class Vgic implements Deactivation {
       throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', `the region overlaps another at 0x${start.toString(16)}`);
     }
     this.#regions.push({ base: start, count });
-  }
-
-  #checkRange(base: bigint, size: number): number {
-    if (base % BigInt(FRAME_ALIGN) !== 0n) {
-      throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', `0x${base.toString(16)} is not aligned to 64 KiB`);
-    }
-    if (base + BigInt(size) > BigInt(this.#ipaSize)) {
-      throw new KvmError('E2BIG', 'KVM_SET_DEVICE_ATTR', `0x${base.toString(16)} is beyond the IPA size`);
-    }
-    return Number(base);
   }
 
   /** KVM_DEV_ARM_VGIC_CTRL_INIT: makes the interrupts; idempotent. No vCPU can be made afterwards. */
@@ -205,14 +199,13 @@ export class Vgic implements Deactivation {
     let to: CpuInterface | undefined;
     if (irq.active) to = from ?? irq.target;
     else if (irq.enabled && irq.pending && this.#enabled) to = irq.target;
-    if (from !== to) {
-      if (from !== undefined) {
-        from.remove(irq);
-        from.update();
-      }
-      to?.add(irq);
+    if (from !== undefined && from !== to) {
+      from.remove(irq);
+      from.update();
     }
-    to?.update();
+    if (to === undefined) return;
+    to.hold(irq);
+    to.update();
   }
 
   deactivated(irq: VgicIrq): void {
@@ -279,4 +272,18 @@ export class Vgic implements Deactivation {
     irq.pendingLatch = true;
     this.route(irq);
   }
+}
+
+/**
+ * The address of a GIC's frames (kernel: vgic_check_iorange).
+ * @throws KvmError EINVAL not aligned to 64 KiB; E2BIG beyond the IPA size
+ */
+export function checkRange(base: bigint, size: number, ipaSize: number): number {
+  if (base % BigInt(FRAME_ALIGN) !== 0n) {
+    throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', `0x${base.toString(16)} is not aligned to 64 KiB`);
+  }
+  if (base + BigInt(size) > BigInt(ipaSize)) {
+    throw new KvmError('E2BIG', 'KVM_SET_DEVICE_ATTR', `0x${base.toString(16)} is beyond the IPA size`);
+  }
+  return Number(base);
 }
