@@ -20,7 +20,7 @@ export {
   guestOptions,
 } from './node/default-guest.js';
 export { MicroVm } from './node/micro-vm.js';
-export { type Availability, type OpenOptions, open, type Probe, probe } from './open.js';
+export * from './open.js';
 export type { WaitForOptions, WaitPattern } from './vmm/console.js';
 export { VmError, type VmErrorCode } from './vmm/errors.js';
 export type {

@@ -1,9 +1,26 @@
 /** The one file that knows the backends. */
-import { openHost, probeHost } from './host/index.js';
+import { openHost, probeArm64Host } from './host/index.js';
 import type { Kvm } from './kvm/index.js';
 import { openSoft } from './soft/index.js';
 import { VmError } from './vmm/errors.js';
 import type { BackendKind, ClockKind } from './vmm/options.js';
+
+export {
+  type BootEl,
+  type Confidence,
+  type CpuVhe,
+  type DeviceFinding,
+  type Evidence,
+  type FeatureFindings,
+  type Finding,
+  type HostInfo,
+  hostInfo,
+  type KernelEl,
+  type KvmMode,
+  type ModeOrigin,
+  type Refusal,
+  type RefusalCause,
+} from './host/index.js';
 
 /** Options of {@link open}. */
 export interface OpenOptions {
@@ -34,20 +51,9 @@ export function probe(): Probe {
     'WebAssembly' in globalThis
       ? { available: true }
       : { available: false, reason: 'this JavaScript engine runs without WebAssembly' };
-  const kvm = probeKvm();
+  const host = probeArm64Host();
+  const kvm: Availability = host.available ? host : { available: false, reason: `${host.reason}; ${host.wayOut}` };
   return { kvm, soft, auto: kvm.available ? 'kvm' : 'soft' };
-}
-
-/** Whether the host's KVM runs arm64 guests. */
-function probeKvm(): Availability {
-  if (process.arch !== 'arm64') {
-    return {
-      available: false,
-      reason: `/dev/kvm runs arm64 guests on arm64 hosts only, and this host is ${process.arch}; use the software backend (soft)`,
-    };
-  }
-  const host = probeHost();
-  return host.available ? host : { available: false, reason: `${host.reason}; or use the software backend (soft)` };
 }
 
 /**

@@ -33,6 +33,7 @@ export type Invocation =
   | { readonly command: 'dtb'; readonly args: RunArgs }
   | { readonly command: 'demo'; readonly args: RunArgs }
   | { readonly command: 'guest'; readonly action: 'fetch' | 'list' | 'path'; readonly quiet: boolean }
+  | { readonly command: 'host'; readonly json: boolean }
   | { readonly command: 'help' }
   | { readonly command: 'version' };
 
@@ -59,6 +60,7 @@ const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 export const HELP = `Usage: elvisor run [options] [-- COMMAND ARG...]
        elvisor demo
+       elvisor host [--json]
        elvisor guest fetch|list|path
        elvisor dtb [run options] > out.dtb
        elvisor --help | --version
@@ -67,6 +69,10 @@ Boots an arm64 Linux in a microVM, on this machine's KVM or on the software one.
 Without --kernel, that is the default guest: a Debian kernel and busybox, fetched
 on first need. With COMMAND, the default guest runs it and elvisor ends with its
 status; without, its console is on the terminal (Ctrl-A x leaves).
+
+host says what this machine's KVM is, and how it can tell: boot and kernel exception
+level, VHE, nVHE or protected, GIC, what guests can have, and why /dev/kvm cannot be
+used where it cannot; and which backend auto takes.
 
 Options of run:
   --backend auto|kvm|soft   which machine runs the guest (auto)
@@ -104,11 +110,13 @@ export function parseCommandLine(argv: readonly string[]): Invocation {
       return runInvocation(first, rest);
     case 'guest':
       return guestInvocation(rest);
+    case 'host':
+      return hostInvocation(rest);
     default:
       throw new UsageError(
         first.startsWith('-')
           ? `unknown option ${first}; a command comes first: elvisor run ${first}`
-          : `unknown command ${JSON.stringify(first)}; there are run, demo, guest and dtb`,
+          : `unknown command ${JSON.stringify(first)}; there are run, demo, host, guest and dtb`,
       );
   }
 }
@@ -126,6 +134,13 @@ function guestInvocation(argv: readonly string[]): Invocation {
   }
   if (extra !== undefined) throw new UsageError(`guest ${action}: unexpected argument ${JSON.stringify(extra)}`);
   return { command: 'guest', action, quiet: argv.includes('--quiet') };
+}
+
+function hostInvocation(argv: readonly string[]): Invocation {
+  if (argv.includes('--help') || argv.includes('-h')) return { command: 'help' };
+  const extra = argv.find((arg) => arg !== '--json');
+  if (extra !== undefined) throw new UsageError(`host: unexpected argument ${JSON.stringify(extra)}; there is --json`);
+  return { command: 'host', json: argv.includes('--json') };
 }
 
 function runInvocation(command: 'run' | 'dtb' | 'demo', argv: readonly string[]): Invocation {

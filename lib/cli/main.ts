@@ -19,6 +19,8 @@ async function dispatch(invocation: Invocation): Promise<number> {
       return (await import('./demo.js')).demo(invocation.args);
     case 'guest':
       return (await import('./guest.js')).guest(invocation.action, invocation.quiet);
+    case 'host':
+      return (await import('./host.js')).host(invocation.json);
     case 'dtb':
       return (await import('./dtb.js')).dtb(invocation.args);
   }

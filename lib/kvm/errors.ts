@@ -2,6 +2,7 @@
 export const Errno = {
   EPERM: 1,
   ENOENT: 2,
+  ESRCH: 3,
   EINTR: 4,
   EIO: 5,
   ENXIO: 6,
@@ -16,12 +17,14 @@ export const Errno = {
   EEXIST: 17,
   ENODEV: 19,
   EINVAL: 22,
+  ENFILE: 23,
   EMFILE: 24,
   ENOTTY: 25,
   ENOSPC: 28,
   ENOSYS: 38,
   EOPNOTSUPP: 95,
   ETIMEDOUT: 110,
+  ECANCELED: 125,
   EHWPOISON: 133,
 } as const;
 

@@ -94,6 +94,9 @@ test('other command lines', () => {
   expect(parseCommandLine(['run', '--help'])).toEqual({ command: 'help' });
   expect(parseCommandLine(['--version'])).toEqual({ command: 'version' });
   expect(parseCommandLine(['guest', 'path'])).toEqual({ command: 'guest', action: 'path', quiet: false });
+  expect(parseCommandLine(['host'])).toEqual({ command: 'host', json: false });
+  expect(parseCommandLine(['host', '--json'])).toEqual({ command: 'host', json: true });
+  expect(parseCommandLine(['host', '--help'])).toEqual({ command: 'help' });
   expect(parseCommandLine(['demo', '--cpus', '3'])).toMatchObject({ command: 'demo', args: { cpus: 3 } });
   for (const argv of [
     [],
@@ -101,6 +104,7 @@ test('other command lines', () => {
     ['guest', 'burn'],
     ['guest', 'path', 'x'],
     ['boot'],
+    ['host', '--xml'],
     ['--frob'],
     ['demo', '--disk', 'x'],
     ['dtb', '--', 'ls'],
