@@ -14,6 +14,7 @@
           'native/run.cc',
           'native/system.cc',
           'native/vcpu.cc',
+          'native/vcpu_thread.cc',
           'native/vm.cc',
         ],
         # No C++ exceptions: the addon returns negative errnos and never throws.

@@ -7,7 +7,10 @@ namespace {
 void end_environment(napi_async_cleanup_hook_handle handle, void* data) {
   auto* environment = static_cast<Environment*>(data);
   environment->cleanup = handle;
+  environment->ending = true;
+  environment->bell.close();
   close_polls(*environment);
+  end_if_done(*environment);
 }
 
 void delete_environment(napi_env, void* data, void*) { delete static_cast<Environment*>(data); }
@@ -34,6 +37,12 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
 }
 
 }  // namespace
+
+void end_if_done(Environment& environment) {
+  if (!environment.ending || environment.polls != nullptr || !environment.bell.closed()) return;
+  if (environment.cleanup != nullptr) napi_remove_async_cleanup_hook(std::exchange(environment.cleanup, nullptr));
+}
+
 }  // namespace elvisor
 
 using elvisor::init;

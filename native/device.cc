@@ -23,6 +23,7 @@ bool read_attr(const Args& args, abi::device_attr& attr) { return args.u32(1, at
 napi_value set_device_attr(const Args& args) {
   auto* resource = args.open_any(0, with_attributes);
   if (resource == nullptr) return number(args.env(), -EBADF);
+  if (resource->busy()) return number(args.env(), -EBUSY);
   abi::device_attr attr{};
   alignas(8) Payload payload{};
   std::span<uint8_t> given;
@@ -39,6 +40,7 @@ napi_value set_device_attr(const Args& args) {
 napi_value get_device_attr(const Args& args) {
   auto* resource = args.open_any(0, with_attributes);
   if (resource == nullptr) return number(args.env(), -EBADF);
+  if (resource->busy()) return number(args.env(), -EBUSY);
   abi::device_attr attr{};
   alignas(8) Payload payload{};
   std::span<uint8_t> given;
@@ -56,6 +58,7 @@ napi_value get_device_attr(const Args& args) {
 napi_value has_device_attr(const Args& args) {
   auto* resource = args.open_any(0, with_attributes);
   if (resource == nullptr) return number(args.env(), -EBADF);
+  if (resource->busy()) return number(args.env(), -EBUSY);
   abi::device_attr attr{};
   if (!read_attr(args, attr)) return number(args.env(), -EINVAL);
   return number(args.env(), kvm_ioctl(*resource, abi::HAS_DEVICE_ATTR, &attr));
@@ -65,6 +68,7 @@ napi_value has_device_attr(const Args& args) {
 napi_value get_stats_fd(const Args& args) {
   auto* resource = args.open_any(0, Kind::vm | Kind::vcpu);
   if (resource == nullptr) return number(args.env(), -EBADF);
+  if (resource->busy()) return number(args.env(), -EBUSY);
   const int64_t fd = kvm_ioctl(*resource, abi::GET_STATS_FD);
   if (fd < 0) return number(args.env(), fd);
   auto state = resource->kind() == Kind::vm ? static_cast<Vm*>(resource)->state : static_cast<Vcpu*>(resource)->vm;

@@ -4,6 +4,7 @@
 
 #include "handle.h"
 #include "vcpu.h"
+#include "vcpu_thread.h"
 
 namespace elvisor {
 
@@ -14,13 +15,16 @@ struct Environment {
   Runner runner;
   // Listeners' places in the event loop, those that are being closed included.
   struct Poll* polls = nullptr;
+  Bell bell{*this};
   napi_async_cleanup_hook_handle cleanup = nullptr;
   bool ending = false;
 };
 
 inline Environment& environment(const Args& args) { return *static_cast<Environment*>(args.data()); }
 
-// Closes every listener of an environment that ends, and then lets it end.
+// Closes every listener of an environment that ends.
 void close_polls(Environment& environment);
+// Lets it end, where libuv has let go of everything.
+void end_if_done(Environment& environment);
 
 }  // namespace elvisor

@@ -19,11 +19,6 @@ struct Poll {
 
 namespace {
 
-void end_if_done(Environment& environment) {
-  if (!environment.ending || environment.polls != nullptr || environment.cleanup == nullptr) return;
-  napi_remove_async_cleanup_hook(std::exchange(environment.cleanup, nullptr));
-}
-
 void on_closed(uv_handle_t* handle) {
   auto* poll = static_cast<Poll*>(handle->data);
   Environment& environment = *poll->environment;
@@ -146,9 +141,7 @@ void EventFd::before_close() {
 }
 
 void close_polls(Environment& environment) {
-  environment.ending = true;
   for (Poll* poll = environment.polls; poll != nullptr; poll = poll->next) close_poll(poll);
-  end_if_done(environment);
 }
 
 std::span<const Export> eventfd_exports() { return exports; }

@@ -53,6 +53,8 @@ class Resource {
   virtual ~Resource() = default;  // a derived class closes in its own, while it is whole
   Kind kind() const { return kind_; }
   bool closed() const { return closed_; }
+  // The kernel would let a call on it wait for KVM_RUN to end.
+  virtual bool busy() const { return false; }
   // Gives back what it holds. Idempotent.
   void close() {
     if (std::exchange(closed_, true)) return;
@@ -193,6 +195,9 @@ int64_t kvm_ioctl(const Resource& resource, unsigned long request, const void* a
 int64_t kvm_ioctl(const Resource& resource, unsigned long request, unsigned long arg = 0);
 
 size_t page_size();
+
+// CLOCK_MONOTONIC.
+uint64_t now_ns();
 
 // mmap(2), shared; null, with errno, where it fails.
 std::shared_ptr<Mapping> map_fd(int fd, size_t size);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "vcpu.h"
+#include "vcpu_thread.h"
 
 #ifndef sigev_notify_thread_id
 #define sigev_notify_thread_id _sigev_un._tid
@@ -15,12 +16,6 @@ namespace elvisor {
 namespace {
 
 constexpr uint64_t second = 1'000'000'000;
-
-uint64_t now() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<uint64_t>(time.tv_sec) * second + static_cast<uint64_t>(time.tv_nsec);
-}
 
 // A kick has set immediate_exit itself: its signal only has to arrive.
 void on_signal(int, siginfo_t* info, void*) {
@@ -97,13 +92,19 @@ void Runner::watch(abi::run* run, uint64_t deadline) {
   itimerspec spec{};
   spec.it_value.tv_sec = static_cast<time_t>(deadline / second);
   spec.it_value.tv_nsec = static_cast<long>(deadline % second);
+  spec.it_interval.tv_nsec = heartbeat_ns;
   timer_settime(timer_, TIMER_ABSTIME, &spec, nullptr);
 }
 
 void Runner::fire() {
   armed_.store(false);
   fired_.store(true);
-  if (abi::run* run = current_.load()) store_immediate_exit(run, true);
+  if (abi::run* run = current_.load()) {
+    store_immediate_exit(run, true);
+  } else {
+    const itimerspec off{};
+    timer_settime(timer_, 0, &off, nullptr);
+  }
 }
 
 // --- Vcpu -----------------------------------------------------------------------------------------------------------
@@ -115,6 +116,7 @@ void Vcpu::publish() {
 }
 
 void Vcpu::before_close() {
+  if (thread != nullptr) thread->end();
   const std::lock_guard lock(registry_mutex);
   if (token != 0) registry().erase(token);
 }
@@ -126,7 +128,7 @@ void Vcpu::after_close() {
 
 int64_t Vcpu::enter(Runner& runner, uint64_t limit_ns) {
   if (const int error = runner.prepare(); error != 0) return error;
-  const uint64_t deadline = now() + limit_ns;
+  const uint64_t deadline = now_ns() + limit_ns;
   int64_t result;
   running_.store(runner.tid());
   for (;;) {
@@ -136,7 +138,7 @@ int64_t Vcpu::enter(Runner& runner, uint64_t limit_ns) {
     if (kicked_.load() || runner.fired()) store_immediate_exit(area(), true);
     result = kvm_ioctl(*this, abi::RUN);
     if (result != -EINTR || kicked_.exchange(false) || immediate_exit_ || !runner.fired()) break;
-    if (now() >= deadline) {
+    if (now_ns() >= deadline) {
       result = 1;
       break;
     }
@@ -147,12 +149,34 @@ int64_t Vcpu::enter(Runner& runner, uint64_t limit_ns) {
   return result;
 }
 
-void Vcpu::kick() {
-  kicked_.store(true);
+int64_t Vcpu::enter(pid_t tid) {
+  running_.store(tid);
+  store_immediate_exit(area(), immediate_exit_);
+  if (kicked_.load() || interrupted_.load()) store_immediate_exit(area(), true);
+  const int64_t result = kvm_ioctl(*this, abi::RUN);
+  if (result == -EINTR) kicked_.store(false);
+  running_.store(0);
+  store_immediate_exit(area(), immediate_exit_);
+  return result;
+}
+
+void Vcpu::signal() {
   store_immediate_exit(area(), true);
   const pid_t thread = running_.load();
   if (thread != 0) syscall(SYS_tgkill, getpid(), thread, kick_signal());
 }
+
+void Vcpu::kick() {
+  kicked_.store(true);
+  signal();
+}
+
+void Vcpu::interrupt(bool on) {
+  interrupted_.store(on);
+  if (on) signal();
+}
+
+bool Vcpu::busy() const { return thread != nullptr && thread->in_guest(); }
 
 void Vcpu::set_immediate_exit(bool on) {
   immediate_exit_ = on;

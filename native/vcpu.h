@@ -10,11 +10,15 @@
 
 namespace elvisor {
 
+// A KVM_RUN on a thread of JavaScript comes back to it at least this often.
+constexpr uint64_t heartbeat_ns = 20'000'000;
+
 // What ends KVM_RUN in time: the thread's own timer, whose signal also sets immediate_exit, so that it ends a KVM_RUN
 // that has not begun yet. One per environment, which is one per thread.
 //
 // The timer is not set at every KVM_RUN, which costs a system call, but only where the one that is pending comes too
-// late. One that comes too early, or while nothing runs, does no harm.
+// late. One that comes too early, or while nothing runs, does no harm. It comes again until its handler has run: under a
+// sanitizer, signals interrupt a system call and their handlers run later.
 class Runner {
  public:
   Runner() = default;
@@ -42,6 +46,8 @@ class Runner {
   std::atomic<abi::run*> current_{nullptr};
 };
 
+class VcpuThread;
+
 class Vcpu final : public Resource {
  public:
   Vcpu(int fd, std::shared_ptr<VmState> vm) : Resource(Kind::vcpu, fd), vm(std::move(vm)) {}
@@ -57,9 +63,17 @@ class Vcpu final : public Resource {
   // KVM_RUN for at most `limit_ns`. @returns 0 an exit, 1 the time is over, or a negative errno: -EINTR for a kick,
   // immediate_exit, or a change that the kernel reports so
   int64_t enter(Runner& runner, uint64_t limit_ns);
+  // KVM_RUN on the thread `tid`, the caller's, for as long as the guest likes.
+  int64_t enter(pid_t tid);
   // Ends enter(), or the next one. From any thread.
   void kick();
+  // Until it is called with false, enter(tid) ends at once. From any thread.
+  void interrupt(bool on);
+  bool interrupted() const { return interrupted_.load(); }
   void set_immediate_exit(bool on);
+  bool busy() const override;
+  // Its own thread, once it has had one.
+  std::shared_ptr<VcpuThread> thread;
 
  protected:
   void before_close() override;
@@ -67,10 +81,12 @@ class Vcpu final : public Resource {
 
  private:
   abi::run* area() const { return reinterpret_cast<abi::run*>(run->data()); }
+  void signal();
   std::atomic<bool> kicked_{false};
+  std::atomic<bool> interrupted_{false};
   // The thread inside enter(), 0 for none.
   std::atomic<pid_t> running_{0};
-  bool immediate_exit_ = false;
+  std::atomic<bool> immediate_exit_{false};
 };
 
 // Kicks the vCPU of a token. @returns whether it is there

@@ -18,7 +18,8 @@ export type AttrHandle = VmHandle | VcpuHandle | DeviceHandle;
 
 /**
  * The addon (`native/`): one function a call. None throws: a negative number is a negative errno; -EBADF is also a handle
- * of another kind, a closed one, or one of another thread; -EINVAL also an argument of the wrong type or size.
+ * of another kind, a closed one, or one of another thread; -EINVAL also an argument of the wrong type or size; -EBUSY also a
+ * vCPU that is in the guest, on its own thread.
  */
 export interface Native {
   openKvm(path: string): SystemHandle | number;
@@ -78,6 +79,13 @@ export interface Native {
 
   /** KVM_RUN for at most `limitNs`, and never more than 20 ms: 0 an exit, 1 the time is over, -EINTR a kick or immediate exit. */
   vcpuRun(vcpu: VcpuHandle, limitNs: number): number;
+  /**
+   * Runs the vCPU on its own thread, and calls `listener` with what each KVM_RUN answered: 0 an exit, or a negative errno. It
+   * runs on when the listener returns. -EBUSY where it is started.
+   */
+  vcpuStart(vcpu: VcpuHandle, listener: (result: number) => void): number;
+  /** When it returns, the vCPU is not in the guest. */
+  vcpuStop(vcpu: VcpuHandle): number;
   /** `struct kvm_run` and the pages after it. */
   runArea(vcpu: VcpuHandle): ArrayBuffer | number;
   kick(vcpu: VcpuHandle): number;

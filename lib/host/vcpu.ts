@@ -9,12 +9,13 @@ import {
   type Vcpu,
   type VcpuEvents,
   type VcpuExit,
+  type VcpuListener,
 } from '../kvm/index.js';
 import { getAttr, hasAttr, setAttr } from './attributes.js';
 import { check, checkHandle, kvmError } from './call.js';
 import { RunArea } from './exits.js';
-import type { Native, VcpuHandle } from './native.js';
-import { readStats } from './stats.js';
+import type { Native, StatsHandle, VcpuHandle } from './native.js';
+import { openStats, readStats } from './stats.js';
 
 /** The longest that one call of the addon stays in KVM_RUN. */
 const HEARTBEAT_MS = 20;
@@ -29,7 +30,7 @@ const DEBUG = { SIZE: 520, REGISTERS: 8, COUNT: 16 } as const;
 /** KVM_REG_SIZE_U2048. */
 const MAX_REG_SIZE = 256;
 
-/** A vCPU of the host's KVM. It halts inside `run()`: `idleMs` is never given. */
+/** A vCPU of the host's KVM. It halts inside `run()`: `idleMs` is never given, and a VMM lets it run on its own thread. */
 export class HostVcpu implements Vcpu {
   readonly id: number;
   /** What {@link kickHostVcpu} takes, in any thread of this process. */
@@ -39,6 +40,7 @@ export class HostVcpu implements Vcpu {
   readonly #area: RunArea;
   #closed = false;
   #immediateExit = false;
+  #stats: StatsHandle | undefined;
 
   /** @internal */
   constructor(native: Native, handle: VcpuHandle, id: number) {
@@ -62,8 +64,9 @@ export class HostVcpu implements Vcpu {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#native.detach(this.#area.buffer);
     this.#native.close(this.#handle);
+    this.#native.detach(this.#area.buffer);
+    if (this.#stats !== undefined) this.#native.close(this.#stats);
   }
 
   [Symbol.dispose](): void {
@@ -99,13 +102,45 @@ export class HostVcpu implements Vcpu {
     const area = this.#area;
     const irqLevel = area.deviceIrqLevel;
     const result = this.#native.vcpuRun(this.#handle, Math.round(Math.min(limitMs, HEARTBEAT_MS) * NS_PER_MS));
-    if (result === 0) return area.exit();
-    if (result === -Errno.EINTR) return area.intr;
     // A change of the timers' outputs is told once: with the time over, too.
     if (result === TIME_OVER) return area.deviceIrqLevel === irqLevel ? undefined : (area.intr satisfies IntrExit);
+    return this.#exit(result);
+  }
+
+  /** The exit that KVM_RUN left. @throws KvmError where it left none */
+  #exit(result: number): VcpuExit {
+    const area = this.#area;
+    if (result === 0) return area.exit();
+    if (result === -Errno.EINTR) return area.intr;
     const isFault = result === -Errno.EFAULT || result === -Errno.EHWPOISON;
     if (isFault && area.exitReason === ExitNumber.memory_fault) return area.exit();
     throw kvmError(result, 'KVM_RUN');
+  }
+
+  start(listener: VcpuListener): void {
+    this.#check('KVM_RUN');
+    // KVM_GET_STATS_FD would wait for the end of KVM_RUN. Kernels before 5.14 have none.
+    if (this.#stats === undefined) {
+      const stats = this.#native.getStatsFd(this.#handle);
+      if (typeof stats !== 'number') this.#stats = stats;
+    }
+    const told = (result: number): void => {
+      let exit: VcpuExit;
+      try {
+        exit = this.#exit(result);
+      } catch (error) {
+        this.stop();
+        listener.failed(error as KvmError);
+        return;
+      }
+      listener.exit(exit);
+    };
+    const result = this.#native.vcpuStart(this.#handle, told);
+    check(result, 'KVM_RUN', result === -Errno.EBUSY ? 'the vCPU is started' : undefined);
+  }
+
+  stop(): void {
+    if (!this.#closed) check(this.#native.vcpuStop(this.#handle), 'KVM_RUN');
   }
 
   kick(): void {
@@ -202,7 +237,9 @@ export class HostVcpu implements Vcpu {
   }
 
   readStats(): ReadonlyMap<string, readonly bigint[]> {
-    return readStats(this.#native, this.#handle);
+    this.#check('KVM_GET_STATS_FD');
+    this.#stats ??= openStats(this.#native, this.#handle);
+    return readStats(this.#native, this.#stats);
   }
 
   hasDeviceAttr(group: number, attr: number | bigint): boolean {

@@ -18,7 +18,7 @@ import { check, checkHandle, kvmError } from './call.js';
 import { HostEventFd } from './eventfd.js';
 import { HostMemory } from './memory.js';
 import type { DeviceHandle, Native, VmHandle } from './native.js';
-import { readStats } from './stats.js';
+import { openStats, readStats } from './stats.js';
 import { HostVcpu } from './vcpu.js';
 
 /** `struct kvm_enable_cap.args`. */
@@ -193,7 +193,12 @@ export class HostVm implements Vm {
   }
 
   readStats(): ReadonlyMap<string, readonly bigint[]> {
-    return readStats(this.#native, this.#handle);
+    const stats = openStats(this.#native, this.#handle);
+    try {
+      return readStats(this.#native, stats);
+    } finally {
+      this.#native.close(stats);
+    }
   }
 
   /** Never called: a vCPU of the host waits inside its `run()`. */

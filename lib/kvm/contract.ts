@@ -1,4 +1,5 @@
 import type { MpState } from './attributes.js';
+import type { KvmError } from './errors.js';
 import type { VcpuExit } from './exits.js';
 
 /** Holds something that must be given back. `close()` may be called twice, in any order with its relatives'. */
@@ -214,6 +215,14 @@ export interface GuestDebugControl {
   readonly wvr?: readonly bigint[];
 }
 
+/** What a vCPU on a thread of its own tells ({@link Vcpu.start}), from the event loop of the thread that started it. */
+export interface VcpuListener {
+  /** An exit. The vCPU waits until this returns, and then runs on, unless it was stopped meanwhile. */
+  exit(exit: VcpuExit): void;
+  /** KVM_RUN failed, and the vCPU is stopped. */
+  failed(error: KvmError): void;
+}
+
 /** A vCPU fd. */
 export interface Vcpu extends Closable, DeviceAttrs {
   /** As given to `createVcpu`. */
@@ -234,6 +243,16 @@ export interface Vcpu extends Closable, DeviceAttrs {
   run(quantumMs?: number): VcpuExit;
   /** Ends a `run()` in progress, or the next one, with `intr`. Safe from any thread that has the vCPU. */
   kick(): void;
+  /**
+   * Runs the vCPU on a thread of its own, one `run()` after the other, until `stop()`: for backends whose `run()` blocks the
+   * thread, also while the guest waits in WFI. A backend that has no threads has neither of the two. Until it is stopped,
+   * other calls on the vCPU, except `kick()`, `immediateExit` and `readStats()`, are EBUSY unless they come from a listener
+   * of its own exit. Running does not keep the process alive.
+   * @throws KvmError EBUSY it is started
+   */
+  start?(listener: VcpuListener): void;
+  /** When it returns, the vCPU is not in the guest, and the listener is forgotten. An exit not told of yet is told after the next `start()`. */
+  stop?(): void;
   /** `kvm_run.immediate_exit`: while set, `run()` only completes what the last exit left over and returns `intr`. */
   immediateExit: boolean;
   /** KVM_SET_SIGNAL_MASK: the signals blocked in KVM_RUN, as a 64-bit set; `undefined` for none of its own. */

@@ -30,8 +30,10 @@ import { connectIrq } from './irq.js';
 import type { VmConsoles } from './micro-vm.js';
 import { MmioBus } from './mmio-bus.js';
 import type { ResolvedOptions } from './options.js';
-import { type ExitCounts, RunLoop, type RunLoopEvents } from './run-loop.js';
+import type { ExitCounts, RunLoop, RunLoopEvents } from './run-loop.js';
 import type { Scheduler } from './scheduler.js';
+import { ThreadLoop } from './thread-loop.js';
+import { TurnLoop } from './turn-loop.js';
 import { connectVirtio } from './virtio-wiring.js';
 
 /** What a machine is built from. */
@@ -103,7 +105,8 @@ export class Machine {
       this.#createVcpus();
       this.#createVgic();
       const clock = options.clock === 'virtual' ? virtualClock(this.#vcpus[0]!) : hostClock(parts.scheduler);
-      this.loop = new RunLoop({
+      const Loop = this.#vcpus.every((vcpu) => vcpu.start !== undefined) ? ThreadLoop : TurnLoop;
+      this.loop = new Loop({
         vm: this.#vm,
         vcpus: this.#vcpus,
         bus: this.#bus,

@@ -3,7 +3,20 @@ import { Worker } from 'node:worker_threads';
 import { openHost } from '#lib/host/index.js';
 
 const [step, end] = process.argv.slice(2);
-const steps = ['import', 'open', 'vm', 'memory', 'slot', 'vcpu', 'listen', 'signalled', 'ran', 'worker'];
+const steps = [
+  'import',
+  'open',
+  'vm',
+  'memory',
+  'slot',
+  'vcpu',
+  'listen',
+  'signalled',
+  'ran',
+  'started',
+  'worker',
+  'worker-started',
+];
 const upTo = (name) => steps.indexOf(name) <= steps.indexOf(step);
 
 const held = [];
@@ -25,11 +38,13 @@ if (upTo('open')) {
       memory.bytes.set([0xeb, 0xfe], 0x1ff0);
       if (vcpu.run(1).reason !== 'intr') throw new Error('no intr');
     }
+    if (upTo('started')) vcpu.start({ exit() {}, failed() {} });
   }
 }
 let worker;
 if (upTo('worker')) {
-  worker = new Worker(new URL('./spin-worker.mjs', import.meta.url), { workerData: { until: 'ended' } });
+  const until = step === 'worker-started' ? 'ended on its own thread' : 'ended';
+  worker = new Worker(new URL('./spin-worker.mjs', import.meta.url), { workerData: { until } });
   await new Promise((done) => worker.once('message', done));
 }
 process.stdout.write(step);

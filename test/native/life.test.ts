@@ -28,7 +28,7 @@ function live(step: string, end: string): Promise<Ended> {
   return new Promise((done) => child.on('close', (status, signal) => done({ status, signal, stdout })));
 }
 
-const STEPS = ['import', 'open', 'vm', 'memory', 'slot', 'vcpu', 'listen', 'signalled', 'ran'];
+const STEPS = ['import', 'open', 'vm', 'memory', 'slot', 'vcpu', 'listen', 'signalled', 'ran', 'started'];
 
 describeX64('a process ends cleanly', () => {
   test.each(['natural', 'exit', 'throw', 'close', 'close-reversed', 'collect'])(
@@ -42,7 +42,9 @@ describeX64('a process ends cleanly', () => {
 
   test.each(['natural', 'exit', 'throw', 'terminate'])('with a guest that spins in a Worker: %s', async (end) => {
     const status = end === 'throw' ? 1 : 0;
-    expect(await live('worker', end)).toEqual({ status, signal: null, stdout: 'worker' });
+    for (const step of ['worker', 'worker-started']) {
+      expect(await live(step, end)).toEqual({ status, signal: null, stdout: step });
+    }
   });
 });
 

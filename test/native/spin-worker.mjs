@@ -1,4 +1,5 @@
-// A Worker whose guest spins: tells its vCPU's token, and then, until the first kick or for ever, runs it.
+// A Worker whose guest spins: tells its vCPU's token, and then, until the first kick or for ever, runs it, here or on its own
+// thread.
 import { parentPort, workerData } from 'node:worker_threads';
 import { openHost } from '#lib/host/index.js';
 
@@ -16,4 +17,10 @@ function spin() {
   parentPort.postMessage(reason);
   if (workerData.until === 'kicked') setImmediate(spin);
 }
-spin();
+if (workerData.until === 'ended on its own thread') {
+  parentPort.on('message', () => {});
+  vcpu.start({ exit() {}, failed() {} });
+  parentPort.postMessage(vcpu.token);
+} else {
+  spin();
+}

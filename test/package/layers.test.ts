@@ -29,7 +29,7 @@ const SOFT_FORBIDDEN: readonly (readonly [from: RegExp, to: RegExp, but?: RegExp
   [/^soft\/(a64|cpu|fp|jit|mmu)\//, /^soft\/kernel\//],
   [/^soft\/kernel\//, /^soft\/(a64|cpu|fp|jit|mmu)\//, /^soft\/cpu\/cpu\.ts$/],
   [/^soft\/fp\//, /^soft\/(a64|cpu|jit|mmu)\//],
-  [/^vmm\/devices\//, /^vmm\/(machine|micro-vm|run-loop)\.ts$/],
+  [/^vmm\/devices\//, /^vmm\/(machine|micro-vm|run-loop|thread-loop|turn-loop)\.ts$/],
 ];
 
 /** Where Node's own modules may be imported. Everything else runs in a browser. */

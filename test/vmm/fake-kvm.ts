@@ -14,6 +14,7 @@ import {
   type UserMemoryRegion,
   type Vcpu,
   type VcpuExit,
+  type VcpuListener,
   type Vm,
 } from '#lib/kvm/index.js';
 
@@ -94,6 +95,8 @@ export class FakeVcpu {
   readonly #steps: Generator<Step, void, number>;
   #answer: { data: Uint8Array; len: number } | undefined;
   #kicked = false;
+  /** The last `run()` was ended by a kick. */
+  wasKicked = false;
   #idle = false;
   runs = 0;
 
@@ -128,10 +131,12 @@ export class FakeVcpu {
     if (this.closed || this.vm.closed) throw new KvmError('EIO', 'KVM_RUN');
     this.runs++;
     this.#idle = false;
+    this.wasKicked = false;
     const end = performance.now() + quantumMs;
     for (;;) {
       if (this.#kicked) {
         this.#kicked = false;
+        this.wasKicked = true;
         return { reason: 'intr' };
       }
       let value = 0;
@@ -177,6 +182,42 @@ export class FakeVcpu {
   }
 }
 
+/** One that plays on "a thread of its own": an exit a turn of the event loop, until it is stopped. */
+export class FakeThreadVcpu extends FakeVcpu {
+  listener: VcpuListener | undefined;
+  starts = 0;
+
+  start(listener: VcpuListener): void {
+    if (this.listener !== undefined) throw new KvmError('EBUSY', 'KVM_RUN');
+    this.listener = listener;
+    this.starts++;
+    this.#next(listener);
+  }
+  stop(): void {
+    this.listener = undefined;
+  }
+  override close(): void {
+    this.stop();
+    super.close();
+  }
+  #next(listener: VcpuListener): void {
+    setImmediate(() => {
+      if (this.listener !== listener) return;
+      let exit: VcpuExit | undefined;
+      try {
+        exit = this.run(0);
+      } catch (error) {
+        this.stop();
+        listener.failed(error as KvmError);
+        return;
+      }
+      // What ends a run() with no more to say is nobody's business here, but a kick is.
+      if (exit.reason !== 'intr' || this.wasKicked) listener.exit(exit);
+      if (this.listener === listener) this.#next(listener);
+    });
+  }
+}
+
 export class FakeVm {
   readonly kvm: FakeKvm;
   readonly boot: number;
@@ -207,7 +248,7 @@ export class FakeVm {
     this.region = region;
   }
   createVcpu(id: number): Vcpu {
-    const vcpu = new FakeVcpu(this, id, this.kvm.script);
+    const vcpu = new (this.kvm.threads ? FakeThreadVcpu : FakeVcpu)(this, id, this.kvm.script);
     this.vcpus.push(vcpu);
     return vcpu as unknown as Vcpu;
   }
@@ -276,9 +317,12 @@ export class FakeKvm {
   closed = false;
   readonly vms: FakeVm[] = [];
   readonly script: Script;
+  /** vCPUs that have threads of their own. */
+  readonly threads: boolean;
 
-  constructor(script: Script) {
+  constructor(script: Script, threads = false) {
     this.script = script;
+    this.threads = threads;
   }
   createVm(): Vm {
     const vm = new FakeVm(this, this.vms.length);

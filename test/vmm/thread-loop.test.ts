@@ -1,0 +1,122 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { KvmError, SystemEvent } from '#lib/kvm/index.js';
+import { nodeScheduler } from '#lib/node/scheduler.js';
+import type { VmConsole } from '#lib/vmm/console.js';
+import { MicroVmBase, prepare } from '#lib/vmm/micro-vm.js';
+import type { MicroVmOptions } from '#lib/vmm/options.js';
+import { FakeKvm, type FakeThreadVcpu, PL011_DR, print, type Script, tinyKernel } from './fake-kvm.ts';
+
+/** A VM whose ports are the bare consoles. */
+class TestVm extends MicroVmBase<VmConsole> {
+  static async create(options: MicroVmOptions): Promise<TestVm> {
+    const openKvm = (): never => {
+      throw new Error('tests bring their own Kvm');
+    };
+    return new TestVm(await prepare(options, { createScheduler: nodeScheduler, openKvm }), (core) => core);
+  }
+}
+
+const open: TestVm[] = [];
+afterEach(async () => {
+  for (const vm of open.splice(0)) await vm.close();
+});
+
+async function create(script: Script, options: Partial<MicroVmOptions> = {}): Promise<{ vm: TestVm; fake: FakeKvm }> {
+  const fake = new FakeKvm(script, true);
+  const vm = await TestVm.create({ kernel: tinyKernel(), memory: '16M', kvm: fake.kvm, ...options });
+  open.push(vm);
+  return { vm, fake };
+}
+
+const vcpusOf = (fake: FakeKvm, vm = 0): FakeThreadVcpu[] => fake.vms[vm]!.vcpus as FakeThreadVcpu[];
+
+describe('vCPUs on threads of their own', () => {
+  test('a guest prints and powers off', async () => {
+    const { vm, fake } = await create(function* () {
+      yield* print('hello\n');
+      yield { event: SystemEvent.SHUTDOWN };
+    });
+    await vm.boot();
+    expect(await vm.exited).toMatchObject({ reason: 'poweroff', consoleTail: 'hello\n' });
+    expect(vm.stats().exits).toMatchObject({ mmio: 6, system_event: 1 });
+    expect(vcpusOf(fake)[0]!.listener).toBeUndefined();
+  });
+
+  test('a guest that never exits has booted, and is killed', async () => {
+    const { vm, fake } = await create(
+      function* () {
+        for (;;) yield { spin: true };
+      },
+      { cpus: 3 },
+    );
+    await vm.boot();
+    expect(vm.state).toBe('running');
+    expect(vcpusOf(fake).map((vcpu) => vcpu.listener !== undefined)).toEqual([true, true, true]);
+    expect(await vm.kill()).toMatchObject({ reason: 'killed' });
+    expect(vcpusOf(fake).map((vcpu) => vcpu.listener)).toEqual([undefined, undefined, undefined]);
+  });
+
+  test('paused, no vCPU runs; resumed, they go on where they were', async () => {
+    const { vm, fake } = await create(function* () {
+      for (let i = 0; ; i++) yield { write: PL011_DR, value: 97 + (i % 26), len: 1 };
+    });
+    await vm.boot();
+    for (let i = 0; i < 10; i++) await turn();
+    vm.pause();
+    const { runs } = vcpusOf(fake)[0]!;
+    for (let i = 0; i < 5; i++) await turn();
+    expect(vcpusOf(fake)[0]!.runs).toBe(runs);
+    vm.resume();
+    await vm.console.waitFor('xyzabc');
+    expect(vcpusOf(fake)[0]!.starts).toBe(2);
+    await vm.kill();
+    const text = vm.console.transcript(100);
+    expect('abcdefghijklmnopqrstuvwxyz'.repeat(10)).toContain(text.slice(0, 50));
+  });
+
+  test('killed inside an exit, the VM is closed after it', async () => {
+    const { vm, fake } = await create(function* () {
+      for (;;) yield* print('x\n');
+    });
+    let closedInside: boolean | undefined;
+    vm.on('state', (next) => {
+      if (next !== 'running') return;
+      void vm.kill();
+      closedInside = fake.vms[0]!.closed;
+    });
+    await Promise.allSettled([vm.boot()]);
+    expect(await vm.exited).toMatchObject({ reason: 'killed' });
+    expect([closedInside, fake.vms[0]!.closed]).toEqual([false, true]);
+  });
+
+  test('a reset is a new machine, whose vCPUs are started', async () => {
+    const { vm, fake } = await create(function* (guest) {
+      yield* print(`boot ${guest.boot}\n`);
+      yield { event: guest.boot === 0 ? SystemEvent.RESET : SystemEvent.SHUTDOWN };
+    });
+    await vm.boot();
+    expect(await vm.exited).toMatchObject({ reason: 'poweroff', consoleTail: 'boot 0\nboot 1\n' });
+    expect(vcpusOf(fake, 0)[0]!.closed).toBe(true);
+    expect(vcpusOf(fake, 1)[0]!.starts).toBe(1);
+  });
+
+  test('a KVM_RUN that fails fails the VM', async () => {
+    const { vm } = await create(function* () {
+      yield { spin: true };
+      yield { fail: new KvmError('EFAULT', 'KVM_RUN') };
+    });
+    await vm.boot();
+    const exit = await vm.exited;
+    expect(exit.reason).toBe('failed');
+    expect(KvmError.is(exit.cause, 'EFAULT')).toBe(true);
+  });
+
+  test('an exit that nothing can go on from fails the VM', async () => {
+    const { vm } = await create(function* () {
+      yield { exit: { reason: 'fail_entry', hardwareEntryFailureReason: 7n, cpu: 3 } };
+    });
+    await vm.boot();
+    expect(await vm.exited).toMatchObject({ reason: 'failed', message: expect.stringContaining('0x7') });
+  });
+});
