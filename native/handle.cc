@@ -41,8 +41,8 @@ void UniqueFd::reset(int fd) {
 
 Mapping::~Mapping() { munmap(address_, size_); }
 
-std::shared_ptr<Mapping> map_fd(int fd, size_t size) {
-  void* address = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+std::shared_ptr<Mapping> map_fd(int fd, size_t size, off_t offset) {
+  void* address = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
   if (address == MAP_FAILED) return nullptr;
   return std::make_shared<Mapping>(address, size);
 }

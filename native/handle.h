@@ -199,8 +199,8 @@ size_t page_size();
 // CLOCK_MONOTONIC.
 uint64_t now_ns();
 
-// mmap(2), shared; null, with errno, where it fails.
-std::shared_ptr<Mapping> map_fd(int fd, size_t size);
+// mmap(2), shared, from `offset` bytes on; null, with errno, where it fails.
+std::shared_ptr<Mapping> map_fd(int fd, size_t size, off_t offset = 0);
 
 // An ArrayBuffer over a mapping, which stays mapped until the buffer is collected or detached; a negative errno on failure.
 napi_value buffer_of(napi_env env, const std::shared_ptr<Mapping>& mapping);

@@ -13,6 +13,8 @@ namespace {
 
 constexpr size_t max_reg_size = 256;  // KVM_REG_SIZE_U2048
 constexpr size_t max_reg_list = 1 << 16;
+constexpr size_t dirty_ring_page = 64;  // KVM_DIRTY_LOG_PAGE_OFFSET
+constexpr uint64_t max_dirty_ring = 65536 * 16;  // KVM_DIRTY_RING_MAX_ENTRIES
 
 using VcpuCall = napi_value (*)(const Args&, Vcpu&);
 
@@ -56,6 +58,15 @@ napi_value stop(const Args& args, Vcpu& vcpu) {
 // runArea(vcpu): struct kvm_run and the pages that follow it, as an ArrayBuffer.
 napi_value run_area(const Args& args, Vcpu& vcpu) {
   return buffer_of(args.env(), vcpu.run);
+}
+
+// dirtyRing(vcpu, size): its dirty ring (KVM_CAP_DIRTY_LOG_RING_ACQ_REL), as an ArrayBuffer of `size` bytes.
+napi_value dirty_ring(const Args& args, Vcpu& vcpu) {
+  uint64_t size;
+  if (!args.u53(1, size) || size == 0 || size > max_dirty_ring) return number(args.env(), -EINVAL);
+  const auto mapping = map_fd(vcpu.fd.get(), size, static_cast<off_t>(dirty_ring_page * page_size()));
+  if (mapping == nullptr) return number(args.env(), -errno);
+  return buffer_of(args.env(), mapping);
 }
 
 napi_value kick(const Args& args, Vcpu& vcpu) {
@@ -176,6 +187,7 @@ constexpr Export exports[] = {
     {"vcpuStart", entry<any_time<start>>},
     {"vcpuStop", entry<any_time<stop>>},
     {"runArea", entry<any_time<run_area>>},
+    {"dirtyRing", entry<any_time<dirty_ring>>},
     {"kick", entry<any_time<kick>>},
     {"vcpuToken", entry<any_time<token>>},
     {"kickToken", entry<kick_by_token>},

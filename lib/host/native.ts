@@ -88,6 +88,8 @@ export interface Native {
   vcpuStop(vcpu: VcpuHandle): number;
   /** `struct kvm_run` and the pages after it. */
   runArea(vcpu: VcpuHandle): ArrayBuffer | number;
+  /** Its dirty ring of `size` bytes. */
+  dirtyRing(vcpu: VcpuHandle, size: number): ArrayBuffer | number;
   kick(vcpu: VcpuHandle): number;
   /** What any thread of this process can give `kickToken`. */
   vcpuToken(vcpu: VcpuHandle): number;

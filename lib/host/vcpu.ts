@@ -1,4 +1,5 @@
 import {
+  type DirtyPage,
   Errno,
   ExitNumber,
   type GuestDebugControl,
@@ -13,6 +14,7 @@ import {
 } from '../kvm/index.js';
 import { getAttr, hasAttr, setAttr } from './attributes.js';
 import { check, checkHandle, kvmError } from './call.js';
+import { HostDirtyRing } from './dirty-ring.js';
 import { RunArea } from './exits.js';
 import type { Native, StatsHandle, VcpuHandle } from './native.js';
 import { openStats, readStats } from './stats.js';
@@ -27,6 +29,8 @@ const TIME_OVER = 1;
 const EVENTS = { SIZE: 64, SERROR_PENDING: 0, SERROR_HAS_ESR: 1, EXT_DABT_PENDING: 2, SERROR_ESR: 8 } as const;
 /** `struct kvm_guest_debug` of arm64: registers in four arrays of 16. */
 const DEBUG = { SIZE: 520, REGISTERS: 8, COUNT: 16 } as const;
+/** KVM_COALESCED_MMIO_PAGE_OFFSET. */
+const COALESCED_MMIO_PAGE = 1;
 /** KVM_REG_SIZE_U2048. */
 const MAX_REG_SIZE = 256;
 
@@ -38,17 +42,25 @@ export class HostVcpu implements Vcpu {
   readonly #native: Native;
   readonly #handle: VcpuHandle;
   readonly #area: RunArea;
+  readonly #dirtyRing: HostDirtyRing | undefined;
   #closed = false;
   #immediateExit = false;
   #stats: StatsHandle | undefined;
 
-  /** @internal */
-  constructor(native: Native, handle: VcpuHandle, id: number) {
+  /**
+   * @internal
+   * @param dirtyRingSize bytes, 0 for none
+   */
+  constructor(native: Native, handle: VcpuHandle, id: number, dirtyRingSize: number) {
     this.#native = native;
     this.#handle = handle;
     this.id = id;
     try {
       this.#area = new RunArea(checkHandle(native.runArea(handle), 'mmap'));
+      this.#dirtyRing =
+        dirtyRingSize === 0
+          ? undefined
+          : new HostDirtyRing(checkHandle(native.dirtyRing(handle, dirtyRingSize), 'mmap'));
       this.token = check(native.vcpuToken(handle), 'KVM_CREATE_VCPU');
     } catch (error) {
       native.close(handle);
@@ -66,6 +78,7 @@ export class HostVcpu implements Vcpu {
     this.#closed = true;
     this.#native.close(this.#handle);
     this.#native.detach(this.#area.buffer);
+    if (this.#dirtyRing !== undefined) this.#native.detach(this.#dirtyRing.buffer);
     if (this.#stats !== undefined) this.#native.close(this.#stats);
   }
 
@@ -211,6 +224,18 @@ export class HostVcpu implements Vcpu {
     bytes[EVENTS.EXT_DABT_PENDING] = events.extDabtPending === true ? 1 : 0;
     new DataView(bytes.buffer).setBigUint64(EVENTS.SERROR_ESR, events.serrorEsr ?? 0n, true);
     check(this.#native.setVcpuEvents(this.#handle, bytes), 'KVM_SET_VCPU_EVENTS');
+  }
+
+  collectDirtyPages(): DirtyPage[] {
+    this.#check('KVM_RESET_DIRTY_RINGS');
+    return this.#dirtyRing?.collect() ?? [];
+  }
+
+  /** The page after `struct kvm_run`, which all vCPUs of a VM share; `undefined` once closed. */
+  get coalescedRing(): Uint8Array<ArrayBuffer> | undefined {
+    if (this.#closed) return undefined;
+    const page = this.#native.pageSize();
+    return new Uint8Array(this.#area.buffer, page * COALESCED_MMIO_PAGE, page);
   }
 
   setGuestDebug(debug: GuestDebugControl): void {

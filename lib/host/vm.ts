@@ -1,4 +1,6 @@
 import {
+  Cap,
+  type CoalescedMmio,
   type Device,
   Errno,
   type GuestMemory,
@@ -15,6 +17,7 @@ import {
 } from '../kvm/index.js';
 import { getAttr, hasAttr, setAttr } from './attributes.js';
 import { check, checkHandle, kvmError } from './call.js';
+import { takeCoalescedMmio } from './coalesced-mmio.js';
 import { HostEventFd } from './eventfd.js';
 import { HostMemory } from './memory.js';
 import type { DeviceHandle, Native, VmHandle } from './native.js';
@@ -36,6 +39,10 @@ const VCPU_INIT_SIZE = 32;
 export class HostVm implements Vm {
   readonly #native: Native;
   readonly #handle: VmHandle;
+  /** Of these the ring of coalesced MMIO can be seen. */
+  readonly #vcpus = new Set<HostVcpu>();
+  /** Bytes of each vCPU's. */
+  #dirtyRingSize = 0;
   #closed = false;
 
   constructor(native: Native, handle: VmHandle) {
@@ -67,6 +74,7 @@ export class HostVm implements Vm {
       throw new KvmError('EINVAL', syscall, `${args.length} arguments: there are ${CAP_ARGS}`);
     const [a, b, c, d] = [0, 1, 2, 3].map((i) => BigInt(args[i] ?? 0)) as [bigint, bigint, bigint, bigint];
     check(this.#native.enableCap(this.#handle, cap, flags, a, b, c, d), syscall, `capability ${cap}`);
+    if (cap === Cap.DIRTY_LOG_RING_ACQ_REL || cap === Cap.DIRTY_LOG_RING) this.#dirtyRingSize = Number(args[0]);
   }
 
   /** Anonymous memory; with Node 20 at most 4 GiB. */
@@ -92,7 +100,10 @@ export class HostVm implements Vm {
 
   createVcpu(id: number): Vcpu {
     const handle = checkHandle(this.#native.createVcpu(this.#handle, id), 'KVM_CREATE_VCPU', `id ${id}`);
-    return new HostVcpu(this.#native, handle, id);
+    for (const vcpu of this.#vcpus) if (vcpu.closed) this.#vcpus.delete(vcpu);
+    const vcpu = new HostVcpu(this.#native, handle, id, this.#dirtyRingSize);
+    this.#vcpus.add(vcpu);
+    return vcpu;
   }
 
   createDevice(type: number): Device {
@@ -154,6 +165,12 @@ export class HostVm implements Vm {
 
   unregisterCoalescedMmio(addr: number, size: number): void {
     check(this.#native.coalescedMmio(this.#handle, addr, size, false), 'KVM_UNREGISTER_COALESCED_MMIO');
+  }
+
+  takeCoalescedMmio(): CoalescedMmio[] {
+    this.#check('KVM_REGISTER_COALESCED_MMIO');
+    for (const vcpu of this.#vcpus) if (vcpu.coalescedRing !== undefined) return takeCoalescedMmio(vcpu.coalescedRing);
+    return [];
   }
 
   getDirtyLog(slot: number): Uint8Array {

@@ -118,6 +118,22 @@ export type IrqRoutingEntry =
     }
   | ({ readonly gsi: number; readonly type: 'msi' } & Msi);
 
+/** `struct kvm_coalesced_mmio`: a write that did not exit. */
+export interface CoalescedMmio {
+  readonly physAddr: number;
+  /** Bytes: 1, 2, 4 or 8. */
+  readonly len: number;
+  /** The value, little-endian, in `len` bytes. */
+  readonly data: Uint8Array;
+}
+
+/** A page that a vCPU has dirtied: `struct kvm_dirty_gfn`. */
+export interface DirtyPage {
+  readonly slot: number;
+  /** Pages from the slot's first. */
+  readonly offset: number;
+}
+
 /** SET, GET and HAS_DEVICE_ATTR, which VM, vCPU and device fds share. */
 export interface DeviceAttrs {
   /**
@@ -167,15 +183,23 @@ export interface Vm extends Closable, DeviceAttrs {
   irqfd(irqfd: Irqfd): void;
   /** KVM_IOEVENTFD. @throws KvmError EEXIST the same one is there; EINVAL length or flags; ENOENT nothing to deassign */
   ioeventfd(ioeventfd: Ioeventfd): void;
-  /** KVM_REGISTER_COALESCED_MMIO. */
+  /**
+   * KVM_REGISTER_COALESCED_MMIO: writes to the zone are kept, as long as there is room, instead of being exits.
+   * @throws KvmError ENOSPC too many zones
+   */
   registerCoalescedMmio(addr: number, size: number): void;
-  /** KVM_UNREGISTER_COALESCED_MMIO. */
+  /** KVM_UNREGISTER_COALESCED_MMIO: of every zone that has all of the range. */
   unregisterCoalescedMmio(addr: number, size: number): void;
+  /**
+   * Takes the writes that are in the ring of coalesced MMIO (`struct kvm_coalesced_mmio_ring`), the oldest first. To be called
+   * before an MMIO exit is answered: what is in the ring came before it.
+   */
+  takeCoalescedMmio(): CoalescedMmio[];
   /** KVM_GET_DIRTY_LOG: one bit a page of the slot. @throws KvmError ENOENT the slot does not log; EINVAL */
   getDirtyLog(slot: number): Uint8Array;
   /** KVM_CLEAR_DIRTY_LOG. @param firstPage a multiple of 64 @throws KvmError EINVAL, ENOENT */
   clearDirtyLog(slot: number, firstPage: number, numPages: number, bitmap: Uint8Array): void;
-  /** KVM_RESET_DIRTY_RINGS. @returns entries reset */
+  /** KVM_RESET_DIRTY_RINGS: pages that {@link Vcpu.collectDirtyPages} gave are tracked again. @returns how many @throws KvmError EINVAL no dirty rings */
   resetDirtyRings(): number;
   /** KVM_ARM_SET_COUNTER_OFFSET. @throws KvmError EINVAL, EBUSY */
   setCounterOffset(offset: bigint): void;
@@ -271,6 +295,11 @@ export interface Vcpu extends Closable, DeviceAttrs {
   getVcpuEvents(): VcpuEvents;
   /** KVM_SET_VCPU_EVENTS. @throws KvmError EINVAL */
   setVcpuEvents(events: Partial<VcpuEvents>): void;
+  /**
+   * Takes what is in the vCPU's dirty ring (KVM_CAP_DIRTY_LOG_RING_ACQ_REL), the oldest first. The room is free, and the vCPU of a
+   * `dirty_ring_full` exit runs on, after `Vm.resetDirtyRings`. Nothing where there is no ring.
+   */
+  collectDirtyPages(): DirtyPage[];
   /** KVM_SET_GUEST_DEBUG. @throws KvmError EINVAL */
   setGuestDebug(debug: GuestDebugControl): void;
   /** `kvm_run.s.regs.device_irq_level` (KVM_CAP_ARM_USER_IRQ): bit 0 virtual timer, bit 1 physical timer, bit 2 PMU. */

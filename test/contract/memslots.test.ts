@@ -1,5 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { Cap, type Kvm, MemFlag, Reg } from '#lib/kvm/index.js';
+import {
+  Cap,
+  type GuestMemory,
+  type Kvm,
+  MemFlag,
+  Reg,
+  TARGET_GENERIC_V8,
+  type UserMemoryRegion,
+} from '#lib/kvm/index.js';
 import { addImm, b, load, mov, movr, store } from './asm.ts';
 import { backends } from './backends.ts';
 import { DEVICE, errnoOf, makeVm, RAM, runToExit } from './machine.ts';
@@ -123,6 +131,91 @@ describe.each(backends)('memslots on $name', ({ open }) => {
       'EINVAL',
       'OK',
     ]);
+  });
+
+  test('the log goes on where its slot moves', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm);
+    const memory = vm.createMemory(64 * PAGE);
+    const region = { slot: 1, guestPhysAddr: OTHER, memorySize: 64 * PAGE, memory, flags: MemFlag.LOG_DIRTY_PAGES };
+    vm.setUserMemoryRegion(region);
+    put(RAM, mov(1, OTHER), store(1, 31, 1), done(), mov(1, 2 * OTHER + PAGE), store(1, 31, 1), done());
+    runToExit(vcpu);
+    vm.setUserMemoryRegion({ ...region, guestPhysAddr: 2 * OTHER });
+    runToExit(vcpu);
+    expect([...vm.getDirtyLog(1)]).toEqual([3, 0, 0, 0, 0, 0, 0, 0]);
+  });
+
+  test('the first log of a slot can say that every page is dirty', () => {
+    const vm = kvm.createVm();
+    vm.enableCap(Cap.MANUAL_DIRTY_LOG_PROTECT2, [3]);
+    const memory = vm.createMemory(66 * PAGE);
+    const region = { slot: 1, guestPhysAddr: OTHER, memorySize: 66 * PAGE, memory, flags: MemFlag.LOG_DIRTY_PAGES };
+    vm.setUserMemoryRegion(region);
+    expect(vm.getDirtyLog(1).slice(0, 8)).toEqual(new Uint8Array(8).fill(255));
+    expect(errnoOf(() => vm.clearDirtyLog(2, 1, 64, new Uint8Array(8)))).toBe('EINVAL');
+    expect(errnoOf(() => vm.clearDirtyLog(2, 0, 64, new Uint8Array(8)))).toBe('ENOENT');
+  });
+
+  test('there can be thousands of slots, each found', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm);
+    const count = 4000;
+    const memory = vm.createMemory(count * PAGE);
+    // In an order that is none: slot n is at page n * 7 of every other page.
+    const at = (n: number): number => OTHER + ((n * 7) % count) * 2 * PAGE;
+    const region = (n: number): UserMemoryRegion => {
+      return { slot: n + 1, guestPhysAddr: at(n), memorySize: PAGE, memory, memoryOffset: n * PAGE };
+    };
+    const words = new Uint32Array(memory.bytes.buffer, memory.bytes.byteOffset, (count * PAGE) / 4);
+    for (let n = 0; n < count; n++) {
+      words[(n * PAGE) / 4] = n;
+      vm.setUserMemoryRegion(region(n));
+    }
+    expect(errnoOf(() => vm.setUserMemoryRegion({ ...region(0), slot: 32_766, memorySize: 2 * PAGE }))).toBe('EEXIST');
+    for (const n of [0, 1, 1999, count - 1]) {
+      put(RAM, mov(1, at(n)), load(4, 2, 1), mov(1, at(n) + PAGE), load(4, 3, 1));
+      vcpu.setOneReg(Reg.PC, BigInt(RAM));
+      expect(runToExit(vcpu)).toBe(`read 0x${(at(n) + PAGE).toString(16)}/4`);
+      expect(vcpu.getOneReg(Reg.x(2))).toBe(BigInt(n));
+      vcpu.init(TARGET_GENERIC_V8, 4);
+    }
+    for (let n = 0; n < count; n += 2) vm.setUserMemoryRegion({ ...region(n), memorySize: 0 });
+    expect(errnoOf(() => vm.setUserMemoryRegion({ ...region(0), memorySize: 2 * PAGE }))).toBe('OK');
+  });
+
+  describe('a guest_memfd', () => {
+    const memfdRegion = (memory: GuestMemory): UserMemoryRegion => {
+      return { slot: 1, guestPhysAddr: OTHER, memorySize: PAGE, memory, flags: MemFlag.GUEST_MEMFD };
+    };
+
+    test('is memory of a slot that can only be deleted, and each part is in one slot at most', () => {
+      const { vm, memory: ram } = makeVm(kvm);
+      const memory = vm.createGuestMemfd(2 * PAGE, 3);
+      const region = memfdRegion(memory);
+      const set = (change: object): string => errnoOf(() => vm.setUserMemoryRegion({ ...region, ...change }));
+      expect(set({ memory: ram })).toBe('EINVAL');
+      expect(set({ flags: MemFlag.GUEST_MEMFD | MemFlag.LOG_DIRTY_PAGES })).toBe('EINVAL');
+      expect(set({ flags: MemFlag.GUEST_MEMFD | MemFlag.READONLY })).toBe('EINVAL');
+      expect(set({ memorySize: 3 * PAGE })).toBe('EINVAL');
+      expect(set({})).toBe('OK');
+      expect(set({ guestPhysAddr: 2 * OTHER })).toBe('EINVAL');
+      expect(set({})).toBe('EINVAL');
+      expect(set({ slot: 2, guestPhysAddr: 2 * OTHER })).toBe('EINVAL');
+      expect(set({ slot: 2, guestPhysAddr: 2 * OTHER, memoryOffset: PAGE })).toBe('OK');
+      expect(set({ memorySize: 0, flags: 0 })).toBe('OK');
+    });
+
+    test('is seen by the host where its flags say so', () => {
+      const { vm, vcpu, load: put } = makeVm(kvm);
+      const memory = vm.createGuestMemfd(PAGE, 3);
+      expect(memory.bytes.length).toBe(PAGE);
+      memory.bytes[0] = 42;
+      vm.setUserMemoryRegion(memfdRegion(memory));
+      put(RAM, mov(1, OTHER), load(1, 2, 1), store(1, 2, 1, 1), done());
+      expect(runToExit(vcpu)).toBe(DONE);
+      expect(vcpu.getOneReg(Reg.x(2))).toBe(42n);
+      expect(memory.bytes[1]).toBe(42);
+      expect(vm.createGuestMemfd(PAGE, 0).bytes.length).toBe(0);
+    });
   });
 
   test('sizes and ranges that make no sense are refused, and nothing changes', () => {

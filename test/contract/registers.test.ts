@@ -66,7 +66,7 @@ describe.each(backends)('registers on $name', ({ open }) => {
     const get = (id: bigint): string => errnoOf(() => vcpu.getOneReg(id));
     expect(get(0x6030_0000_001f_ffffn)).toBe('ENOENT');
     expect(get(0x6020_0000_0010_0000n)).toBe('EINVAL');
-    expect(get(0n)).toBe('ENOENT');
+    expect(get(0n)).toBe('EINVAL');
     expect(get(Reg.SVE_VLS)).toBe('ENOENT');
     const set = (id: bigint, value: bigint): string => errnoOf(() => vcpu.setOneReg(id, value));
     expect(set(Reg.PSTATE, 0x3c9n)).toBe('EINVAL');

@@ -1,4 +1,6 @@
 import { Cap } from '../../kvm/index.js';
+import { DIRTY_RING_MAX_BYTES } from './dirty-ring.js';
+import { GUEST_MEMFD_FLAGS } from './guest-memory.js';
 import { NR_GSIS } from './irq-routing.js';
 import { NR_MEMSLOTS } from './memslots.js';
 
@@ -23,6 +25,8 @@ const VALUES: ReadonlyMap<number, number> = new Map([
   [Cap.NR_VCPUS, RECOMMENDED_VCPUS],
   [Cap.NR_MEMSLOTS, NR_MEMSLOTS],
   [Cap.MP_STATE, 1],
+  // The page of the ring, from the beginning of `struct kvm_run`.
+  [Cap.COALESCED_MMIO, 1],
   [Cap.SYNC_MMU, 1],
   [Cap.DESTROY_MEMORY_REGION_WORKS, 1],
   [Cap.IRQ_ROUTING, NR_GSIS],
@@ -53,14 +57,19 @@ const VALUES: ReadonlyMap<number, number> = new Map([
   [Cap.ARM_NISV_TO_USER, 1],
   [Cap.ARM_INJECT_EXT_DABT, 1],
   [Cap.HALT_POLL, 1],
+  [Cap.STEAL_TIME, 1],
   [Cap.PTP_KVM, 1],
   [Cap.BINARY_STATS_FD, 1],
   [Cap.SYSTEM_EVENT_DATA, 1],
   [Cap.ARM_SYSTEM_SUSPEND, 1],
+  [Cap.DIRTY_LOG_RING_ACQ_REL, DIRTY_RING_MAX_BYTES],
+  [Cap.DIRTY_LOG_RING_WITH_BITMAP, 1],
   [Cap.COUNTER_OFFSET, 1],
   [Cap.ARM_SUPPORTED_REG_MASK_RANGES, 1],
   [Cap.USER_MEMORY2, 1],
+  [Cap.GUEST_MEMFD, 1],
   [Cap.ARM_WRITABLE_IMP_ID_REGS, 1],
+  [Cap.GUEST_MEMFD_FLAGS, GUEST_MEMFD_FLAGS],
 ]);
 
 /** Known to a VM fd only; on the system fd the kernel answers EINVAL. */

@@ -1,5 +1,4 @@
-import { MemFlag } from '../../kvm/index.js';
-import { type Memslot, type Memslots, PAGE_SIZE } from './memslots.js';
+import type { Memslot, Memslots } from './memslots.js';
 
 /**
  * Guest memory as the kernel half itself reads and writes it (kernel: kvm_read_guest, kvm_write_guest): one naturally aligned
@@ -17,6 +16,11 @@ export class GuestAccess {
     return this.#slots.find(address, 1) !== undefined;
   }
 
+  /** Whether a memslot that can be written has the address. */
+  isWritable(address: number): boolean {
+    return this.#slots.findWritable(address, 1) !== undefined;
+  }
+
   /** @returns `undefined` where there is no memory */
   read8(address: number): number | undefined {
     const slot = this.#slots.find(address, 1);
@@ -31,35 +35,24 @@ export class GuestAccess {
 
   /** @returns whether there is memory that can be written */
   write8(address: number, value: number): boolean {
-    const slot = this.#writable(address, 1);
+    const slot = this.#slots.findWritable(address, 1);
     if (slot === undefined) return false;
     slot.memory.backing.bytes[slot.offset + address - slot.base] = value;
-    written(slot, address, 1);
+    this.#slots.written(slot, address, 1);
     return true;
   }
 
   /** @param address a multiple of 8 @returns whether there is memory that can be written */
   write64(address: number, value: bigint): boolean {
-    const slot = this.#writable(address, 8);
+    const slot = this.#slots.findWritable(address, 8);
     if (slot === undefined) return false;
     viewOf(slot).setBigUint64(slot.offset + address - slot.base, value, true);
-    written(slot, address, 8);
+    this.#slots.written(slot, address, 8);
     return true;
-  }
-
-  #writable(address: number, length: number): Memslot | undefined {
-    const slot = this.#slots.find(address, length);
-    return slot === undefined || (slot.flags & MemFlag.READONLY) !== 0 ? undefined : slot;
   }
 }
 
 function viewOf(slot: Memslot): DataView {
   const { buffer, byteOffset, byteLength } = slot.memory.backing.bytes;
   return new DataView(buffer, byteOffset, byteLength);
-}
-
-/** What every write to RAM owes: the dirty log its page, and code that was there its end. */
-function written(slot: Memslot, address: number, length: number): void {
-  slot.log?.mark(Math.floor((address - slot.base) / PAGE_SIZE));
-  slot.memory.backing.invalidate(slot.offset + address - slot.base, length);
 }

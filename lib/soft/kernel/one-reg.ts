@@ -24,7 +24,12 @@ const MODE_MASK = 0x1fn;
 
 /** KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_n: "not required" of 1, 2 and 3. */
 const WORKAROUNDS: readonly bigint[] = [2n, 3n, 2n];
-const WORKAROUND_2_ENABLED = 0x10n;
+const WORKAROUND_2_AVAILABLE = 2n;
+/** KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2_ENABLED, of what is available. */
+const WORKAROUND_2_ENABLED = 0x10n | WORKAROUND_2_AVAILABLE;
+/** KVM_REG_ARCH_MASK and KVM_REG_ARM64, with the bits between architecture and group, which are zero. */
+const ARCH_MASK = 0xff0f_ffff_0000_0000n;
+const ARCH_ARM64 = 0x6000_0000_0000_0000n;
 
 interface Access {
   get(vcpu: SoftVcpu): bigint;
@@ -36,6 +41,8 @@ const sysreg = (index: number): Access => ({
   set: (vcpu, value) => void vcpu.cpu.setSysreg(index, value),
 });
 
+/** Words of `struct kvm_regs`. */
+const CORE_REG_WORDS = 0xd8;
 /** The core registers, in the order of `struct kvm_regs`. */
 const CORE = new Map<bigint, Access>();
 for (let n = 0; n <= 30; n++) {
@@ -111,9 +118,10 @@ WORKAROUNDS.forEach((level, i) => {
   FIRMWARE.set(Reg.fw(i + 1), {
     get: () => level,
     set: (_, value) => {
-      const enabled = i === 1 ? value & WORKAROUND_2_ENABLED : 0n;
+      // Workaround 2 that is available may be enabled: where it is not required, that is the same.
+      const asked = i === 1 && value === WORKAROUND_2_ENABLED ? WORKAROUND_2_AVAILABLE : value;
       // Less protection than there is can be promised, more cannot.
-      if (value > level || enabled !== 0n) throw invalid(`workaround ${i + 1} is at level ${level}`);
+      if (asked > level) throw invalid(`workaround ${i + 1} is at level ${level}`);
     },
   });
 });
@@ -166,11 +174,13 @@ function find(vcpu: SoftVcpu, id: bigint, syscall: string): Access {
   if (id === Reg.ccsidr(csselr) && csselr < CSSELR_MAX && vcpu.cpu.getSysreg(CCSIDR) !== undefined) {
     return { get: (v) => readCcsidr(v, csselr), set: (v, value) => setCcsidr(v, csselr, value) };
   }
-  // A core register's id with another size is a mistake of its own.
-  if (regGroup(id) === RegGroup.CORE && [...CORE.keys()].some((core) => (core & 0xffffn) === (id & 0xffffn))) {
-    throw new KvmError('EINVAL', syscall, `0x${id.toString(16)}: the register has another size`);
+  const hex = `0x${id.toString(16)}`;
+  if ((id & ARCH_MASK) !== ARCH_ARM64) throw new KvmError('EINVAL', syscall, `${hex} is no id of an arm64 register`);
+  // Inside `struct kvm_regs`, and not one of its registers with its size.
+  if (regGroup(id) === RegGroup.CORE && Number(id & 0xf000_ffffn) + regSize(id) / 4 < CORE_REG_WORDS) {
+    throw new KvmError('EINVAL', syscall, `${hex}: a register begins elsewhere, or has another size`);
   }
-  throw new KvmError('ENOENT', syscall, `no register 0x${id.toString(16)}`);
+  throw new KvmError('ENOENT', syscall, `no register ${hex}`);
 }
 
 function readCcsidr(vcpu: SoftVcpu, csselr: number): bigint {

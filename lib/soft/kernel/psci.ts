@@ -1,4 +1,4 @@
-import { MpState, SystemEvent, type VcpuExit, VcpuFeature } from '../../kvm/index.js';
+import { MpState, SystemEvent, type VcpuExit } from '../../kvm/index.js';
 import { SMCCC_VERSION } from './smccc.js';
 import type { SoftVcpu } from './vcpu.js';
 
@@ -34,8 +34,11 @@ const AFFINITY_OFF = 1n;
 const TOS_NOT_PRESENT = 2n;
 /** The affinity fields of MPIDR_EL1. */
 const AFFINITY_MASK = 0xff_00ff_ffffn;
-const VENDOR_RESET = 0x8000_0000n;
-const OFF_TYPE_HIBERNATE = 1n;
+const VENDOR_RESET = 0x8000_0000;
+const OFF_TYPE_HIBERNATE = 1;
+/** KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2 and KVM_SYSTEM_EVENT_SHUTDOWN_FLAG_PSCI_OFF2. */
+const FLAG_PSCI_RESET2 = 1n;
+const FLAG_PSCI_OFF2 = 1n;
 
 /** Versions as KVM_REG_ARM_PSCI_VERSION has them: `major << 16 | minor`. */
 export const PSCI_0_1 = 1n;
@@ -73,6 +76,7 @@ export function callPsci(vcpu: SoftVcpu, fn: number): VcpuExit | undefined {
       vcpu.halt();
       return undefined;
     case CPU_OFF:
+      vcpu.setResult(SUCCESS);
       vcpu.powerOff();
       return undefined;
     case CPU_ON:
@@ -85,11 +89,13 @@ export function callPsci(vcpu: SoftVcpu, fn: number): VcpuExit | undefined {
       vcpu.setResult(TOS_NOT_PRESENT);
       return undefined;
     case SYSTEM_OFF:
+      vcpu.setResult(INTERNAL_FAILURE);
       return systemEvent(vcpu, SystemEvent.SHUTDOWN, 0n);
     case SYSTEM_RESET:
+      vcpu.setResult(INTERNAL_FAILURE);
       return systemEvent(vcpu, SystemEvent.RESET, 0n);
     default:
-      return version >= 0x1_0000n ? callVersion1(vcpu, base, version, arg) : notSupported(vcpu);
+      return version >= 0x1_0000n ? callVersion1(vcpu, base, version, wide) : notSupported(vcpu);
   }
 }
 
@@ -97,36 +103,48 @@ function notSupported(vcpu: SoftVcpu): undefined {
   vcpu.setResult(NOT_SUPPORTED);
 }
 
-function callVersion1(vcpu: SoftVcpu, base: number, version: bigint, arg: (n: number) => bigint): VcpuExit | undefined {
+function callVersion1(vcpu: SoftVcpu, base: number, version: bigint, wide: boolean): VcpuExit | undefined {
   switch (base) {
     case PSCI_FEATURES:
-      vcpu.setResult(features(vcpu, Number(arg(1) & 0xffff_ffffn), version));
+      vcpu.setResult(features(vcpu, vcpu.argument32(1), version));
       return undefined;
     case SYSTEM_SUSPEND:
-      // User space sets the results: it may refuse, or resume the vCPU where the guest asked.
-      return vcpu.vm.systemSuspend ? vcpu.exitSystemEvent(SystemEvent.SUSPEND) : notSupported(vcpu);
+      if (!vcpu.vm.systemSuspend) return notSupported(vcpu);
+      // User space reads the arguments and sets the results: it may refuse, or resume the vCPU where the guest asked.
+      if (!wide) narrowArguments(vcpu);
+      return vcpu.exitSystemEvent(SystemEvent.SUSPEND);
     case SYSTEM_RESET2: {
       if (version < 0x1_0001n) return notSupported(vcpu);
-      const type = arg(1) & 0xffff_ffffn;
-      if (type !== 0n && type < VENDOR_RESET) {
+      const type = vcpu.argument32(1);
+      if (type !== 0 && type < VENDOR_RESET) {
         vcpu.setResult(INVALID_PARAMETERS);
         return undefined;
       }
-      return systemEvent(vcpu, SystemEvent.RESET, 1n);
+      // The arguments stay for user space to read.
+      if (!wide) narrowArguments(vcpu);
+      vcpu.cpu.setX(0, BigInt.asUintN(64, INTERNAL_FAILURE));
+      return systemEvent(vcpu, SystemEvent.RESET, FLAG_PSCI_RESET2);
     }
     case SYSTEM_OFF2: {
       if (version < PSCI_1_3) return notSupported(vcpu);
-      const type = arg(1);
+      const type = vcpu.argument32(1);
       // Type 0 means hibernation too: PSCI 1.3 beta kernels passed it.
-      if ((type !== 0n && type !== OFF_TYPE_HIBERNATE) || arg(2) !== 0n) {
+      const reserved = wide ? vcpu.cpu.getX(2) : BigInt(vcpu.argument32(2));
+      if ((type !== 0 && type !== OFF_TYPE_HIBERNATE) || reserved !== 0n) {
         vcpu.setResult(INVALID_PARAMETERS);
         return undefined;
       }
-      return systemEvent(vcpu, SystemEvent.SHUTDOWN, 1n);
+      vcpu.setResult(INTERNAL_FAILURE);
+      return systemEvent(vcpu, SystemEvent.SHUTDOWN, FLAG_PSCI_OFF2);
     }
     default:
       return notSupported(vcpu);
   }
+}
+
+/** The 32-bit forms take the low halves of X1 to X3 (kernel: kvm_psci_narrow_to_32bit). */
+function narrowArguments(vcpu: SoftVcpu): void {
+  for (let n = 1; n <= 3; n++) vcpu.cpu.setX(n, BigInt(vcpu.argument32(n)));
 }
 
 function features(vcpu: SoftVcpu, fn: number, version: bigint): bigint {
@@ -150,7 +168,7 @@ function features(vcpu: SoftVcpu, fn: number, version: bigint): bigint {
     case SYSTEM_RESET2:
       return version >= 0x1_0001n ? SUCCESS : NOT_SUPPORTED;
     case SYSTEM_OFF2:
-      return version >= PSCI_1_3 ? OFF_TYPE_HIBERNATE : NOT_SUPPORTED;
+      return version >= PSCI_1_3 ? BigInt(OFF_TYPE_HIBERNATE) : NOT_SUPPORTED;
     default:
       return NOT_SUPPORTED;
   }
@@ -168,9 +186,9 @@ function callVersion01(vcpu: SoftVcpu, fn: number): bigint {
 function cpuOn(vcpu: SoftVcpu, target: bigint, entry: bigint, context: bigint): bigint {
   if ((target & ~AFFINITY_MASK) !== 0n) return INVALID_PARAMETERS;
   const other = vcpu.vm.vcpuAt(target);
-  if (other === undefined || !other.initialized) return INVALID_PARAMETERS;
+  if (other === undefined) return INVALID_PARAMETERS;
   if (other.mpState !== MpState.STOPPED) {
-    return vcpu.hasFeature(VcpuFeature.PSCI_0_2) ? ALREADY_ON : INVALID_PARAMETERS;
+    return vcpu.psciVersion === PSCI_0_1 ? INVALID_PARAMETERS : ALREADY_ON;
   }
   other.powerOn(entry, context);
   return SUCCESS;
@@ -190,9 +208,8 @@ function affinityInfo(vcpu: SoftVcpu, target: bigint, lowestLevel: bigint): bigi
   return found ? AFFINITY_OFF : INVALID_PARAMETERS;
 }
 
-/** SYSTEM_OFF and SYSTEM_RESET: every vCPU stops, and should user space run this one again, the call has failed. */
+/** Every vCPU stops. Should user space run this one again, the call has failed: its result says so. */
 function systemEvent(vcpu: SoftVcpu, type: SystemEvent, flags: bigint): VcpuExit {
   for (const other of vcpu.vm.vcpuList()) other.stop();
-  vcpu.setResult(INTERNAL_FAILURE);
   return vcpu.exitSystemEvent(type, flags);
 }

@@ -1,12 +1,16 @@
-import { KvmError, TimerAttr, VcpuGroup } from '../../kvm/index.js';
+import { KvmError, PvtimeAttr, TimerAttr, VcpuGroup } from '../../kvm/index.js';
 import { attrInteger } from './attr-value.js';
 import type { SoftVcpu } from './vcpu.js';
 import { NR_PRIVATE, NR_SGIS } from './vgic/irq.js';
 
 const isTimer = (attr: bigint): boolean => attr >= BigInt(TimerAttr.VTIMER) && attr <= BigInt(TimerAttr.HPTIMER);
 
-/** KVM_HAS_DEVICE_ATTR of a vCPU fd (`Documentation/virt/kvm/devices/vcpu.rst`). No PMU and no paravirtual time. */
-export const hasVcpuAttr = (group: number, attr: bigint): boolean => group === VcpuGroup.TIMER_CTRL && isTimer(attr);
+const isPvtime = (group: number, attr: bigint): boolean =>
+  group === VcpuGroup.PVTIME_CTRL && attr === BigInt(PvtimeAttr.IPA);
+
+/** KVM_HAS_DEVICE_ATTR of a vCPU fd (`Documentation/virt/kvm/devices/vcpu.rst`). No PMU. */
+export const hasVcpuAttr = (group: number, attr: bigint): boolean =>
+  isPvtime(group, attr) || (group === VcpuGroup.TIMER_CTRL && isTimer(attr));
 
 /** @throws KvmError ENXIO no such attribute; ENODEV the vCPU has no PMU; EINVAL no free PPI; EBUSY a vCPU ran; EFAULT */
 export function setVcpuAttr(
@@ -17,6 +21,10 @@ export function setVcpuAttr(
 ): void {
   const syscall = 'KVM_SET_DEVICE_ATTR';
   if (group === VcpuGroup.PMU_V3_CTRL) throw new KvmError('ENODEV', syscall, 'the vCPU has no PMU');
+  if (isPvtime(group, attr)) {
+    vcpu.stolenTime.setBase(attrInteger(value, 8));
+    return;
+  }
   if (group !== VcpuGroup.TIMER_CTRL) throw noAttr(syscall);
   const { vm } = vcpu;
   if (vm.vgic === undefined) throw new KvmError('EINVAL', syscall, 'timers have PPIs only where there is a vGIC');
@@ -30,6 +38,7 @@ export function setVcpuAttr(
 /** @throws KvmError ENXIO no such attribute */
 export function getVcpuAttr(vcpu: SoftVcpu, group: number, attr: bigint): bigint {
   if (!hasVcpuAttr(group, attr)) throw noAttr('KVM_GET_DEVICE_ATTR');
+  if (isPvtime(group, attr)) return vcpu.stolenTime.attribute;
   return BigInt(vcpu.vm.timers.ppis[Number(attr)]!);
 }
 

@@ -1,4 +1,5 @@
 import {
+  type DirtyPage,
   type HypercallExit,
   type IntrExit,
   KvmError,
@@ -13,8 +14,10 @@ import {
 } from '../../kvm/index.js';
 import { type Cpu, type CpuHost, CpuStop } from '../cpu/cpu.js';
 import { ArchTimer } from './arch-timer.js';
+import { DirtyRing } from './dirty-ring.js';
 import { getOneReg, getRegList, setOneReg } from './one-reg.js';
 import { PSCI_0_1, PSCI_1_3 } from './psci.js';
+import { StolenTime } from './pvtime.js';
 import { callSmccc } from './smccc.js';
 import { VcpuStats } from './stats.js';
 import { getVcpuAttr, hasVcpuAttr, setVcpuAttr } from './vcpu-attributes.js';
@@ -52,6 +55,8 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   readonly timer: ArchTimer;
   readonly affinity: number;
   readonly stats = new VcpuStats();
+  readonly stolenTime: StolenTime;
+  readonly dirtyRing: DirtyRing | undefined;
   /** SPSR_ABT, SPSR_UND, SPSR_IRQ and SPSR_FIQ: state of an AArch32 EL1 that is not there. */
   readonly aarch32Spsr = [0n, 0n, 0n, 0n];
   immediateExit = false;
@@ -71,7 +76,6 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   /** A PSCI CPU_ON waits for the next run. */
   #reset: { entry: bigint; context: bigint } | undefined;
   #pending: Pending = Pending.NONE;
-  #abortPending = false;
   #inGuest = false;
   #irq = false;
   #fiq = false;
@@ -88,6 +92,8 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     this.id = id;
     this.affinity = affinityOf(id);
     this.timer = new ArchTimer(vm.timers, (intid, level) => vm.vgic?.injectPpi(id, intid, level, true));
+    this.stolenTime = new StolenTime(vm.clock, vm.guestMemory);
+    this.dirtyRing = vm.dirtyRingSize === 0 ? undefined : new DirtyRing(vm.dirtyRingSize);
     this.cpu = vm.machine.createCpu(this);
     this.cpu.setSysreg(MPIDR_EL1, MPIDR_RES1 | BigInt(this.affinity));
   }
@@ -120,10 +126,6 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     if (this.#features === undefined) throw new KvmError('ENOEXEC', syscall, 'the vCPU is not initialised');
   }
 
-  get initialized(): boolean {
-    return this.#features !== undefined;
-  }
-
   get hasRun(): boolean {
     return this.#hasRun;
   }
@@ -154,7 +156,6 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     this.timer.reset();
     this.#halted = false;
     this.#pending = Pending.NONE;
-    this.#abortPending = false;
     this.#reset = undefined;
   }
 
@@ -173,13 +174,14 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     }
     if (!this.#hasRun) this.#firstRun();
     this.#saidIdle = false;
-    if (this.#pending !== Pending.NONE || this.#abortPending) this.#completeExit();
+    if (this.#pending !== Pending.NONE) this.#completeExit();
     if (this.immediateExit) {
       this.stats.signalExits++;
       return this.#exitIntr(undefined);
     }
     this.vm.enter(this);
     this.#inGuest = true;
+    this.stolenTime.enter();
     try {
       return this.#loop(quantumMs * 1e6);
     } finally {
@@ -210,10 +212,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   #completeExit(): void {
     const pending = this.#pending;
     this.#pending = Pending.NONE;
-    if (this.#abortPending) {
-      this.#abortPending = false;
-      this.cpu.injectExternalAbort();
-    } else if (pending === Pending.MMIO_READ) {
+    if (pending === Pending.MMIO_READ) {
       this.cpu.completeRead(BigInt.asUintN(this.#mmio.len * 8, this.#mmioData.getBigUint64(0, true)));
     } else {
       this.cpu.skipInstruction();
@@ -230,7 +229,12 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
         this.stats.signalExits++;
         return this.#exitIntr(undefined);
       }
-      if (this.#reset !== undefined) this.#applyReset(this.#reset);
+      if (this.#reset !== undefined) {
+        // The processor may count its instructions anew.
+        clock.leave();
+        this.#applyReset();
+        clock.enter(this.cpu);
+      }
       const hasCommands = this.vm.proceedCommands();
       this.timer.update(now);
       if (this.#gic === undefined && this.timer.outputs !== this.deviceIrqLevel) {
@@ -244,7 +248,8 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
         continue;
       }
       const left = end - (now - clock.skippedNs);
-      if (left <= 0) return this.#exitIntr(undefined);
+      if (left <= 0) return this.#exitPreempted();
+      if (this.dirtyRing?.isFull === true) return { reason: 'dirty_ring_full' };
       const before = this.cpu.instructions;
       const exit = this.#enterGuest(clock.budget(now, Math.min(now + left, this.timer.nextDeadlineNs(now))));
       if (exit !== undefined) return exit;
@@ -287,11 +292,12 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
         case CpuStop.WFE:
           stats.wfeExits++;
           // What it waits for is another vCPU's doing, and that one needs this thread.
-          if (!this.vm.othersIdle(this)) return this.#exitIntr(undefined);
+          if (!this.vm.othersIdle(this)) return this.#exitPreempted();
           break;
       }
       if (exit !== undefined) return exit;
       if (this.#halted || this.#kicked || this.#closed || this.#mpState !== MpState.RUNNABLE) return undefined;
+      if (this.dirtyRing?.isFull === true) return undefined;
     }
     return undefined;
   }
@@ -322,6 +328,11 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
         this.stats.mmioKernel++;
         cpu.skipInstruction();
         bus.write(ipa, size, value);
+        return undefined;
+      }
+      if (this.vm.coalesced.write(ipa, size, value)) {
+        this.stats.mmioKernel++;
+        cpu.skipInstruction();
         return undefined;
       }
       this.#mmioData.setBigUint64(0, BigInt.asUintN(size * 8, value), true);
@@ -367,11 +378,11 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     return this.cpu.interruptPending ? undefined : this.#exitIntr(0);
   }
 
-  #applyReset({ entry, context }: { entry: bigint; context: bigint }): void {
-    // The processor may count its instructions anew.
-    this.vm.clock.leave();
+  /** Does what a PSCI CPU_ON has left to do: before the vCPU runs, and before its registers are looked at. */
+  #applyReset(): void {
+    if (this.#reset === undefined) return;
+    const { entry, context } = this.#reset;
     this.#resetState();
-    this.vm.clock.enter(this.cpu);
     this.cpu.setPc(entry);
     this.cpu.setX(0, context);
   }
@@ -380,6 +391,12 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     this.#saidIdle = idleMs !== undefined;
     this.#intr.idleMs = idleMs;
     return this.#intr;
+  }
+
+  /** The vCPU has something to execute, and others have a turn. */
+  #exitPreempted(): IntrExit {
+    this.stolenTime.wait();
+    return this.#exitIntr(undefined);
   }
 
   exitHypercall(nr: number, smc: boolean): VcpuExit {
@@ -430,6 +447,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   #wake(): void {
     if (!this.#saidIdle) return;
     this.#saidIdle = false;
+    this.stolenTime.wait();
     this.vm.notifyRunnable(this);
   }
 
@@ -487,6 +505,19 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     return writeIcc(this.vm.vgic!, this.#gic, index, value);
   }
 
+  /** W0 to W17 of an SMCCC call. */
+  argument32(n: number): number {
+    return Number(this.cpu.getX(n) & 0xffff_ffffn);
+  }
+
+  /** The guest, running on this vCPU, made a page dirty. @returns whether that is recorded */
+  pageDirtied(slot: number, page: number): boolean {
+    if (this.dirtyRing === undefined) return false;
+    this.dirtyRing.push(slot, page);
+    if (this.dirtyRing.isFull) this.cpu.requestStop();
+    return true;
+  }
+
   /** X0 to X3 of an SMCCC call. */
   setResult(x0: bigint, x1 = 0n, x2 = 0n, x3 = 0n): void {
     this.cpu.setX(0, BigInt.asUintN(64, x0));
@@ -504,11 +535,13 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
 
   getOneReg(id: bigint): bigint {
     this.#checkInitialized('KVM_GET_ONE_REG');
+    this.#applyReset();
     return getOneReg(this, id);
   }
 
   setOneReg(id: bigint, value: bigint): void {
     this.#checkInitialized('KVM_SET_ONE_REG');
+    this.#applyReset();
     setOneReg(this, id, value);
   }
 
@@ -527,18 +560,27 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   }
 
   getVcpuEvents(): VcpuEvents {
-    this.#check('KVM_GET_VCPU_EVENTS');
+    this.#checkInitialized('KVM_GET_VCPU_EVENTS');
     return { serrorPending: this.cpu.serrorPending, serrorHasEsr: false, serrorEsr: 0n, extDabtPending: false };
   }
 
+  /** An external abort is taken at once, in place of what an MMIO exit left to do. */
   setVcpuEvents(events: Partial<VcpuEvents>): void {
-    this.#check('KVM_SET_VCPU_EVENTS');
-    // Without RAS an SError has no syndrome (KVM_CAP_ARM_INJECT_SERROR_ESR is 0).
-    if (events.serrorPending === true && events.serrorHasEsr === true) {
-      throw new KvmError('EINVAL', 'KVM_SET_VCPU_EVENTS', 'an SError has no syndrome here');
+    const syscall = 'KVM_SET_VCPU_EVENTS';
+    this.#checkInitialized(syscall);
+    if (events.extDabtPending === true) {
+      this.#pending = Pending.NONE;
+      this.cpu.injectExternalAbort();
     }
-    if (events.extDabtPending === true) this.#abortPending = true;
-    if (events.serrorPending === true) this.cpu.injectSerror(0n);
+    if (events.serrorPending !== true) return;
+    // Without RAS an SError has no syndrome (KVM_CAP_ARM_INJECT_SERROR_ESR is 0).
+    if (events.serrorHasEsr === true) throw new KvmError('EINVAL', syscall, 'an SError has no syndrome here');
+    this.cpu.injectSerror(0n);
+  }
+
+  collectDirtyPages(): DirtyPage[] {
+    this.#check('KVM_RESET_DIRTY_RINGS');
+    return this.dirtyRing?.collect() ?? [];
   }
 
   setGuestDebug(): void {

@@ -1,5 +1,6 @@
 import {
   Cap,
+  type CoalescedMmio,
   type Device,
   DeviceType,
   type GuestMemory,
@@ -20,15 +21,19 @@ import type { Machine } from '../cpu/cpu.js';
 import { createTimerVmData, type TimerVmData } from './arch-timer.js';
 import { capability, MAX_VCPUS } from './capabilities.js';
 import type { Clock } from './clock.js';
+import { CoalescedZones } from './coalesced-mmio.js';
+import { checkRingSize } from './dirty-ring.js';
 import { GuestAccess } from './guest-access.js';
+import { GUEST_MEMFD_FLAGS, GuestMemfdFlag, SoftGuestMemory } from './guest-memory.js';
 import { readWritableMasks } from './id-regs.js';
 import { IoBus } from './io-bus.js';
 import { setIoeventfd } from './ioeventfd.js';
 import { IrqRouting } from './irq-routing.js';
 import { Irqfds } from './irqfd.js';
-import { Memslots, NR_MEMSLOTS, PAGE_SIZE, SoftGuestMemory } from './memslots.js';
+import { Memslots, NR_MEMSLOTS, PAGE_SIZE } from './memslots.js';
 import { createRandom } from './random.js';
-import { FW_BITMAP_VALID, SmcccFilter } from './smccc.js';
+import { FW_BITMAP_RESET } from './smccc.js';
+import { SmcccFilter } from './smccc-filter.js';
 import { readVmStats } from './stats.js';
 import { SoftVcpu } from './vcpu.js';
 import { VgicDevice } from './vgic/device.js';
@@ -57,9 +62,11 @@ export class SoftVm implements Vm {
   readonly timers: TimerVmData;
   readonly bus = new IoBus();
   readonly memslots: Memslots;
+  readonly guestMemory: GuestAccess;
+  readonly coalesced = new CoalescedZones();
   readonly smcccFilter = new SmcccFilter();
   /** KVM_REG_ARM_*_BMAP. */
-  readonly fwBitmaps: bigint[] = [...FW_BITMAP_VALID];
+  readonly fwBitmaps: bigint[] = [...FW_BITMAP_RESET];
   /** KVM_REG_ARM_PSCI_VERSION, where it was set. */
   psciVersion: bigint | undefined;
   /** The features that all vCPUs share, from the first KVM_ARM_VCPU_INIT. */
@@ -74,6 +81,8 @@ export class SoftVm implements Vm {
   nisvToUser = false;
   systemSuspend = false;
   implementationIds = false;
+  /** Bytes of each vCPU's dirty ring (KVM_CAP_DIRTY_LOG_RING_ACQ_REL); 0 without. */
+  dirtyRingSize = 0;
   /** What the processor had in the ID registers that were changed. */
   readonly idRegisterLimits = new Map<number, bigint>();
   /** 64 random bits for the guest; always the same ones on a virtual clock. */
@@ -99,8 +108,9 @@ export class SoftVm implements Vm {
     this.clock = clock;
     this.timers = createTimerVmData(clock);
     this.ipaSize = 2 ** ipaBits;
-    this.memslots = new Memslots(machine, this.ipaSize);
-    this.lpis = new Lpis(new GuestAccess(this.memslots), () => this.vgic);
+    this.memslots = new Memslots(machine, this.ipaSize, (slot, page) => this.current?.pageDirtied(slot, page) ?? false);
+    this.guestMemory = new GuestAccess(this.memslots);
+    this.lpis = new Lpis(this.guestMemory, () => this.vgic);
     this.#irqfds = new Irqfds(
       this.#routing,
       () => this.vgic,
@@ -238,6 +248,20 @@ export class SoftVm implements Vm {
         if (this.#vcpus.size > 0) throw new KvmError('EINVAL', syscall, 'only before the first vCPU');
         this.implementationIds = true;
         return;
+      case Cap.DIRTY_LOG_RING_ACQ_REL: {
+        const bytes = Number(args[0] ?? 0);
+        checkRingSize(bytes);
+        if (this.dirtyRingSize > 0) throw new KvmError('EINVAL', syscall, 'the VM has dirty rings');
+        if (this.#vcpus.size > 0) throw new KvmError('EINVAL', syscall, 'only before the first vCPU');
+        this.dirtyRingSize = bytes;
+        this.memslots.hasBitmaps = false;
+        return;
+      }
+      case Cap.DIRTY_LOG_RING_WITH_BITMAP:
+        if (this.dirtyRingSize === 0) throw new KvmError('EINVAL', syscall, 'only where there are dirty rings');
+        if (!this.memslots.isEmpty) throw new KvmError('EINVAL', syscall, 'only before the first memslot');
+        this.memslots.hasBitmaps = true;
+        return;
       case Cap.MANUAL_DIRTY_LOG_PROTECT2: {
         const options = Number(args[0] ?? 0);
         const allowed =
@@ -261,15 +285,19 @@ export class SoftVm implements Vm {
 
   createMemory(size: number): GuestMemory {
     this.#check('mmap');
+    return this.#allocate(size, 'mmap');
+  }
+
+  #allocate(size: number, syscall: string, memfd?: { readonly visible: boolean }): GuestMemory {
     if (!Number.isSafeInteger(size) || size <= 0 || size % PAGE_SIZE !== 0) {
-      throw new KvmError('EINVAL', 'mmap', `${size} bytes are not a multiple of ${PAGE_SIZE}`);
+      throw new KvmError('EINVAL', syscall, `${size} bytes are not a multiple of ${PAGE_SIZE}`);
     }
     const memory = this.machine.allocate(size);
     if (memory === undefined) {
-      throw new KvmError('ENOMEM', 'mmap', `${size} bytes asked for, ${this.machine.available} are left`);
+      throw new KvmError('ENOMEM', syscall, `${size} bytes asked for, ${this.machine.available} are left`);
     }
     this.hold();
-    return new SoftGuestMemory(this.machine, memory, () => this.release());
+    return new SoftGuestMemory(this.machine, memory, () => this.release(), memfd);
   }
 
   setUserMemoryRegion(region: UserMemoryRegion): void {
@@ -277,33 +305,54 @@ export class SoftVm implements Vm {
     this.memslots.set(region);
   }
 
-  createGuestMemfd(): GuestMemory {
-    this.#check('KVM_CREATE_GUEST_MEMFD');
-    throw new KvmError('EINVAL', 'KVM_CREATE_GUEST_MEMFD', 'KVM_CAP_GUEST_MEMFD is 0');
+  /** Memory of the machine like any other; what the flags say is who can see it. */
+  createGuestMemfd(size: number, flags: number): GuestMemory {
+    const syscall = 'KVM_CREATE_GUEST_MEMFD';
+    this.#check(syscall);
+    if ((flags & ~GUEST_MEMFD_FLAGS) !== 0) throw new KvmError('EINVAL', syscall, `flags ${flags} are 0 to 3`);
+    const visible = (flags & GuestMemfdFlag.MMAP) !== 0 && (flags & GuestMemfdFlag.INIT_SHARED) !== 0;
+    return this.#allocate(size, syscall, { visible });
   }
 
   getDirtyLog(slot: number): Uint8Array {
     const manual = (this.memslots.manualProtect & MANUAL_PROTECT_ENABLE) !== 0;
-    return this.#dirtyLog(slot, 'KVM_GET_DIRTY_LOG').get(manual);
+    const syscall = 'KVM_GET_DIRTY_LOG';
+    this.#checkDirtyLog(slot, syscall);
+    return this.#dirtyLog(slot, syscall).get(manual);
   }
 
   clearDirtyLog(slot: number, firstPage: number, numPages: number, bitmap: Uint8Array): void {
-    this.#dirtyLog(slot, 'KVM_CLEAR_DIRTY_LOG').clear(firstPage, numPages, bitmap);
+    const syscall = 'KVM_CLEAR_DIRTY_LOG';
+    this.#checkDirtyLog(slot, syscall);
+    if (firstPage % 64 !== 0) throw new KvmError('EINVAL', syscall, `page ${firstPage} is not a multiple of 64`);
+    this.#dirtyLog(slot, syscall).clear(firstPage, numPages, bitmap);
   }
 
-  #dirtyLog(slot: number, syscall: string) {
+  #checkDirtyLog(slot: number, syscall: string): void {
     this.#check(syscall);
+    if (!this.memslots.hasBitmaps) throw new KvmError('ENXIO', syscall, 'the VM has dirty rings and no bitmaps');
     if (!Number.isInteger(slot) || slot < 0 || slot >= NR_MEMSLOTS) {
       throw new KvmError('EINVAL', syscall, `slot ${slot} is not below ${NR_MEMSLOTS}`);
     }
+  }
+
+  #dirtyLog(slot: number, syscall: string) {
     const log = this.memslots.get(slot)?.log;
     if (log === undefined) throw new KvmError('ENOENT', syscall, `slot ${slot} does not log`);
     return log;
   }
 
   resetDirtyRings(): number {
-    this.#check('KVM_RESET_DIRTY_RINGS');
-    throw new KvmError('EINVAL', 'KVM_RESET_DIRTY_RINGS', 'KVM_CAP_DIRTY_LOG_RING_ACQ_REL is 0');
+    const syscall = 'KVM_RESET_DIRTY_RINGS';
+    this.#check(syscall);
+    if (this.dirtyRingSize === 0) throw new KvmError('EINVAL', syscall, 'the VM has no dirty rings');
+    let count = 0;
+    for (const vcpu of this.#vcpus.values()) {
+      const pages = vcpu.dirtyRing?.reset() ?? [];
+      this.memslots.protectPages(pages);
+      count += pages.length;
+    }
+    return count;
   }
 
   mteCopyTags(): number {
@@ -451,15 +500,19 @@ export class SoftVm implements Vm {
     setIoeventfd(ioeventfd, this.bus, this.#pio);
   }
 
-  /** KVM_CAP_COALESCED_MMIO is 0: the contract has no ring to read the writes from. */
-  registerCoalescedMmio(): void {
+  registerCoalescedMmio(addr: number, size: number): void {
     this.#check('KVM_REGISTER_COALESCED_MMIO');
-    throw new KvmError('EINVAL', 'KVM_REGISTER_COALESCED_MMIO', 'KVM_CAP_COALESCED_MMIO is 0');
+    this.coalesced.add(addr, size);
   }
 
-  unregisterCoalescedMmio(): void {
+  unregisterCoalescedMmio(addr: number, size: number): void {
     this.#check('KVM_UNREGISTER_COALESCED_MMIO');
-    throw new KvmError('EINVAL', 'KVM_UNREGISTER_COALESCED_MMIO', 'KVM_CAP_COALESCED_MMIO is 0');
+    this.coalesced.remove(addr, size);
+  }
+
+  takeCoalescedMmio(): CoalescedMmio[] {
+    this.#check('KVM_REGISTER_COALESCED_MMIO');
+    return this.coalesced.take();
   }
 
   // --- Registers and attributes of the VM ---------------------------------------------------------------------------
@@ -491,8 +544,7 @@ export class SoftVm implements Vm {
     if (!(value instanceof Uint8Array)) {
       throw new KvmError('EFAULT', syscall, 'the value is a struct kvm_smccc_filter, as bytes');
     }
-    if (this.hasRun) throw new KvmError('EBUSY', syscall, 'a vCPU ran');
-    this.smcccFilter.add(value);
+    this.smcccFilter.add(value, this.hasRun);
   }
 
   getDeviceAttr(): bigint {

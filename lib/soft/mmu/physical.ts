@@ -11,9 +11,10 @@ export interface RamRegion {
   readonly onDirty: ((gfn: number) => void) | undefined;
 }
 
-/** The guest-physical address space: which addresses are RAM. */
+/** The guest-physical address space: which addresses are RAM. Regions do not overlap. */
 export class PhysicalMap {
-  #regions: RamRegion[] = [];
+  /** By address. */
+  readonly #regions: RamRegion[] = [];
   #last: RamRegion | undefined;
 
   get regions(): readonly RamRegion[] {
@@ -24,30 +25,42 @@ export class PhysicalMap {
   find(pa: number): RamRegion | undefined {
     const last = this.#last;
     if (last !== undefined && pa >= last.base && pa < last.end) return last;
-    for (const r of this.#regions) {
-      if (pa >= r.base && pa < r.end) {
-        this.#last = r;
-        return r;
-      }
+    const region = this.#regions[this.#countUpTo(pa) - 1];
+    if (region === undefined || pa >= region.end) return undefined;
+    this.#last = region;
+    return region;
+  }
+
+  /** How many regions begin at or below the address. */
+  #countUpTo(pa: number): number {
+    let low = 0;
+    let high = this.#regions.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#regions[middle]!.base <= pa) low = middle + 1;
+      else high = middle;
     }
-    return undefined;
+    return low;
   }
 
   add(region: RamRegion): void {
-    this.#regions.push(region);
+    this.#regions.splice(this.#countUpTo(region.base), 0, region);
   }
 
+  /** Removes every region that has any of the range. */
   remove(base: number, end: number): void {
-    this.#keep((r) => r.end <= base || r.base >= end);
+    let first = this.#countUpTo(base);
+    if (first > 0 && this.#regions[first - 1]!.end > base) first--;
+    let next = first;
+    while (next < this.#regions.length && this.#regions[next]!.base < end) next++;
+    this.#regions.splice(first, next - first);
+    this.#last = undefined;
   }
 
   /** Removes every region that is backed by the range of linear memory. */
   removeBacking(linear: number, size: number): void {
-    this.#keep((r) => r.linear + (r.end - r.base) <= linear || r.linear >= linear + size);
-  }
-
-  #keep(wanted: (r: RamRegion) => boolean): void {
-    this.#regions = this.#regions.filter(wanted);
+    const kept = this.#regions.filter((r) => r.linear + (r.end - r.base) <= linear || r.linear >= linear + size);
+    if (kept.length !== this.#regions.length) this.#regions.splice(0, this.#regions.length, ...kept);
     this.#last = undefined;
   }
 }
