@@ -28,6 +28,7 @@ const MODES = {
 } as const;
 
 const ORIGINS = { boot: "the boot loader's level", cpu: 'the CPU', 'command-line': 'the command line' } as const;
+const SYSTEMS: { readonly [platform: string]: string } = { linux: 'Linux', darwin: 'macOS', win32: 'Windows' };
 const VHE = { no: 'no', yes: 'yes', only: 'yes, and only that' } as const;
 const DOUBTS = { certain: '', likely: ', likely', guess: ', a guess', none: '' } as const;
 
@@ -37,7 +38,7 @@ type Row = readonly [label: string, value: string, because?: string];
 /** The report as a person reads it. */
 export function formatReport(report: HostReport): string {
   const { device, backends, capabilities, kvmMode } = report;
-  const head: Row[] = [['host', `${report.arch}, ${report.platform} ${report.kernel}`]];
+  const head: Row[] = [['host', `${report.arch}, ${SYSTEMS[report.platform] ?? report.platform} ${report.kernel}`]];
   if (device.usable) head.push([device.path, 'works']);
   else {
     head.push([device.path, device.opens ? 'opens, but is of no use to arm64 guests' : 'cannot be used']);

@@ -1,8 +1,9 @@
 import type { CapName } from '../../kvm/index.js';
 import { type Claim, weigh } from './claims.js';
+import { cpuinfo, fileText, kvmIsUp, logLine, Source } from './clues.js';
 import type { HostFacts } from './facts.js';
-import { bootElOf, fileText, kernelElOf, kvmIsUp, logLine } from './levels.js';
-import { cpuVheOf, kvmModeAskedOf, kvmModeFromOf, kvmModeOf } from './mode-findings.js';
+import { kvmModeAskedOf, kvmModeFromOf, kvmModeOf } from './kvm-mode.js';
+import { bootElOf, cpuVheOf, kernelElOf } from './levels.js';
 import { refusalOf } from './refusal.js';
 import type { FeatureFindings, Finding, HostInfo } from './types.js';
 
@@ -47,7 +48,7 @@ export function concludeHost(facts: HostFacts): HostInfo {
 
 function gicOf(facts: HostFacts): Finding<string> {
   if (facts.arch !== 'arm64') return weigh<string>([]);
-  const interrupt = /\b((?:GIC|AIC)\S*)\s+\d+\s.*\barch_timer$/m.exec(fileText(facts, '/proc/interrupts') ?? '')?.[1];
+  const interrupt = /\b((?:GIC|AIC)\S*)\s+\d+\s.*\barch_timer$/m.exec(fileText(facts, Source.INTERRUPTS) ?? '')?.[1];
   // GICv2 was called GIC-0, after its number, until Linux 4.18.
   const name = interrupt?.startsWith('GIC-') ? 'GICv2' : interrupt?.replace(/^AIC.*/, 'AIC');
   const line = logLine(facts, /\bGICv\d: /);
@@ -57,7 +58,7 @@ function gicOf(facts: HostFacts): Finding<string> {
       : {
           value: name,
           confidence: 'certain',
-          source: '/proc/interrupts',
+          source: Source.INTERRUPTS,
           said: `arch_timer is an interrupt of ${interrupt}`,
         },
     line === undefined
@@ -102,12 +103,12 @@ function guestFeature(facts: HostFacts, name: CapName): Finding<boolean> {
 }
 
 function cpuFeature(facts: HostFacts, name: string): Finding<boolean> {
-  const features = /^Features\s*: *(.*)$/m.exec(fileText(facts, '/proc/cpuinfo') ?? '')?.[1]?.split(/\s+/);
+  const features = cpuinfo(facts, 'Features')?.split(/\s+/);
   if (features === undefined || facts.arch !== 'arm64') return weigh<boolean>([]);
   const value = features.includes(name);
   // The kernel names only what it lets user space use.
   const confidence = value ? 'certain' : 'likely';
-  return weigh([{ value, confidence, source: '/proc/cpuinfo', said: value ? name : `no ${name} among the features` }]);
+  return weigh([{ value, confidence, source: Source.CPUINFO, said: value ? name : `no ${name} among the features` }]);
 }
 
 function pmuOf(facts: HostFacts): FeatureFindings {

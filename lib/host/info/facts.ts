@@ -53,6 +53,7 @@ export const FACT_FILES: { readonly [path: string]: RegExp | undefined } = {
   '/proc/misc': /\bkvm$/,
   '/proc/cpuinfo': /^(Features|CPU implementer|CPU part)\s*:/,
   '/proc/device-tree/psci/method': undefined,
+  '/sys/module': undefined,
   '/sys/module/kvm': undefined,
   '/sys/bus/event_source/devices/armv8_pmuv3': undefined,
   '/sys/bus/event_source/devices/armv8_pmuv3_0': undefined,

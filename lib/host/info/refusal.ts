@@ -1,5 +1,6 @@
-import type { HostFacts } from './facts.js';
-import { bootElOf, commandLineOf, fileText, logLine } from './levels.js';
+import { commandLineOf, fileText, logLine } from './clues.js';
+import { configFiles, type HostFacts } from './facts.js';
+import { bootElOf } from './levels.js';
 import type { Refusal } from './types.js';
 
 /**
@@ -88,21 +89,38 @@ function whyAbsent(facts: HostFacts): Refusal {
       'boot without that option',
     );
   }
-  const failed = logLine(facts, /kvm \[\d+\]: .*(error|fail|giving up|cannot|unsupported)/i);
-  if (failed !== undefined)
-    return refusal('failed', `there is no ${device}: KVM gave up when the kernel booted: ${failed}`);
-  const config = Object.values(facts.files).some((file) => 'text' in file && file.text === '# CONFIG_KVM is not set');
-  if (config) {
+  if (isBuiltWithout(facts)) {
     return refusal(
       'not-built',
       `there is no ${device}: the kernel was built without KVM`,
       'boot one with CONFIG_KVM=y',
     );
   }
+  const failed = logLine(facts, /kvm \[\d+\]: .*(error|fail|cannot|giving up|not supported|unsupported)/i);
+  if (failed !== undefined || fileText(facts, '/sys/module/kvm') !== undefined) {
+    return refusal(
+      'failed',
+      `there is no ${device}: KVM gave up when the kernel booted${failed === undefined ? '' : `: ${failed}`}`,
+      failed === undefined ? "see what the kernel's log says of kvm (as root: dmesg | grep kvm)" : undefined,
+    );
+  }
   return refusal(
     'absent',
     `there is no ${device}: the kernel has no KVM, was started without EL2 or with kvm-arm.mode=none, or this is a container without the device`,
     `in a container, start it with --device=${device}`,
+  );
+}
+
+/** On arm64 KVM is never a module: what is not in the kernel from the start does not come. */
+function isBuiltWithout(facts: HostFacts): boolean {
+  const config = configFiles(facts.kernel).map((path) => fileText(facts, path));
+  const module = facts.files['/sys/module/kvm'];
+  return (
+    config.includes('# CONFIG_KVM is not set') ||
+    (fileText(facts, '/sys/module') !== undefined &&
+      module !== undefined &&
+      'error' in module &&
+      module.error === 'ENOENT')
   );
 }
 

@@ -1,0 +1,88 @@
+import { describe, expect, test } from '@jest/globals';
+import { concludeHost } from '#lib/host/info/conclude.js';
+import type { BootEl, CpuVhe, KernelEl, KvmMode } from '#lib/host/info/modes.js';
+import { decideMode, parseCommandLine } from '#lib/host/info/modes.js';
+import type { HostInfo, ModeOrigin } from '#lib/host/info/types.js';
+import { RECORDED, recorded, toNobody, withoutLog } from './recorded.ts';
+
+/** What each host is: known from how it was started. */
+const HOSTS: Readonly<Record<string, readonly [BootEl, KernelEl, CpuVhe, KvmMode, ModeOrigin]>> = {
+  '6.1-vhe': ['EL2', 'EL2', 'yes', 'vhe', 'cpu'],
+  '6.1-nvhe': ['EL2', 'EL1', 'yes', 'nvhe', 'command-line'],
+  '6.1-protected': ['EL2', 'EL1', 'yes', 'protected-nvhe', 'command-line'],
+  '6.1-none': ['EL2', 'EL2', 'yes', 'none', 'command-line'],
+  '6.1-a57': ['EL2', 'EL1', 'no', 'nvhe', 'cpu'],
+  '6.1-el1': ['EL1', 'EL1', 'yes', 'none', 'boot'],
+  '6.1-gicv2': ['EL2', 'EL2', 'yes', 'vhe', 'cpu'],
+  '7.3-vhe': ['EL2', 'EL2', 'yes', 'vhe', 'cpu'],
+  '7.3-nvhe': ['EL2', 'EL1', 'yes', 'nvhe', 'command-line'],
+  '7.3-protected': ['EL2', 'EL1', 'yes', 'protected-hvhe', 'command-line'],
+  '7.3-hvhe': ['EL2', 'EL1', 'yes', 'hvhe', 'command-line'],
+  '7.3-none': ['EL2', 'EL2', 'yes', 'none', 'command-line'],
+  '7.3-nested-nonv2': ['EL2', 'EL2', 'yes', 'vhe', 'cpu'],
+};
+
+/** The findings that {@link HOSTS} knows of, as it has them. */
+const known = ({ bootEl, kernelEl, cpuVhe, kvmMode, kvmModeFrom }: HostInfo): unknown[] =>
+  [bootEl, kernelEl, cpuVhe, kvmMode, kvmModeFrom].map(({ value }) => value);
+
+test('every record is looked at', () => {
+  expect(RECORDED.toSorted()).toEqual(Object.keys(HOSTS).toSorted());
+});
+
+describe.each(Object.entries(HOSTS))('%s', (name, truth) => {
+  const facts = recorded(name);
+  const [boot, kernelEl, vhe, mode] = truth;
+
+  test('is what it is, and surely so', () => {
+    const info = concludeHost(facts);
+    expect(known(info)).toEqual(truth);
+    for (const { confidence, evidence } of [info.bootEl, info.kernelEl, info.kvmMode, info.kvmModeFrom]) {
+      expect(confidence).toBe('certain');
+      expect(evidence.length).toBeGreaterThan(0);
+    }
+  });
+
+  test('is the same without the log', () => {
+    const info = concludeHost(withoutLog(facts));
+    expect(known(info)).toEqual(truth);
+    expect(info.kvmMode.evidence).not.toEqual([]);
+    expect(info.unread.map(({ source }) => source)).toContain('/dev/kmsg');
+  });
+
+  test('is the same to a user who may not open /dev/kvm', () => {
+    const info = concludeHost(toNobody(facts));
+    expect(known(info)).toEqual(truth);
+    // VHE may be nested VHE, which only KVM itself and the log know.
+    const doubt = info.kvmModeAsked.value === 'nested' && mode !== 'nvhe';
+    expect(doubt ? ['guess'] : ['certain', 'likely']).toContain(info.kvmMode.confidence);
+  });
+
+  test('is what the decision table says, down to the words of the log', () => {
+    const [, major, minor] = /^(\d+)\.(\d+)/.exec(facts.kernel)!;
+    const { option, override } = parseCommandLine((facts.files['/proc/cmdline'] as { text: string }).text);
+    const nv2 = concludeHost(facts).kvmMode.value === 'nested';
+    const row = decideMode({ boot, vhe, nv2, option, override, kernel: [Number(major), Number(minor)] });
+    expect(row).toMatchObject({ kernelEl, mode });
+    expect(facts.log!.lines.filter((line) => row.says.test(line))).toHaveLength(1);
+  });
+
+  test('has a KVM or says why not', () => {
+    const { device, ipaBits, pageSize } = concludeHost(facts);
+    expect(pageSize.value).toBe(name.endsWith('16k') ? 16384 : 4096);
+    if (mode !== 'none') {
+      expect(device).toEqual({ path: '/dev/kvm', opens: true, usable: true });
+      expect(ipaBits.value).toBeGreaterThanOrEqual(40);
+    } else {
+      expect(device).toMatchObject({ opens: false, usable: false, cause: boot === 'EL1' ? 'el1-boot' : 'disabled' });
+      expect(concludeHost(toNobody(facts)).device).toEqual(device);
+    }
+  });
+});
+
+test('a host with a GICv2 gives its guests that, and nothing else', () => {
+  const { gic, guestGics } = concludeHost(recorded('6.1-gicv2'));
+  expect([gic.value, guestGics.value]).toEqual(['GICv2', ['ARM_VGIC_V2']]);
+  const v3 = concludeHost(recorded('6.1-vhe'));
+  expect([v3.gic.value, v3.guestGics.value]).toEqual(['GICv3', ['ARM_VGIC_V3', 'ARM_VGIC_ITS']]);
+});
