@@ -231,14 +231,14 @@ function statesIn(bytes: Uint8Array): State[] {
 }
 
 /** An ELF file with one segment, readable, writable and executable. */
-function elf(image: Uint8Array): Uint8Array {
+export function elf(image: Uint8Array, base = BASE, entry = BLOCKS): Uint8Array {
   const file = new Uint8Array(0x1000 + image.length);
   const view = new DataView(file.buffer);
   file.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
   view.setUint16(16, 2, true); // ET_EXEC
   view.setUint16(18, 183, true); // EM_AARCH64
   view.setUint32(20, 1, true);
-  view.setBigUint64(24, BigInt(BLOCKS), true); // entry
+  view.setBigUint64(24, BigInt(entry), true);
   view.setBigUint64(32, 64n, true); // program headers
   view.setUint16(52, 64, true);
   view.setUint16(54, 56, true);
@@ -246,8 +246,8 @@ function elf(image: Uint8Array): Uint8Array {
   view.setUint32(64, 1, true); // PT_LOAD
   view.setUint32(68, 7, true);
   view.setBigUint64(72, 0x1000n, true);
-  view.setBigUint64(80, BigInt(BASE), true);
-  view.setBigUint64(88, BigInt(BASE), true);
+  view.setBigUint64(80, BigInt(base), true);
+  view.setBigUint64(88, BigInt(base), true);
   view.setBigUint64(96, BigInt(image.length), true);
   view.setBigUint64(104, BigInt(image.length), true);
   view.setBigUint64(112, 0x1000n, true);

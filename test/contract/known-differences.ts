@@ -24,6 +24,12 @@ const SOFT: readonly [string, Difference][] = [
     'C GUEST_DEBUG_HW_WPS(120)': 'sys=0 vm=0',
     'C SET_GUEST_DEBUG2(195)': 'sys=0 vm=0',
   }),
+  ...table('the processor has pointer authentication, which a Cortex-A57 has not', {
+    'C ARM_PTRAUTH_ADDRESS(171)': 'sys=0x1 vm=0x1',
+    'C ARM_PTRAUTH_GENERIC(172)': 'sys=0x1 vm=0x1',
+    'INIT feature 5': '0',
+    'INIT feature 6': '0',
+  }),
   ...table('no VFIO: there are no host devices', { 'CREATE_DEVICE_TEST(4)': 'ENODEV' }),
   ...table('no AArch32', { 'C ARM_EL1_32BIT(93)': 'sys=0 vm=0', 'INIT feature 1': 'EINVAL' }),
   ...table('no PMU', {

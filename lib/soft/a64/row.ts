@@ -45,7 +45,7 @@ export interface Field {
 }
 
 type Tokens<S extends string> = S extends `${infer A} ${infer B}` ? A | Tokens<B> : S;
-type XName = 'Rd' | 'Rn' | 'Rm' | 'Ra' | 'Rs' | 'Rt' | 'Rt2' | 'Rd|SP' | 'Rn|SP';
+type XName = 'Rd' | 'Rn' | 'Rm' | 'Ra' | 'Rs' | 'Rt' | 'Rt2' | 'Rd|SP' | 'Rn|SP' | 'Rm|SP';
 type VName = 'Vd' | 'Vn' | 'Vm' | 'Va' | 'Vt' | 'Vt2';
 type NameOf<T extends string> = T extends `${'0' | '1' | 'x'}${string}`
   ? never

@@ -185,7 +185,7 @@ export const system: readonly Row[] = [
     },
   ),
 
-  row('ERET', '1101011010011111000000 11111 00000', { ends: true }, (e) => e.exit(ExitCode.ERET)),
+  row('ERET', '1101011010011111000000 11111 00000', { ends: true }, (e) => e.exit(ExitCode.ERET, e.i32(0))),
 ];
 
 function mrs(e: Emitter, index: Val, use: (v: Val) => void): void {

@@ -6,6 +6,7 @@ import { dataProcessingImmediate } from './data-processing-immediate.js';
 import { dataProcessingRegister } from './data-processing-register.js';
 import { fp } from './fp.js';
 import { loadStore } from './load-store.js';
+import { pointerAuth } from './pointer-auth.js';
 import type { Row } from './row.js';
 import { simdLoadStore } from './simd-load-store.js';
 import { system } from './system.js';
@@ -14,6 +15,7 @@ import { system } from './system.js';
 export const TABLE: readonly Row[] = [
   ...dataProcessingImmediate,
   ...branches,
+  ...pointerAuth,
   ...system,
   ...loadStore,
   ...atomics,

@@ -45,17 +45,23 @@ export const Sctlr = {
   TSCXT: 1n << 20n,
   SPAN: 1n << 23n,
   UCI: 1n << 26n,
+  EnDB: 1n << 13n,
+  EnDA: 1n << 27n,
+  EnIB: 1n << 30n,
+  EnIA: 1n << 31n,
   DSSBS: 1n << 44n,
   EPAN: 1n << 57n,
   /** ITD, SED, EOS, EIS, nTLSMD, LSMAOE: RES1 without AArch32 and FEAT_ExS. */
   RES1: (1n << 7n) | (1n << 8n) | (1n << 11n) | (1n << 22n) | (1n << 28n) | (1n << 29n),
 } as const;
 
-/** C and I, which do nothing here but are the guest's to set, and every bit above but RES1. */
+/** What only a vCPU with pointer authentication can set. */
+export const SCTLR_PAUTH = Sctlr.EnDB | Sctlr.EnDA | Sctlr.EnIB | Sctlr.EnIA;
+/** C and I, which do nothing here but are the guest's to set, and every bit above but RES1 and those. */
 export const SCTLR_WRITABLE =
   (1n << 2n) |
   (1n << 12n) |
-  Object.entries(Sctlr).reduce((mask, [name, bit]) => (name === 'RES1' ? mask : mask | bit), 0n);
+  (Object.entries(Sctlr).reduce((mask, [name, bit]) => (name === 'RES1' ? mask : mask | bit), 0n) & ~SCTLR_PAUTH);
 
 /** PSTATE.DAIF in its place in SPSR_EL1. */
 export const Daif = { D: 1 << 9, A: 1 << 8, I: 1 << 7, F: 1 << 6, ALL: 0x3c0 } as const;
@@ -67,3 +73,6 @@ export const Pstate = { IL: 1 << 20, PAN: 1 << 22, UAO: 1 << 23, DIT: 1 << 24, S
 export const FPCR_MASK = 0x07c8_0000n;
 /** QC, IDC, IXC, UFC, OFC, DZC, IOC. */
 export const FPSR_MASK = 0x0800_009fn;
+
+/** TBID0 and TBID1 of TCR_EL1, which are there with pointer authentication only. */
+export const TCR_TBID = (1n << 51n) | (1n << 52n);

@@ -94,6 +94,11 @@ export interface Cpu {
   setSysreg(index: number, value: bigint): boolean;
   /** Indices of every system register that the processor holds. */
   sysregs(): readonly number[];
+  /**
+   * Whether there is pointer authentication (FEAT_PAuth, QARMA5): its instructions, its keys, its bits of SCTLR_EL1 and TCR_EL1,
+   * and its fields of ID_AA64ISAR1_EL1. There is none at first.
+   */
+  pointerAuth: boolean;
   /** SP_EL1, whichever stack pointer is in use. */
   getSpEl1(): bigint;
   setSpEl1(value: bigint): void;

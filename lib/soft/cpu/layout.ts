@@ -61,6 +61,14 @@ export const Offset = {
   SP_MASK: 55 * 8,
   /** 32 bits: the event register that WFE waits for, 0 or 1. */
   EVENT: 55 * 8 + 4,
+  /** 32 bits: pointer authentication: 1 where the vCPU has it, 2, 4, 8 and 16 where keys IA, IB, DA and DB are enabled. */
+  PAUTH: 56 * 8,
+  /**
+   * The layout of pointers to instructions, and to data: which bits an extension or a PAC fills in the lower half of the address
+   * space, which in the upper, and the bit by which AddPAC tells the halves apart.
+   */
+  PAC_INSTRUCTION: 57 * 8,
+  PAC_DATA: 60 * 8,
   /** V0..V31, 16 bytes each. */
   V0: 64 * 8,
   /** System registers held as plain words, one each. */
@@ -89,6 +97,7 @@ export const ExitCode = {
   BRK: 8,
   WFI: 9,
   WFE: 10,
+  /** ERET; DETAIL is 1 where the address to return to is in SCRATCH and not in ELR_EL1. */
   ERET: 11,
   /** A data abort that TypeScript has described. */
   DATA_ABORT: 12,

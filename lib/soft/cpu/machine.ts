@@ -8,6 +8,7 @@ import { PhysicalMap } from '../mmu/physical.js';
 import type { Cpu, CpuHost, Machine, MachineMemory } from './cpu.js';
 import { STATE, STATE_SIZE } from './layout.js';
 import { LinearMemory, MAXIMUM_PAGES } from './linear-memory.js';
+import { pointerAuthFunctions } from './pointer-auth.js';
 import { CPU_AREA, Processor } from './processor.js';
 import { WORK_BETWEEN_LOOKS, Work } from './work.js';
 
@@ -86,6 +87,7 @@ export class SoftMachine implements Machine {
       alignmentFault: (va: bigint, isWrite: number) =>
         this.#current!.mmu.alignmentFault(va, isWrite !== 0) as undefined,
     };
+    Object.assign(helpers, pointerAuthFunctions());
     for (const create of HELPERS) Object.assign(helpers, create(this.views));
     const counters = threshold === undefined ? undefined : this.#linear.take(COUNTERS_SIZE);
     this.interpreter = new Interpreter(

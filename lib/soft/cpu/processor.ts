@@ -1,3 +1,4 @@
+import { sysregIndex } from '../../kvm/registers.js';
 import { fieldsOf } from '../a64/row.js';
 import { isZeroing } from '../mmu/alignment.js';
 import { Mmu } from '../mmu/mmu.js';
@@ -8,8 +9,9 @@ import { type Cpu, type CpuAccess, type CpuHost, CpuStop } from './cpu.js';
 import { ExitCode, Offset, STATE_SIZE } from './layout.js';
 import type { SoftMachine } from './machine.js';
 import { Maintenance } from './maintenance.js';
+import { PAUTH_ID_FIELDS } from './pointer-auth.js';
 import { CpuState } from './state.js';
-import { PSEUDO, SR, SYSREGS } from './sysregs.js';
+import { isPointerAuthKey, PSEUDO, SR, SYSREGS, sysregByIndex } from './sysregs.js';
 import { SystemRegisters } from './system-registers.js';
 import { Work } from './work.js';
 
@@ -30,6 +32,10 @@ const YIELD = 0xd503_203f;
 const RETURN_MODES: readonly number[] = [0b00000, 0b00100, 0b00101];
 /** PSTATE that an illegal return leaves as it is: SSBS, DIT, UAO and the mode. NZCV, DAIF and PAN come from SPSR_EL1. */
 const KEPT_BY_ILLEGAL_RETURN = BigInt(Pstate.SSBS | Pstate.DIT | Pstate.UAO | 0x1f);
+
+/** ID_AA64ISAR1_EL1, and its fields APA, API, GPA and GPI. */
+const SR_ISAR1 = sysregByIndex(sysregIndex(3, 0, 0, 6, 1))!;
+const PAUTH_ID_MASK = 0xff00_0ff0n;
 
 const isIdentification = (r: (typeof SYSREGS)[number]): boolean =>
   r.access === 'constant' || r === SR.CTR_EL0 || r === SR.DCZID_EL0;
@@ -108,7 +114,7 @@ export class Processor implements Cpu {
     state.set64(Offset.MONITOR_ADDRESS, MONITOR_OPEN);
     this.#serror = undefined;
     state.setPstate(RESET_PSTATE);
-    this.mmu.regimeChanged();
+    this.#registers.regimeChanged();
     this.#attention();
   }
 
@@ -149,13 +155,26 @@ export class Processor implements Cpu {
     this.#state.set64(this.#state.spOffset(1), value);
   }
   sysregs(): readonly number[] {
-    return [...SYSREGS.map((r) => r.index), PSEUDO.FPCR, PSEUDO.FPSR];
+    const there = SYSREGS.map((r) => r.index).filter(
+      (index) => this.#registers.pointerAuth || !isPointerAuthKey(index),
+    );
+    return [...there, PSEUDO.FPCR, PSEUDO.FPSR];
   }
   getSysreg(index: number): bigint | undefined {
     return this.#registers.get(index);
   }
   setSysreg(index: number, value: bigint): boolean {
     return this.#registers.set(index, value);
+  }
+
+  get pointerAuth(): boolean {
+    return this.#registers.pointerAuth;
+  }
+  set pointerAuth(on: boolean) {
+    const isar1 = SR_ISAR1.offset;
+    const others = this.#state.get64(isar1) & ~PAUTH_ID_MASK;
+    this.#state.set64(isar1, on ? others | PAUTH_ID_FIELDS : others);
+    this.#registers.pointerAuth = on;
   }
 
   // What generated code calls.
@@ -407,6 +426,7 @@ export class Processor implements Cpu {
       return;
     }
     this.#count();
+    const target = state.get32(Offset.DETAIL) === 1 ? Offset.SCRATCH : SR.ELR_EL1.offset;
     const spsr = state.get64(SR.SPSR_EL1.offset);
     state.set64(Offset.MONITOR_ADDRESS, MONITOR_OPEN);
     this.sendEvent();
@@ -415,7 +435,7 @@ export class Processor implements Cpu {
       const kept = state.getPstate() & KEPT_BY_ILLEGAL_RETURN;
       this.setPstate((spsr & ~KEPT_BY_ILLEGAL_RETURN) | kept | BigInt(Pstate.IL));
     }
-    this.setPc(state.get64(SR.ELR_EL1.offset));
+    this.setPc(state.get64(target));
   }
 
   #takeDataAbort(): void {

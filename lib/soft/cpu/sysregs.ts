@@ -135,6 +135,16 @@ export const SR = {
   TTBR0_EL1: define('TTBR0_EL1', [3, 0, 2, 0, 0], 'special'),
   TTBR1_EL1: define('TTBR1_EL1', [3, 0, 2, 0, 1], 'special'),
   TCR_EL1: define('TCR_EL1', [3, 0, 2, 0, 2], 'special'),
+  APIAKeyLo_EL1: define('APIAKeyLo_EL1', [3, 0, 2, 1, 0], 'special'),
+  APIAKeyHi_EL1: define('APIAKeyHi_EL1', [3, 0, 2, 1, 1], 'special'),
+  APIBKeyLo_EL1: define('APIBKeyLo_EL1', [3, 0, 2, 1, 2], 'special'),
+  APIBKeyHi_EL1: define('APIBKeyHi_EL1', [3, 0, 2, 1, 3], 'special'),
+  APDAKeyLo_EL1: define('APDAKeyLo_EL1', [3, 0, 2, 2, 0], 'special'),
+  APDAKeyHi_EL1: define('APDAKeyHi_EL1', [3, 0, 2, 2, 1], 'special'),
+  APDBKeyLo_EL1: define('APDBKeyLo_EL1', [3, 0, 2, 2, 2], 'special'),
+  APDBKeyHi_EL1: define('APDBKeyHi_EL1', [3, 0, 2, 2, 3], 'special'),
+  APGAKeyLo_EL1: define('APGAKeyLo_EL1', [3, 0, 2, 3, 0], 'special'),
+  APGAKeyHi_EL1: define('APGAKeyHi_EL1', [3, 0, 2, 3, 1], 'special'),
   SPSR_EL1: define('SPSR_EL1', [3, 0, 4, 0, 0], 'plain'),
   ELR_EL1: define('ELR_EL1', [3, 0, 4, 0, 1], 'plain'),
   SP_EL0: define('SP_EL0', [3, 0, 4, 1, 0], 'special'),
@@ -183,6 +193,10 @@ const byIndex = new Map(list.map((r) => [r.index, r]));
 
 /** The register with that encoding, or `undefined`. */
 export const sysregByIndex = (index: number): Sysreg | undefined => byIndex.get(index);
+
+/** Whether the register is half of a key of pointer authentication: it is there where the vCPU has that. */
+export const isPointerAuthKey = (index: number): boolean => index >= KEYS && index <= SR.APGAKeyHi_EL1.index;
+const KEYS = SR.APIAKeyLo_EL1.index;
 
 /** Encodings without a word of their own: parts of PSTATE, FPCR, FPSR and registers computed on reading. */
 export const PSEUDO = {

@@ -1,10 +1,11 @@
 import { sysregIndex } from '../../kvm/registers.js';
 import type { Mmu } from '../mmu/mmu.js';
-import { Daif, FPCR_MASK, FPSR_MASK, Pstate, SCTLR_WRITABLE, Sctlr } from './architecture.js';
+import { Daif, FPCR_MASK, FPSR_MASK, Pstate, SCTLR_PAUTH, SCTLR_WRITABLE, Sctlr } from './architecture.js';
 import type { CpuHost } from './cpu.js';
 import { ExitCode, Offset } from './layout.js';
+import { pointerAuthChanged } from './pointer-auth.js';
 import type { CpuState } from './state.js';
-import { PSEUDO, SR, sysregByIndex } from './sysregs.js';
+import { isPointerAuthKey, PSEUDO, SR, sysregByIndex } from './sysregs.js';
 
 /** MDSCR_EL1.TDCC: EL0 is kept from the Debug Communications Channel. */
 const TDCC = 1n << 12n;
@@ -20,6 +21,8 @@ export class SystemRegisters {
   readonly #mmu: Mmu;
   readonly #host: CpuHost;
   readonly #pending: () => bigint;
+  /** The vCPU has pointer authentication. */
+  #pointerAuth = false;
 
   /** @param pending ISR_EL1 */
   constructor(state: CpuState, mmu: Mmu, host: CpuHost, pending: () => bigint) {
@@ -27,6 +30,25 @@ export class SystemRegisters {
     this.#mmu = mmu;
     this.#host = host;
     this.#pending = pending;
+  }
+
+  get pointerAuth(): boolean {
+    return this.#pointerAuth;
+  }
+  set pointerAuth(on: boolean) {
+    this.#pointerAuth = on;
+    this.regimeChanged();
+  }
+
+  /** A register that translation depends on has changed. */
+  regimeChanged(): void {
+    pointerAuthChanged(this.#state, this.#pointerAuth);
+    this.#mmu.regimeChanged();
+  }
+
+  /** Whether this vCPU has the register. */
+  #has(index: number): boolean {
+    return this.#pointerAuth || !isPointerAuthKey(index);
   }
 
   // Raw access, for the kernel half.
@@ -37,7 +59,7 @@ export class SystemRegisters {
     if (index === PSEUDO.FPCR) return BigInt(state.get32(Offset.FPCR) >>> 0);
     if (index === PSEUDO.FPSR) return BigInt(state.get32(Offset.FPSR) >>> 0);
     const reg = sysregByIndex(index);
-    if (reg === undefined) return undefined;
+    if (reg === undefined || !this.#has(index)) return undefined;
     if (reg === SR.SP_EL0) return state.get64(state.spOffset(0));
     if (reg === SR.SP_EL1) return state.get64(state.spOffset(1));
     if (reg === SR.CCSIDR_EL1) return this.#ccsidr();
@@ -51,7 +73,7 @@ export class SystemRegisters {
     else if (index === PSEUDO.FPSR) state.set32(Offset.FPSR, Number(value & FPSR_MASK));
     else {
       const reg = sysregByIndex(index);
-      if (reg === undefined) return false;
+      if (reg === undefined || !this.#has(index)) return false;
       if (reg === SR.SP_EL0) state.set64(state.spOffset(0), value);
       else if (reg === SR.SP_EL1) state.set64(state.spOffset(1), value);
       else {
@@ -70,7 +92,7 @@ export class SystemRegisters {
       case SR.SCTLR_EL1.index:
       case SR.TCR_EL1.index:
       case SR.MAIR_EL1.index:
-        this.#mmu.regimeChanged();
+        this.regimeChanged();
         return;
       case SR.TTBR0_EL1.index:
       case SR.TTBR1_EL1.index:
@@ -164,6 +186,7 @@ export class SystemRegisters {
       default: {
         const reg = sysregByIndex(index);
         if (reg === SR.CCSIDR_EL1) return this.#ccsidr();
+        if (!this.#has(index)) return undefined;
         return reg?.access === 'special' && reg !== SR.SP_EL0 ? state.get64(reg.offset) : undefined;
       }
     }
@@ -244,16 +267,22 @@ export class SystemRegisters {
         return false;
       default: {
         const reg = sysregByIndex(index);
-        if (reg?.access !== 'special' || reg === SR.SP_EL0) return false;
-        const written = reg === SR.SCTLR_EL1 ? (value & SCTLR_WRITABLE) | Sctlr.RES1 : value;
+        if (reg?.access !== 'special' || reg === SR.SP_EL0 || !this.#has(index)) return false;
+        const written = reg === SR.SCTLR_EL1 ? this.#sctlr(value) : value;
         if (state.get64(reg.offset) === written) return true;
         state.set64(reg.offset, written);
+        if (isPointerAuthKey(index)) return true;
         this.#changed(index);
         // Where the next instruction comes from may have changed too.
         state.leave(ExitCode.RESYNC);
         return true;
       }
     }
+  }
+
+  /** SCTLR_EL1 as it is after a write. */
+  #sctlr(value: bigint): bigint {
+    return (value & (this.#pointerAuth ? SCTLR_WRITABLE | SCTLR_PAUTH : SCTLR_WRITABLE)) | Sctlr.RES1;
   }
 
   // MSR (immediate).

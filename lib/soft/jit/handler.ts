@@ -100,7 +100,7 @@ function checkSpAlignment(e: Emitter): void {
   e.if(low, () => e.exit(ExitCode.SP_ALIGNMENT));
 }
 
-const FLAGS = { n: Offset.N, z: Offset.Z, c: Offset.C, v: Offset.V };
+export const FLAGS = { n: Offset.N, z: Offset.Z, c: Offset.C, v: Offset.V };
 
 /** Runs a row's `emit` with these static field values. @param spChecked SP is known to be aligned */
 export function emitRow(row: Row, raw: RawFields, spChecked = false): Emitter {

@@ -6,6 +6,8 @@ export const HOT_HANDLERS: readonly string[] = [
   'ADD (register)|1,',
   'LSR (immediate)|1,',
   'HINT|',
+  'PACIASP|',
+  'AUTIASP|',
   'MOV (register)|1,',
   'B.cond|1,',
   'CSINC|1,2,',

@@ -5,8 +5,10 @@ const bit = (feature: number): number => 1 << feature;
 
 /** KVM_VCPU_VALID_FEATURES: every feature that Linux 7.3 has heard of. */
 const KNOWN = bit(VcpuFeature.PMU_V3_STRICT + 1) - 1;
+/** Pointer authentication, of addresses and generic: both or none. */
+const PTRAUTH = bit(VcpuFeature.PTRAUTH_ADDRESS) | bit(VcpuFeature.PTRAUTH_GENERIC);
 /** What this processor has. E2H0 restricts HAS_EL2 and means nothing without it, so the kernel takes it anywhere. */
-const SUPPORTED = bit(VcpuFeature.POWER_OFF) | bit(VcpuFeature.PSCI_0_2) | bit(VcpuFeature.HAS_EL2_E2H0);
+const SUPPORTED = bit(VcpuFeature.POWER_OFF) | bit(VcpuFeature.PSCI_0_2) | PTRAUTH | bit(VcpuFeature.HAS_EL2_E2H0);
 
 /**
  * Checks KVM_ARM_VCPU_INIT's arguments (kernel: kvm_vcpu_set_target).
@@ -21,6 +23,9 @@ export function checkInit(target: number, features: number, current: number | un
   }
   if ((features & ~SUPPORTED) !== 0) {
     throw new KvmError('EINVAL', SYSCALL, `features 0x${features.toString(16)} are not all supported`);
+  }
+  if ((features & PTRAUTH) !== 0 && (features & PTRAUTH) !== PTRAUTH) {
+    throw new KvmError('EINVAL', SYSCALL, 'PTRAUTH_ADDRESS and PTRAUTH_GENERIC come together');
   }
   const kept = features & ~bit(VcpuFeature.POWER_OFF);
   if (current !== undefined && current !== kept) {

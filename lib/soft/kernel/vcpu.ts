@@ -144,6 +144,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     const kept = checkInit(target, features, this.#features ?? this.vm.vcpuFeatures);
     this.vm.vcpuFeatures = kept;
     this.#features = kept;
+    this.cpu.pointerAuth = this.hasFeature(VcpuFeature.PTRAUTH_ADDRESS);
     this.#resetState();
     this.#mpState = (features & (1 << VcpuFeature.POWER_OFF)) === 0 ? MpState.RUNNABLE : MpState.STOPPED;
   }

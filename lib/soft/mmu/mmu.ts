@@ -1,5 +1,5 @@
 import type { HelperEnv } from '../a64/helpers.js';
-import { Sctlr } from '../cpu/architecture.js';
+import { Sctlr, TCR_TBID } from '../cpu/architecture.js';
 import type { CpuAccess } from '../cpu/cpu.js';
 import { ExitCode, Offset } from '../cpu/layout.js';
 import type { CpuState } from '../cpu/state.js';
@@ -72,11 +72,12 @@ export class Mmu {
   /** A register of the translation regime has changed. */
   regimeChanged(): void {
     const state = this.#state;
+    const tcr = state.get64(SR.TCR_EL1.offset);
     this.translator.setRegime({
       enabled: state.sctlr(Sctlr.M),
       wxn: state.sctlr(Sctlr.WXN),
       epan: state.sctlr(Sctlr.EPAN),
-      tcr: state.get64(SR.TCR_EL1.offset),
+      tcr: state.get32(Offset.PAUTH) === 0 ? tcr & ~TCR_TBID : tcr,
       ttbr0: state.get64(SR.TTBR0_EL1.offset),
       ttbr1: state.get64(SR.TTBR1_EL1.offset),
       mair: state.get64(SR.MAIR_EL1.offset),
@@ -151,7 +152,7 @@ export class Mmu {
       return state.leave(ExitCode.REDIRECT);
     }
     const { el } = state;
-    if (!t.walk(lo, hi, el === 0)) return this.#fetchAbort(t.status, lo, hi);
+    if (!t.walk(lo, hi, el === 0, true)) return this.#fetchAbort(t.status, lo, hi);
     const { result } = t;
     if (!(el === 0 ? result.execEl0 : result.execEl1))
       return this.#fetchAbort(FaultStatus.PERMISSION | result.level, lo, hi);
@@ -185,7 +186,7 @@ export class Mmu {
     // The table has what was executed, even if the page tables say something else by now.
     const slot = this.tlb.findFetch(el, lo, hi);
     if (slot !== undefined) return u32[(this.#machine.code.instructionAt(slot) + (lo & 0xffc)) >>> 2]!;
-    if (!this.translator.walk(lo, hi, el === 0)) return 0;
+    if (!this.translator.walk(lo, hi, el === 0, true)) return 0;
     const { pa } = this.translator.result;
     const region = this.#machine.physical.find(pa);
     return region === undefined ? 0 : u32[(region.linear + (pa - region.base) + (lo & 0xffc)) >>> 2]!;

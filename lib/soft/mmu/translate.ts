@@ -17,7 +17,7 @@ export interface Regime {
   enabled: boolean;
   wxn: boolean;
   epan: boolean;
-  /** TCR_EL1. */
+  /** TCR_EL1; its bits for what is not there are zero. */
   tcr: bigint;
   ttbr0: bigint;
   ttbr1: bigint;
@@ -37,8 +37,9 @@ interface Half {
   granule: number;
   /** EPDn: walks are disabled. */
   disabled: boolean;
-  /** TBIn: the top byte is ignored. */
+  /** TBIn: the top byte is ignored; and for fetches (TBIDn). */
   ignoreTop: boolean;
+  ignoreTopOfPc: boolean;
   /** HPDn: hierarchical permissions are off. */
   hpd: boolean;
   /** E0PDn: EL0 accesses fault. */
@@ -146,8 +147,8 @@ export class Translator {
     this.#managesDirty = this.#managesAccess && bits(40, 1) === 1;
     this.#deviceAttributes = 0;
     for (let n = 0; n < 8; n++) if (((r.mair >> BigInt(n * 8)) & 0xf0n) === 0n) this.#deviceAttributes |= 1 << n;
-    setHalf(this.#lower, r.ttbr0, bits(0, 6), tg0, bits(7, 1), bits(37, 1), bits(41, 1), bits(55, 1));
-    setHalf(this.#upper, r.ttbr1, bits(16, 6), tg1, bits(23, 1), bits(38, 1), bits(42, 1), bits(56, 1));
+    setHalf(this.#lower, r.ttbr0, bits(0, 6), tg0, bits(7, 1), bits(37, 1), bits(51, 1), bits(41, 1), bits(55, 1));
+    setHalf(this.#upper, r.ttbr1, bits(16, 6), tg1, bits(23, 1), bits(38, 1), bits(52, 1), bits(42, 1), bits(56, 1));
   }
 
   /** TTBR0_EL1 or TTBR1_EL1 have changed, and nothing else of the regime. */
@@ -160,9 +161,9 @@ export class Translator {
     return (hi & 0x0080_0000) !== 0 ? this.#upper : this.#lower;
   }
 
-  /** TBI of the half that the address is in, with the MMU off too (AArch64.AddrTop): a branch there drops the top byte. */
+  /** TBI of the half that a PC is in, with the MMU off too (AArch64.AddrTop): a branch there drops the top byte. */
   ignoresTop(hi: number): boolean {
-    return this.#halfOf(hi).ignoreTop;
+    return this.#halfOf(hi).ignoreTopOfPc;
   }
 
   /** log2 of the granule of the half that the address is in. */
@@ -175,12 +176,14 @@ export class Translator {
    * to Device memory, where unaligned accesses fault: that one rule is not kept, because it would cost such code its speed.
    * @returns whether it succeeded: {@link result}, else {@link status}
    */
-  walk(lo: number, hi: number, el0: boolean): boolean {
+  walk(lo: number, hi: number, el0: boolean, isFetch = false): boolean {
     const out = this.result;
+    const half = this.#halfOf(hi);
+    const ignoresTop = isFetch ? half.ignoreTopOfPc : half.ignoreTop;
     if (!this.#enabled) {
       const pa = (hi & 0xffff) * 0x1_0000_0000 + (lo >>> 0);
       // The address must fit the physical address size, up to a top byte that TBI says to ignore.
-      const top = this.ignoresTop(hi) ? hi & 0x00ff_0000 : hi & 0xffff_0000;
+      const top = ignoresTop ? hi & 0x00ff_0000 : hi & 0xffff_0000;
       if (top !== 0 || pa >= PHYSICAL_LIMIT) {
         this.status = FaultStatus.ADDRESS_SIZE;
         return false;
@@ -196,11 +199,10 @@ export class Translator {
       return true;
     }
     const upper = (hi & 0x0080_0000) !== 0;
-    const half = this.#halfOf(hi);
     const va = (hi & 0xffff) * 0x1_0000_0000 + (lo >>> 0);
     // Bits above the input size must all equal bit 55, but for an ignored top byte.
-    const top = half.ignoreTop ? hi & 0x00ff_0000 : hi & 0xffff_0000;
-    const wanted = upper ? (half.ignoreTop ? 0x00ff_0000 : 0xffff_0000 | 0) : 0;
+    const top = ignoresTop ? hi & 0x00ff_0000 : hi & 0xffff_0000;
+    const wanted = upper ? (ignoresTop ? 0x00ff_0000 : 0xffff_0000 | 0) : 0;
     const inRange = upper ? va >= half.rangeStart : va < half.inputSize;
     if (top !== wanted || !inRange || half.disabled || (el0 && half.e0pd)) {
       this.status = FaultStatus.TRANSLATION;
@@ -305,6 +307,7 @@ function newHalf(): Half {
     granule: 12,
     disabled: false,
     ignoreTop: false,
+    ignoreTopOfPc: false,
     hpd: false,
     e0pd: false,
     level: 0,
@@ -323,6 +326,7 @@ function setHalf(
   granule: number,
   epd: number,
   tbi: number,
+  tbid: number,
   hpd: number,
   e0pd: number,
 ): void {
@@ -338,6 +342,7 @@ function setHalf(
   setTable(h, ttbr);
   h.disabled = epd === 1;
   h.ignoreTop = tbi === 1;
+  h.ignoreTopOfPc = tbi === 1 && tbid === 0;
   h.hpd = hpd === 1;
   h.e0pd = e0pd === 1;
 }

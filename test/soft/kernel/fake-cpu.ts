@@ -12,6 +12,7 @@ export type Step = (cpu: FakeCpu, budget: number) => CpuStop;
 
 /** A processor that follows a script of stops instead of executing instructions; after the script it waits in WFI. */
 export class FakeCpu implements Cpu {
+  pointerAuth = false;
   readonly host: CpuHost;
   script: Step[] = [];
   instructions = 0;

@@ -1,0 +1,63 @@
+import { addPac, authPac } from '../a64/pointer-auth.js';
+import { computePac } from '../a64/qarma.js';
+import { compileFunction } from '../jit/pure-function.js';
+import { Sctlr } from './architecture.js';
+import { Offset } from './layout.js';
+import type { CpuState } from './state.js';
+import { SR } from './sysregs.js';
+
+/** ID_AA64ISAR1_EL1.APA and GPA: FEAT_PAuth with QARMA5, for addresses and generic. */
+export const PAUTH_ID_FIELDS = (1n << 4n) | (1n << 24n);
+
+/** TCR_EL1 (Arm ARM DDI 0487 D24.2.186). */
+const TSZ = [0n, 16n] as const;
+const TBI = [37n, 38n] as const;
+const TBID = [51n, 52n] as const;
+
+const ENABLES = [
+  [Sctlr.EnIA, 2],
+  [Sctlr.EnIB, 4],
+  [Sctlr.EnDA, 8],
+  [Sctlr.EnDB, 16],
+] as const;
+
+/** Writes into the state what generated code must know of pointer authentication. To be called when SCTLR_EL1 or TCR_EL1 changed. */
+export function pointerAuthChanged(state: CpuState, implemented: boolean): void {
+  if (!implemented) {
+    state.set32(Offset.PAUTH, 0);
+    return;
+  }
+  const enabled = ENABLES.reduce((bits, [control, bit]) => (state.sctlr(control) ? bits | bit : bits), 1);
+  state.set32(Offset.PAUTH, enabled);
+  const tcr = state.get64(SR.TCR_EL1.offset);
+  const bit = (n: bigint): boolean => ((tcr >> n) & 1n) === 1n;
+  for (const [at, isData] of [
+    [Offset.PAC_INSTRUCTION, false],
+    [Offset.PAC_DATA, true],
+  ] as const) {
+    const ignoresTop = ([0, 1] as const).map((half) => bit(TBI[half]) && (isData || !bit(TBID[half])));
+    for (const half of [0, 1] as const) {
+      const top = ignoresTop[half]! ? 56n : 64n;
+      state.set64(at + half * 8, (1n << top) - (1n << bottomOf((tcr >> TSZ[half]) & 0x3fn)));
+    }
+    state.set64(at + 16, ignoresTop.includes(true) ? 55n : 63n);
+  }
+}
+
+/** CalculateBottomPACBit: the lowest bit that is no part of the address; a size out of range acts as the limit. */
+const bottomOf = (tsz: bigint): bigint => 64n - (tsz < 16n ? 16n : tsz > 39n ? 39n : tsz);
+
+let functions: Readonly<Record<string, (...args: never[]) => bigint>> | undefined;
+
+/** The functions that the instructions call; compiled once, for they depend on no machine. */
+export function pointerAuthFunctions(): Readonly<Record<string, (...args: never[]) => bigint>> {
+  const operands = { pointer: 'i64', modifier: 'i64', high: 'i64', low: 'i64', lower: 'i64', upper: 'i64' } as const;
+  functions ??= {
+    computePac: compileFunction({ data: 'i64', modifier: 'i64', key0: 'i64', key1: 'i64' }, (e, a) =>
+      computePac(e, a.data, a.modifier, a.key0, a.key1),
+    ),
+    addPac: compileFunction({ ...operands, at: 'i64' }, addPac),
+    authPac: compileFunction({ ...operands, number: 'i32' }, authPac),
+  };
+  return functions;
+}
