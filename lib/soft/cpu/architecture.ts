@@ -15,6 +15,10 @@ export const ExceptionClass = {
   DATA_ABORT: 0x25,
   SP_ALIGNMENT: 0x26,
   SERROR: 0x2f,
+  /** Debug exceptions from a lower EL; from the same EL it is one more. */
+  BREAKPOINT_LOWER: 0x30,
+  SOFTWARE_STEP_LOWER: 0x32,
+  WATCHPOINT_LOWER: 0x34,
   BRK64: 0x3c,
 } as const;
 export type ExceptionClass = (typeof ExceptionClass)[keyof typeof ExceptionClass];
@@ -28,6 +32,9 @@ export const VectorGroup = { EL1T: 0, EL1H: 0x200, EL0: 0x400 } as const;
 
 /** ESR_ELx.IL, and the bits of a Data Abort's ISS. */
 export const Esr = { IL: 1n << 25n, WNR: 1 << 6, CM: 1 << 8 } as const;
+
+/** ISS of a Software Step exception: ISV says that EX is valid, EX that a Load-Exclusive was stepped. */
+export const StepSyndrome = { ISV: 1 << 24, EX: 1 << 6 } as const;
 
 /** Bits of SCTLR_EL1 (D24.2.175). */
 export const Sctlr = {
@@ -67,7 +74,7 @@ export const SCTLR_WRITABLE =
 export const Daif = { D: 1 << 9, A: 1 << 8, I: 1 << 7, F: 1 << 6, ALL: 0x3c0 } as const;
 
 /** The rest of PSTATE in SPSR_EL1 (C5.2.19). */
-export const Pstate = { IL: 1 << 20, PAN: 1 << 22, UAO: 1 << 23, DIT: 1 << 24, SSBS: 1 << 12 } as const;
+export const Pstate = { IL: 1 << 20, SS: 1 << 21, PAN: 1 << 22, UAO: 1 << 23, DIT: 1 << 24, SSBS: 1 << 12 } as const;
 
 /** AHP, DN, FZ, RMode, FZ16. Trapped floating-point exceptions are not implemented. */
 export const FPCR_MASK = 0x07c8_0000n;

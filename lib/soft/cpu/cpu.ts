@@ -17,6 +17,8 @@ export const CpuStop = {
   HVC: 4,
   /** SMC from EL1; {@link Cpu.hvcImmediate}. PC is at it. */
   SMC: 5,
+  /** A debug exception while {@link Cpu.setDebug} has them for the host: see {@link Cpu.debugEvent}. PC is the preferred return address. */
+  DEBUG: 6,
 } as const;
 export type CpuStop = (typeof CpuStop)[keyof typeof CpuStop];
 
@@ -52,6 +54,26 @@ export interface CpuHost {
    * executing (decoding, compiling, translating, taking exceptions). `true` has the effect of {@link Cpu.requestStop}.
    */
   overdue?(): boolean;
+}
+
+/** Breakpoints, and watchpoints, of a processor. */
+export const BREAKPOINTS = 2;
+export const WATCHPOINTS = 2;
+
+/** DBGBCR<n>_EL1, DBGBVR<n>_EL1, DBGWCR<n>_EL1 and DBGWVR<n>_EL1, by number. */
+export interface DebugRegisters {
+  readonly bcr: readonly bigint[];
+  readonly bvr: readonly bigint[];
+  readonly wcr: readonly bigint[];
+  readonly wvr: readonly bigint[];
+}
+
+/** What a host that debugs its guest wants (KVM_SET_GUEST_DEBUG). */
+export interface CpuDebug {
+  /** MDSCR_EL1.SS; PSTATE.SS is the caller's to set. */
+  readonly singleStep: boolean;
+  /** Breakpoints and watchpoints, in place of the guest's; `undefined` for none. */
+  readonly registers: DebugRegisters | undefined;
 }
 
 /** One processing element: Armv8 AArch64 at EL1 and EL0. */
@@ -113,6 +135,13 @@ export interface Cpu {
   /** Makes an SError pending with this ISS. */
   injectSerror(esrIss: bigint): void;
   readonly serrorPending: boolean;
+  /**
+   * While set, debug exceptions of every EL, BRK with them, stop {@link run} instead of being the guest's, and the guest's own
+   * software step, breakpoints and watchpoints rest. Not from inside `run()`.
+   */
+  setDebug(debug: CpuDebug | undefined): void;
+  /** Valid after CpuStop.DEBUG: the syndrome as of an exception from a lower EL, and for watchpoints the address. */
+  readonly debugEvent: { readonly esr: number; readonly far: bigint };
   /** Takes an Undefined Instruction exception at PC. */
   injectUndefined(): void;
 }

@@ -4,6 +4,7 @@ import type { HelperEnv, HelperTable } from '../a64/helpers.js';
 import { TABLE } from '../a64/table.js';
 import { CodeCache } from '../jit/code-cache.js';
 import { COUNTERS_SIZE, Interpreter } from '../jit/interpreter.js';
+import { STEP_AREA, StepRecord } from '../jit/step-record.js';
 import { PhysicalMap } from '../mmu/physical.js';
 import type { Cpu, CpuHost, Machine, MachineMemory } from './cpu.js';
 import { STATE, STATE_SIZE } from './layout.js';
@@ -32,6 +33,7 @@ export class SoftMachine implements Machine {
   readonly physical = new PhysicalMap();
   readonly code: CodeCache;
   readonly interpreter: Interpreter;
+  readonly step: StepRecord;
   readonly decoder: Decoder;
   readonly cpus: Processor[] = [];
   #current: Processor | undefined;
@@ -45,14 +47,16 @@ export class SoftMachine implements Machine {
     const threshold = 'threshold' in options ? options.threshold : DEFAULT_THRESHOLD;
     this.#maxMemory = options.maxMemory ?? Number.POSITIVE_INFINITY;
     this.decoder = new Decoder(TABLE);
+    const allocate = (bytes: number): number => {
+      const address = this.#linear.take(bytes);
+      if (address === undefined) throw new Error('no room for decoded code');
+      return address;
+    };
+    this.step = new StepRecord(this.views, this.decoder, allocate(STEP_AREA));
     this.code = new CodeCache(
       this.views,
       this.decoder,
-      (bytes) => {
-        const address = this.#linear.take(bytes);
-        if (address === undefined) throw new Error('no room for decoded code');
-        return address;
-      },
+      allocate,
       (page) => {
         for (const cpu of this.cpus) cpu.mmu.contexts.forgetStores(page);
       },
@@ -70,6 +74,7 @@ export class SoftMachine implements Machine {
         this.worked(Work.DECODE);
       },
       hot: (record: number) => {
+        if (this.step.holds(record >>> 0)) return;
         this.worked(this.code.hot(record >>> 0) ? Work.COMPILE : Work.CALL);
       },
       loadMiss: (lo: number, hi: number, info: number) => this.#current!.mmu.loadMiss(lo, hi, info),

@@ -100,6 +100,7 @@ export class Maintenance {
       // Invalidation without cleaning may undo stores, so it wants the permission to store.
       const allowed = el0 ? result.readEl0 : index !== DC_IVAC || result.writeEl1;
       if (!allowed) this.#mmu.maintenanceAbort(FaultStatus.PERMISSION | result.level, lo, hi);
+      else if (index === DC_IVAC) this.#mmu.watchInvalidation(lo, hi);
     }
   }
 

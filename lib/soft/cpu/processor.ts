@@ -4,8 +4,9 @@ import { isZeroing } from '../mmu/alignment.js';
 import { Mmu } from '../mmu/mmu.js';
 import { TLB_CONTEXTS_AREA } from '../mmu/tlb-contexts.js';
 import { FaultStatus } from '../mmu/translate.js';
-import { Daif, Esr, ExceptionClass, Pstate, Sctlr, Vector, VectorGroup } from './architecture.js';
-import { type Cpu, type CpuAccess, type CpuHost, CpuStop } from './cpu.js';
+import { Daif, Esr, ExceptionClass, Pstate, Sctlr, StepSyndrome, Vector, VectorGroup } from './architecture.js';
+import { type Cpu, type CpuAccess, type CpuDebug, type CpuHost, CpuStop } from './cpu.js';
+import { DebugUnit, isLoadExclusive, isStoreExclusive } from './debug.js';
 import { ExitCode, Offset, STATE_SIZE } from './layout.js';
 import type { SoftMachine } from './machine.js';
 import { Maintenance } from './maintenance.js';
@@ -28,6 +29,9 @@ const ISS_ALWAYS = 0x1e0_0000;
 const SERROR_ISS = 0x1ff_ffffn;
 /** YIELD, which leaves generated code as WFE does but is never trapped. */
 const YIELD = 0xd503_203f;
+/** What the last instruction was to software step: not stepped, stepped, or a Load-Exclusive that was stepped. */
+const Stepped = { NO: 0, YES: 1, EXCLUSIVE: 2 } as const;
+type Stepped = (typeof Stepped)[keyof typeof Stepped];
 /** SPSR_EL1.M of what EL1 may return to: EL0t, EL1t, EL1h. */
 const RETURN_MODES: readonly number[] = [0b00000, 0b00100, 0b00101];
 /** PSTATE that an illegal return leaves as it is: SSBS, DIT, UAO and the mode. NZCV, DAIF and PAN come from SPSR_EL1. */
@@ -47,6 +51,7 @@ export class Processor implements Cpu {
   readonly #machine: SoftMachine;
   readonly #state: CpuState;
   readonly mmu: Mmu;
+  readonly #debug: DebugUnit;
   readonly #registers: SystemRegisters;
   readonly #maintenance: Maintenance;
   /** Where the state rests while another vCPU runs; the translation tables follow it. */
@@ -72,6 +77,13 @@ export class Processor implements Cpu {
   #irq = false;
   #fiq = false;
   #serror: bigint | undefined;
+  /** The instruction that is executed now is stepped: software step is active-not-pending. */
+  #stepActive = false;
+  #stepped: Stepped = Stepped.NO;
+  /** The instruction at PC is a store-exclusive, to be executed with {@link Mmu.loadsUnwatched}. */
+  #storeExclusive = false;
+  #stopRequested = false;
+  readonly debugEvent = { esr: 0, far: 0n };
 
   /** @param area linear address of CPU_AREA bytes, zeroed */
   constructor(machine: SoftMachine, host: CpuHost, area: number) {
@@ -79,8 +91,16 @@ export class Processor implements Cpu {
     this.#machine = machine;
     this.#area = area;
     this.#state = new CpuState(machine.views, area);
-    this.mmu = new Mmu(machine, this.#state, this.access, area + STATE_SIZE);
-    this.#registers = new SystemRegisters(this.#state, this.mmu, host, () => this.#interruptStatus());
+    this.#debug = new DebugUnit(this.#state);
+    this.mmu = new Mmu(machine, this.#state, this.access, this.#debug, area + STATE_SIZE);
+    this.#registers = new SystemRegisters(
+      this.#state,
+      this.mmu,
+      host,
+      () => this.#interruptStatus(),
+      this.#debug,
+      () => this.#debugChanged(),
+    );
     this.#maintenance = new Maintenance(this.#state, this.mmu, () => machine.cpus.map((cpu) => cpu.mmu));
     for (const r of SYSREGS) if (isIdentification(r)) this.#state.set64(r.offset, r.reset);
     this.reset();
@@ -114,6 +134,9 @@ export class Processor implements Cpu {
     state.set64(Offset.MONITOR_ADDRESS, MONITOR_OPEN);
     this.#serror = undefined;
     state.setPstate(RESET_PSTATE);
+    this.#stepped = Stepped.NO;
+    this.#debug.reset();
+    this.#debug.refresh();
     this.#registers.regimeChanged();
     this.#attention();
   }
@@ -207,6 +230,7 @@ export class Processor implements Cpu {
 
   requestStop(): void {
     if (!this.#running) return;
+    this.#stopRequested = true;
     const left = this.#state.get32(Offset.BUDGET);
     if (left < 0) return;
     this.#stolen += left + 1;
@@ -235,10 +259,19 @@ export class Processor implements Cpu {
     const { interpreter } = machine;
     const state = this.#state;
     for (;;) {
-      this.#takeInterrupts();
+      const storeExclusive = this.#storeExclusive;
+      if (!storeExclusive) this.#takeInterrupts();
+      this.#stepActive = this.#debug.stepping && this.#debug.isEnabled;
+      if (this.#stepActive && !state.singleStep) {
+        if (this.#softwareStep()) return CpuStop.DEBUG;
+        continue;
+      }
       state.set32(Offset.EXIT, ExitCode.NONE);
-      if (!state.illegal) interpreter.run();
-      else if (this.mmu.fetchMiss() !== 0) {
+      if (!state.illegal) {
+        this.#stepped = Stepped.NO;
+        if (this.#stepActive || storeExclusive) this.#executeOne();
+        else interpreter.run();
+      } else if (this.mmu.fetchMiss() !== 0) {
         // No instruction executes in an illegal state, but to be fetched comes first.
         this.#refuse(ExceptionClass.ILLEGAL_STATE, 0);
         continue;
@@ -247,7 +280,8 @@ export class Processor implements Cpu {
       machine.worked(Work.EXCEPTION);
       switch (state.get32(Offset.EXIT)) {
         case ExitCode.BUDGET:
-          return CpuStop.BUDGET;
+          if (state.get32(Offset.BUDGET) < 0) return CpuStop.BUDGET;
+          break;
         case ExitCode.RESYNC:
           this.#pass();
           break;
@@ -269,30 +303,34 @@ export class Processor implements Cpu {
           }
           this.hvcImmediate = state.get32(Offset.DETAIL) & 0xffff;
           if (state.get32(Offset.EXIT) === ExitCode.SMC) return CpuStop.SMC;
-          this.#pass();
-          return CpuStop.HVC;
+          return this.#trapped(CpuStop.HVC);
         }
         case ExitCode.BRK:
-          this.#refuse(ExceptionClass.BRK64, state.get32(Offset.DETAIL) & 0xffff);
+          if (this.#softwareBreakpoint(state.get32(Offset.DETAIL) & 0xffff)) return CpuStop.DEBUG;
           break;
         case ExitCode.WFI:
-          if (!this.interruptPending && this.#trapWait(Sctlr.nTWI, 0)) break;
+          if (!this.interruptPending) {
+            if (this.#trapWait(Sctlr.nTWI, 0)) break;
+            return this.#trapped(CpuStop.WFI);
+          }
           this.#pass();
-          if (this.interruptPending) break;
-          return CpuStop.WFI;
+          break;
         case ExitCode.WFE:
           if (this.#trapWait(Sctlr.nTWE, 1)) break;
-          this.#pass();
-          return CpuStop.WFE;
+          return this.#trapped(CpuStop.WFE);
         case ExitCode.ERET:
           this.#eret();
           break;
         case ExitCode.DATA_ABORT:
-          if (this.mmu.fault.status === FaultStatus.ALIGNMENT && !this.mmu.isAlignmentFault()) this.#waiveAlignment();
-          else this.#takeDataAbort();
+          if (this.mmu.fault.status === FaultStatus.ALIGNMENT && !this.mmu.isAlignmentFault()) {
+            this.#waiveAlignment();
+            this.#storeExclusive = storeExclusive;
+          } else if (this.mmu.fault.status !== FaultStatus.DEBUG) this.#takeDataAbort();
+          else if (this.#watchpoint()) return CpuStop.DEBUG;
           break;
         case ExitCode.FETCH_ABORT:
-          this.#takeFetchAbort();
+          if (this.mmu.fault.status !== FaultStatus.DEBUG) this.#takeFetchAbort();
+          else if (this.#debugException(ExceptionClass.BREAKPOINT_LOWER, FaultStatus.DEBUG)) return CpuStop.DEBUG;
           break;
         case ExitCode.MMIO:
           this.#describeAccess();
@@ -323,8 +361,16 @@ export class Processor implements Cpu {
 
   /** The instruction at PC is done. */
   #pass(): void {
+    if (this.#stepActive) this.#stepOver(this.mmu.currentWord());
     this.#advance();
     this.#count();
+  }
+
+  /** The instruction at PC is done, as far as the processor goes. */
+  #trapped(stop: CpuStop): CpuStop {
+    this.#pass();
+    this.#stepped = Stepped.NO;
+    return stop;
   }
 
   #advance(): void {
@@ -341,8 +387,35 @@ export class Processor implements Cpu {
   }
 
   skipInstruction(): void {
+    this.#state.singleStep = false;
     this.#advance();
     this.#retired++;
+  }
+
+  /** Executes the instruction at PC and no other. EXIT is BUDGET where nothing else came of it. */
+  #executeOne(): void {
+    const { mmu } = this;
+    const state = this.#state;
+    const left = state.get32(Offset.BUDGET);
+    const word = mmu.currentWord();
+    mmu.loadsUnwatched = this.#storeExclusive;
+    this.#storeExclusive = false;
+    mmu.oneByOne = true;
+    // With nothing left of the budget, generated code comes back behind the instruction.
+    if (left > 0) {
+      this.#stolen += left;
+      state.set32(Offset.BUDGET, 0);
+    }
+    this.#stopRequested = false;
+    this.#machine.interpreter.run();
+    mmu.oneByOne = false;
+    mmu.loadsUnwatched = false;
+    const isDone = state.get32(Offset.EXIT) === ExitCode.BUDGET && left >= 0;
+    if (left > 0 && !this.#stopRequested) {
+      this.#stolen -= left;
+      state.set32(Offset.BUDGET, state.get32(Offset.BUDGET) + left);
+    }
+    if (isDone && this.#stepActive) this.#stepOver(word);
   }
 
   /** The instruction at PC is in order though its access looked misaligned. The budget ends with its block, and so the waiver. */
@@ -410,6 +483,8 @@ export class Processor implements Cpu {
     state.unbankSp();
     state.set32(Offset.DAIF, Daif.ALL);
     state.illegal = false;
+    state.singleStep = false;
+    this.#stepped = Stepped.NO;
     this.mmu.alignmentWaived = false;
     if (!state.sctlr(Sctlr.SPAN)) state.set32(Offset.PAN, Pstate.PAN);
     state.set32(Offset.UAO, 0);
@@ -427,6 +502,7 @@ export class Processor implements Cpu {
     }
     this.#count();
     const target = state.get32(Offset.DETAIL) === 1 ? Offset.SCRATCH : SR.ELR_EL1.offset;
+    const wasEnabled = this.#debug.isEnabled;
     const spsr = state.get64(SR.SPSR_EL1.offset);
     state.set64(Offset.MONITOR_ADDRESS, MONITOR_OPEN);
     this.sendEvent();
@@ -435,7 +511,62 @@ export class Processor implements Cpu {
       const kept = state.getPstate() & KEPT_BY_ILLEGAL_RETURN;
       this.setPstate((spsr & ~KEPT_BY_ILLEGAL_RETURN) | kept | BigInt(Pstate.IL));
     }
+    // DebugExceptionReturnSS: only a return from where debug exceptions are disabled starts a step.
+    state.singleStep &&= this.#debug.stepping && !wasEnabled && this.#debug.isEnabled;
+    if (this.#stepActive) this.#stepped = Stepped.YES;
     this.setPc(state.get64(target));
+  }
+
+  // Debug.
+
+  setDebug(debug: CpuDebug | undefined): void {
+    this.#debug.host = debug;
+    this.#debugChanged();
+  }
+
+  #debugChanged(): void {
+    if (this.#debug.refresh()) this.mmu.contexts.flush();
+    this.#attention();
+  }
+
+  /** Software step goes from active-not-pending to active-pending, for an instruction that is done (SSAdvance). */
+  #stepOver(word: number): void {
+    this.#state.singleStep = false;
+    this.#stepped = isLoadExclusive(word) ? Stepped.EXCLUSIVE : Stepped.YES;
+  }
+
+  /** Takes a debug exception. @param ec the class as from a lower EL @returns whether it is the host's */
+  #debugException(ec: ExceptionClass, iss: number): boolean {
+    if (this.#debug.isHosts) {
+      this.debugEvent.esr = ((ec << 26) | Number(Esr.IL) | iss) >>> 0;
+      return true;
+    }
+    const same = ec !== ExceptionClass.BRK64 && this.#state.el !== 0;
+    this.#refuse((same ? ec + 1 : ec) as ExceptionClass, iss);
+    return false;
+  }
+
+  #softwareStep(): boolean {
+    const valid = this.#stepped === Stepped.NO ? 0 : StepSyndrome.ISV;
+    const exclusive = this.#stepped === Stepped.EXCLUSIVE ? StepSyndrome.EX : 0;
+    return this.#debugException(ExceptionClass.SOFTWARE_STEP_LOWER, valid | exclusive | FaultStatus.DEBUG);
+  }
+
+  #softwareBreakpoint(comment: number): boolean {
+    return this.#debugException(ExceptionClass.BRK64, comment);
+  }
+
+  #watchpoint(): boolean {
+    const { isWrite, isMaintenance } = this.mmu.fault;
+    if (!isWrite && isStoreExclusive(this.mmu.currentWord())) {
+      this.#storeExclusive = true;
+      return false;
+    }
+    const far = this.#faultAddress();
+    if (this.#debug.isHosts) this.debugEvent.far = far;
+    else this.#state.set64(SR.FAR_EL1.offset, far);
+    const iss = FaultStatus.DEBUG | (isWrite ? Esr.WNR : 0) | (isMaintenance ? Esr.CM : 0);
+    return this.#debugException(ExceptionClass.WATCHPOINT_LOWER, iss);
   }
 
   #takeDataAbort(): void {
@@ -459,8 +590,12 @@ export class Processor implements Cpu {
   }
 
   #setFar(): void {
+    this.#state.set64(SR.FAR_EL1.offset, this.#faultAddress());
+  }
+
+  #faultAddress(): bigint {
     const { lo, hi } = this.mmu.fault;
-    this.#state.set64(SR.FAR_EL1.offset, (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0));
+    return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
   }
 
   injectUndefined(): void {
@@ -495,7 +630,8 @@ export class Processor implements Cpu {
 
   #attention(): void {
     const any = this.interruptPending;
-    this.#state.set32(Offset.ATTENTION, any ? 1 : 0);
+    // Code that clears PSTATE.D, too, has to leave then.
+    this.#state.set32(Offset.ATTENTION, any || this.#debug.waitsForUnmask ? 1 : 0);
     // A newly asserted input ends the budget, so that the interrupt is taken at the next branch.
     if (any && this.#running) this.requestStop();
   }

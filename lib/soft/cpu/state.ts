@@ -10,6 +10,8 @@ export class CpuState {
   base: number;
   /** PSTATE.IL, which generated code never sees: no instruction executes while it is set. */
   illegal = false;
+  /** PSTATE.SS, which only software step looks at. */
+  singleStep = false;
 
   constructor(env: HelperEnv, base: number) {
     this.#env = env;
@@ -54,7 +56,8 @@ export class CpuState {
     if (negative(Offset.V)) nzcv |= 1;
     const mode = (this.get32(Offset.EL) << 2) | this.get32(Offset.SPSEL);
     const features = this.get32(Offset.PAN) | this.get32(Offset.UAO) | this.get32(Offset.DIT) | this.get32(Offset.SSBS);
-    const low = mode | this.get32(Offset.DAIF) | features | (this.illegal ? Pstate.IL : 0);
+    const low =
+      mode | this.get32(Offset.DAIF) | features | (this.illegal ? Pstate.IL : 0) | (this.singleStep ? Pstate.SS : 0);
     return BigInt(((nzcv << 28) | low) >>> 0);
   }
 
@@ -72,6 +75,7 @@ export class CpuState {
     this.set32(Offset.DIT, bits & Pstate.DIT);
     this.set32(Offset.SSBS, bits & Pstate.SSBS);
     this.illegal = (bits & Pstate.IL) !== 0;
+    this.singleStep = (bits & Pstate.SS) !== 0;
     const el = (bits >> 2) & 1;
     this.set32(Offset.EL, el);
     // EL0 has one stack pointer.

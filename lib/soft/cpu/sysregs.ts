@@ -1,4 +1,5 @@
 import { sysregIndex } from '../../kvm/registers.js';
+import { BREAKPOINTS, WATCHPOINTS } from './cpu.js';
 import { Offset, SYSREG_SLOTS } from './layout.js';
 
 /** How a system register behaves when the guest reads or writes it. */
@@ -46,8 +47,8 @@ const ID_VALUES: Readonly<Record<string, bigint>> = {
     0x11n | field(1n, 16n) | field(1n, 20n) | field(1n, 24n) | field(1n, 48n) | field(3n, 56n) | field(1n, 60n),
   // SSBS with MSR and MRS.
   ID_AA64PFR1_EL1: field(2n, 4n),
-  // Armv8 debug, two breakpoints, two watchpoints.
-  ID_AA64DFR0_EL1: 6n | field(1n, 12n) | field(1n, 20n),
+  // Armv8 debug; of the breakpoints, one that matches contexts.
+  ID_AA64DFR0_EL1: 6n | field(BigInt(BREAKPOINTS - 1), 12n) | field(BigInt(WATCHPOINTS - 1), 20n),
   // AES+PMULL, SHA1, SHA2+SHA512, CRC32, LSE, RDM, SHA3, DotProd, FHM, FlagM2, TLBI of ranges.
   ID_AA64ISAR0_EL1:
     field(2n, 4n) |
@@ -173,17 +174,21 @@ export const SR = {
   TPIDRRO_EL0: define('TPIDRRO_EL0', [3, 3, 13, 0, 3], 'plain-el0-read'),
   SCXTNUM_EL0: define('SCXTNUM_EL0', [3, 3, 13, 0, 7], 'special'),
   MDCCINT_EL1: define('MDCCINT_EL1', [2, 0, 0, 2, 0], 'plain'),
-  MDSCR_EL1: define('MDSCR_EL1', [2, 0, 0, 2, 2], 'plain'),
+  MDSCR_EL1: define('MDSCR_EL1', [2, 0, 0, 2, 2], 'special'),
   OSECCR_EL1: define('OSECCR_EL1', [2, 0, 0, 6, 2], 'plain'),
   OSLSR_EL1: define('OSLSR_EL1', [2, 0, 1, 1, 4], 'constant', 0x8n),
-  OSDLR_EL1: define('OSDLR_EL1', [2, 0, 1, 3, 4], 'plain'),
+  OSDLR_EL1: define('OSDLR_EL1', [2, 0, 1, 3, 4], 'special'),
 } as const;
-for (let n = 0; n < 2; n++) {
-  define(`DBGBVR${n}_EL1`, [2, 0, 0, n, 4], 'plain');
-  define(`DBGBCR${n}_EL1`, [2, 0, 0, n, 5], 'plain');
-  define(`DBGWVR${n}_EL1`, [2, 0, 0, n, 6], 'plain');
-  define(`DBGWCR${n}_EL1`, [2, 0, 0, n, 7], 'plain');
-}
+
+const numbered = (count: number, name: string, op2: number): Sysreg[] =>
+  Array.from({ length: count }, (_, n) => define(`${name}${n}_EL1`, [2, 0, 0, n, op2], 'special'));
+/** Breakpoints and watchpoints, by number. */
+export const DEBUG_REGISTERS = {
+  bvr: numbered(BREAKPOINTS, 'DBGBVR', 4),
+  bcr: numbered(BREAKPOINTS, 'DBGBCR', 5),
+  wvr: numbered(WATCHPOINTS, 'DBGWVR', 6),
+  wcr: numbered(WATCHPOINTS, 'DBGWCR', 7),
+} as const;
 if (list.length > SYSREG_SLOTS) throw new Error('the CPU state has too few system register slots');
 
 /** Every system register that the processor holds. */

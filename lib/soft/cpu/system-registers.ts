@@ -1,19 +1,26 @@
 import { sysregIndex } from '../../kvm/registers.js';
 import type { Mmu } from '../mmu/mmu.js';
 import { Daif, FPCR_MASK, FPSR_MASK, Pstate, SCTLR_PAUTH, SCTLR_WRITABLE, Sctlr } from './architecture.js';
+import { BCR_MASK, BCR_RES1, WCR_MASK, WVR_MASK } from './breakpoints.js';
 import type { CpuHost } from './cpu.js';
+import { type DebugUnit, Mdscr, OSDLR_DLK, OSLSR_OSLK } from './debug.js';
 import { ExitCode, Offset } from './layout.js';
 import { pointerAuthChanged } from './pointer-auth.js';
 import type { CpuState } from './state.js';
-import { isPointerAuthKey, PSEUDO, SR, sysregByIndex } from './sysregs.js';
+import { DEBUG_REGISTERS, isPointerAuthKey, PSEUDO, SR, type Sysreg, sysregByIndex } from './sysregs.js';
 
-/** MDSCR_EL1.TDCC: EL0 is kept from the Debug Communications Channel. */
-const TDCC = 1n << 12n;
 /** op0 = 3, op1 = 3, CRn = 14 of a system register's index. */
 const CNT_SPACE = sysregIndex(3, 3, 14, 0, 0) >> 7;
 const COUNTER_FREQUENCY = sysregIndex(3, 3, 14, 0, 0);
 const OSLSR_OSLM = 0x8n;
 const DBGCLAIM_BITS = 0xffn;
+/** DBGPRCR_EL1.CORENPDRQ. */
+const DBGPRCR_BITS = 1n;
+
+/** The debug registers that decide which debug exceptions there can be. */
+const DEBUG: ReadonlySet<number> = new Set(
+  [SR.MDSCR_EL1, SR.OSLSR_EL1, SR.OSDLR_EL1, ...Object.values(DEBUG_REGISTERS).flat()].map((r) => r.index),
+);
 
 /** The registers that EL1 accesses by MRS and MSR and that have rules or effects of their own; plain ones are generated code's. */
 export class SystemRegisters {
@@ -23,13 +30,24 @@ export class SystemRegisters {
   readonly #pending: () => bigint;
   /** The vCPU has pointer authentication. */
   #pointerAuth = false;
+  readonly #debug: DebugUnit;
+  readonly #debugChanged: () => void;
 
-  /** @param pending ISR_EL1 */
-  constructor(state: CpuState, mmu: Mmu, host: CpuHost, pending: () => bigint) {
+  /** @param pending ISR_EL1 @param debugChanged a register of self-hosted debug has changed */
+  constructor(
+    state: CpuState,
+    mmu: Mmu,
+    host: CpuHost,
+    pending: () => bigint,
+    debug: DebugUnit,
+    debugChanged: () => void,
+  ) {
     this.#state = state;
     this.#mmu = mmu;
     this.#host = host;
     this.#pending = pending;
+    this.#debug = debug;
+    this.#debugChanged = debugChanged;
   }
 
   get pointerAuth(): boolean {
@@ -86,7 +104,7 @@ export class SystemRegisters {
     return true;
   }
 
-  /** The guest has written a register that translations depend on. */
+  /** A register that translations or debug exceptions depend on was written. */
   #changed(index: number): void {
     switch (index) {
       case SR.SCTLR_EL1.index:
@@ -102,6 +120,7 @@ export class SystemRegisters {
         this.#mmu.regimeSelected();
         return;
       default:
+        if (DEBUG.has(index)) this.#debugChanged();
     }
   }
 
@@ -175,10 +194,12 @@ export class SystemRegisters {
       case PSEUDO.MDRAR_EL1:
       case PSEUDO.OSDTRRX_EL1:
       case PSEUDO.OSDTRTX_EL1:
-      case PSEUDO.DBGPRCR_EL1:
-      case PSEUDO.DBGCLAIMCLR_EL1:
       case PSEUDO.DBGAUTHSTATUS_EL1:
         return 0n;
+      case PSEUDO.DBGPRCR_EL1:
+        return this.#debug.noPowerDown;
+      case PSEUDO.DBGCLAIMCLR_EL1:
+        return this.#debug.claims;
       case PSEUDO.DBGCLAIMSET_EL1:
         return DBGCLAIM_BITS;
       case SR.SP_EL1.index:
@@ -252,13 +273,20 @@ export class SystemRegisters {
         this.#mmu.regimeSelected();
         return true;
       case PSEUDO.OSLAR_EL1:
-        state.set64(SR.OSLSR_EL1.offset, OSLSR_OSLM | ((value & 1n) << 1n));
-        return true;
+        return this.#write(SR.OSLSR_EL1, OSLSR_OSLM | ((value & 1n) !== 0n ? OSLSR_OSLK : 0n));
       case PSEUDO.OSDTRRX_EL1:
       case PSEUDO.OSDTRTX_EL1:
+        return true;
       case PSEUDO.DBGPRCR_EL1:
+        this.#debug.noPowerDown = value & DBGPRCR_BITS;
+        this.#debugChanged();
+        state.leave(ExitCode.RESYNC);
+        return true;
       case PSEUDO.DBGCLAIMSET_EL1:
+        this.#debug.claims |= value & DBGCLAIM_BITS;
+        return true;
       case PSEUDO.DBGCLAIMCLR_EL1:
+        this.#debug.claims &= ~value;
         return true;
       case SR.SP_EL1.index:
       case SR.CTR_EL0.index:
@@ -268,14 +296,7 @@ export class SystemRegisters {
       default: {
         const reg = sysregByIndex(index);
         if (reg?.access !== 'special' || reg === SR.SP_EL0 || !this.#has(index)) return false;
-        const written = reg === SR.SCTLR_EL1 ? this.#sctlr(value) : value;
-        if (state.get64(reg.offset) === written) return true;
-        state.set64(reg.offset, written);
-        if (isPointerAuthKey(index)) return true;
-        this.#changed(index);
-        // Where the next instruction comes from may have changed too.
-        state.leave(ExitCode.RESYNC);
-        return true;
+        return this.#write(reg, this.#written(reg, value));
       }
     }
   }
@@ -283,6 +304,29 @@ export class SystemRegisters {
   /** SCTLR_EL1 as it is after a write. */
   #sctlr(value: bigint): bigint {
     return (value & (this.#pointerAuth ? SCTLR_WRITABLE | SCTLR_PAUTH : SCTLR_WRITABLE)) | Sctlr.RES1;
+  }
+
+  /** What the guest's write leaves in a register. */
+  #written(reg: Sysreg, value: bigint): bigint {
+    if (reg === SR.SCTLR_EL1) return this.#sctlr(value);
+    if (reg === SR.MDSCR_EL1) return this.#debug.mdscrWritten(value);
+    if (reg === SR.OSDLR_EL1) return value & OSDLR_DLK;
+    if (DEBUG_REGISTERS.bcr.includes(reg)) return (value & BCR_MASK) | BCR_RES1;
+    if (DEBUG_REGISTERS.wcr.includes(reg)) return value & WCR_MASK;
+    if (DEBUG_REGISTERS.wvr.includes(reg)) return value & WVR_MASK;
+    return value;
+  }
+
+  /** Sets a register, with what depends on it. */
+  #write(reg: Sysreg, value: bigint): true {
+    const state = this.#state;
+    if (state.get64(reg.offset) === value) return true;
+    state.set64(reg.offset, value);
+    if (isPointerAuthKey(reg.index)) return true;
+    this.#changed(reg.index);
+    // Where the next instruction comes from may have changed too.
+    state.leave(ExitCode.RESYNC);
+    return true;
   }
 
   // MSR (immediate).
@@ -346,7 +390,7 @@ export class SystemRegisters {
 
   /** There is no external debugger: the channel reads as zero and writes are ignored, as in KVM. */
   #debugChannelAllowed(): void {
-    if (this.#state.el === 0 && (this.#state.get64(SR.MDSCR_EL1.offset) & TDCC) !== 0n) this.#trap();
+    if (this.#state.el === 0 && (this.#state.get64(SR.MDSCR_EL1.offset) & Mdscr.TDCC) !== 0n) this.#trap();
   }
 
   /** Whether CNTKCTL_EL1 keeps a generic timer register from EL0 (Arm ARM DDI 0487 D13.8.24). */

@@ -1,5 +1,7 @@
 import { Cap } from '../../kvm/index.js';
+import { BREAKPOINTS, WATCHPOINTS } from '../cpu/cpu.js';
 import { DIRTY_RING_MAX_BYTES } from './dirty-ring.js';
+import { GUEST_DEBUG_VALID } from './guest-debug.js';
 import { GUEST_MEMFD_FLAGS } from './guest-memory.js';
 import { NR_GSIS } from './irq-routing.js';
 import { NR_MEMSLOTS } from './memslots.js';
@@ -28,6 +30,7 @@ const VALUES: ReadonlyMap<number, number> = new Map([
   // The page of the ring, from the beginning of `struct kvm_run`.
   [Cap.COALESCED_MMIO, 1],
   [Cap.SYNC_MMU, 1],
+  [Cap.SET_GUEST_DEBUG, 1],
   [Cap.DESTROY_MEMORY_REGION_WORKS, 1],
   [Cap.IRQ_ROUTING, NR_GSIS],
   [Cap.JOIN_MEMORY_REGIONS_WORKS, 1],
@@ -47,6 +50,8 @@ const VALUES: ReadonlyMap<number, number> = new Map([
   [Cap.CHECK_EXTENSION_VM, 1],
   [Cap.IOEVENTFD_ANY_LENGTH, 1],
   [Cap.VCPU_ATTRIBUTES, 1],
+  [Cap.GUEST_DEBUG_HW_BPS, BREAKPOINTS],
+  [Cap.GUEST_DEBUG_HW_WPS, WATCHPOINTS],
   [Cap.MAX_VCPU_ID, MAX_VCPUS],
   [Cap.IMMEDIATE_EXIT, 1],
   [Cap.ARM_USER_IRQ, 1],
@@ -66,6 +71,7 @@ const VALUES: ReadonlyMap<number, number> = new Map([
   [Cap.ARM_SYSTEM_SUSPEND, 1],
   [Cap.DIRTY_LOG_RING_ACQ_REL, DIRTY_RING_MAX_BYTES],
   [Cap.DIRTY_LOG_RING_WITH_BITMAP, 1],
+  [Cap.SET_GUEST_DEBUG2, GUEST_DEBUG_VALID],
   [Cap.COUNTER_OFFSET, 1],
   [Cap.ARM_SUPPORTED_REG_MASK_RANGES, 1],
   [Cap.USER_MEMORY2, 1],

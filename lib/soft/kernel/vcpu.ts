@@ -1,5 +1,6 @@
 import {
   type DirtyPage,
+  type GuestDebugControl,
   type HypercallExit,
   type IntrExit,
   KvmError,
@@ -15,6 +16,7 @@ import {
 import { type Cpu, type CpuHost, CpuStop } from '../cpu/cpu.js';
 import { ArchTimer } from './arch-timer.js';
 import { DirtyRing } from './dirty-ring.js';
+import { VcpuDebug } from './guest-debug.js';
 import { getOneReg, getRegList, setOneReg } from './one-reg.js';
 import { PSCI_0_1, PSCI_1_3 } from './psci.js';
 import { StolenTime } from './pvtime.js';
@@ -85,6 +87,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   readonly #mmio: Mutable<MmioExit> = { reason: 'mmio', physAddr: 0, len: 0, isWrite: false, data: new Uint8Array(8) };
   readonly #mmioData = new DataView(this.#mmio.data.buffer);
   readonly #intr: Mutable<IntrExit> = { reason: 'intr', idleMs: undefined };
+  readonly #guestDebug: VcpuDebug;
   readonly #hypercall: Mutable<HypercallExit> = { reason: 'hypercall', nr: 0, smc: false, is16bit: false };
 
   constructor(vm: SoftVm, id: number) {
@@ -95,6 +98,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     this.stolenTime = new StolenTime(vm.clock, vm.guestMemory);
     this.dirtyRing = vm.dirtyRingSize === 0 ? undefined : new DirtyRing(vm.dirtyRingSize);
     this.cpu = vm.machine.createCpu(this);
+    this.#guestDebug = new VcpuDebug(this.cpu);
     this.cpu.setSysreg(MPIDR_EL1, MPIDR_RES1 | BigInt(this.affinity));
   }
 
@@ -175,6 +179,15 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     }
     if (!this.#hasRun) this.#firstRun();
     this.#saidIdle = false;
+    this.#guestDebug.load();
+    try {
+      return this.#run(quantumMs);
+    } finally {
+      this.#guestDebug.put();
+    }
+  }
+
+  #run(quantumMs: number): VcpuExit {
     if (this.#pending !== Pending.NONE) this.#completeExit();
     if (this.immediateExit) {
       this.stats.signalExits++;
@@ -294,6 +307,9 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
           stats.wfeExits++;
           // What it waits for is another vCPU's doing, and that one needs this thread.
           if (!this.vm.othersIdle(this)) return this.#exitPreempted();
+          break;
+        case CpuStop.DEBUG:
+          exit = this.#guestDebug.exit();
           break;
       }
       if (exit !== undefined) return exit;
@@ -584,9 +600,9 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     return this.dirtyRing?.collect() ?? [];
   }
 
-  setGuestDebug(): void {
+  setGuestDebug(debug: GuestDebugControl): void {
     this.#check('KVM_SET_GUEST_DEBUG');
-    throw new KvmError('EINVAL', 'KVM_SET_GUEST_DEBUG', 'KVM_CAP_SET_GUEST_DEBUG is 0');
+    this.#guestDebug.set(debug);
   }
 
   setSignalMask(mask: bigint | undefined): void {

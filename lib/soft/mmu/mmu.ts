@@ -1,10 +1,13 @@
 import type { HelperEnv } from '../a64/helpers.js';
 import { Sctlr, TCR_TBID } from '../cpu/architecture.js';
 import type { CpuAccess } from '../cpu/cpu.js';
+import type { DebugUnit } from '../cpu/debug.js';
 import { ExitCode, Offset } from '../cpu/layout.js';
 import type { CpuState } from '../cpu/state.js';
 import { SR } from '../cpu/sysregs.js';
 import type { CodeCache } from '../jit/code-cache.js';
+import type { Interpreter } from '../jit/interpreter.js';
+import type { StepRecord } from '../jit/step-record.js';
 import { alignmentOf, isOrdered, isZeroing } from './alignment.js';
 import type { PhysicalMap, RamRegion } from './physical.js';
 import { type Tlb, TlbRegime } from './tlb.js';
@@ -12,6 +15,8 @@ import { TlbContexts } from './tlb-contexts.js';
 import { FaultStatus, Translator } from './translate.js';
 
 const PAGE = 4096;
+/** CTR_EL0.DminLine. */
+const CACHE_LINE = 64;
 
 /** Flags beside the size in what generated code says of an access. */
 const SIZE_MASK = 0xff;
@@ -21,6 +26,8 @@ export interface MmuMachine {
   readonly views: HelperEnv;
   readonly physical: PhysicalMap;
   readonly code: CodeCache;
+  readonly interpreter: Interpreter;
+  readonly step: StepRecord;
 }
 
 /** A Data Abort or Instruction Abort, until it is taken. */
@@ -42,6 +49,7 @@ export class Mmu {
   readonly #machine: MmuMachine;
   readonly #state: CpuState;
   readonly #access: CpuAccess;
+  readonly #debug: DebugUnit;
   readonly translator: Translator;
   readonly contexts: TlbContexts;
   /** Behind ExitCode.DATA_ABORT and FETCH_ABORT. */
@@ -52,12 +60,16 @@ export class Mmu {
   #alignmentChecked = false;
   /** Alignment is not looked at until generated code is left: the instruction at PC was found to be within its rules. */
   alignmentWaived = false;
+  /** Loads are not watched: they are part of a store-exclusive, which architecturally only stores. */
+  loadsUnwatched = false;
+  #oneByOne = false;
 
   /** @param area linear address of TLB_CONTEXTS_AREA bytes for the translation tables */
-  constructor(machine: MmuMachine, state: CpuState, access: CpuAccess, area: number) {
+  constructor(machine: MmuMachine, state: CpuState, access: CpuAccess, debug: DebugUnit, area: number) {
     this.#machine = machine;
     this.#state = state;
     this.#access = access;
+    this.#debug = debug;
     this.translator = new Translator(machine.physical, () => machine.views.u32);
     this.contexts = new TlbContexts(machine.views, area);
   }
@@ -124,10 +136,20 @@ export class Mmu {
     const unprivileged = this.#regime(el === 0 || state.get32(Offset.UAO) === 0);
     state.set32(Offset.TLB_LOAD_EL0, tlb.loadTable(unprivileged));
     state.set32(Offset.TLB_STORE_EL0, tlb.storeTable(unprivileged));
-    state.set32(Offset.TLB_FETCH, tlb.fetchTable(el));
+    state.set32(Offset.TLB_FETCH, this.#fetchTable());
     const fpen = Number((state.get64(SR.CPACR_EL1.offset) >> 20n) & 3n);
     state.set32(Offset.FP_TRAP, fpen === 3 || (fpen === 1 && el === 1) ? 0 : 1);
     state.set32(Offset.SP_MASK, state.sctlr(el === 0 ? Sctlr.SA0 : Sctlr.SA) ? 15 : 0);
+  }
+
+  #fetchTable(): number {
+    return this.#oneByOne ? this.#machine.step.emptyFetchTable : this.tlb.fetchTable(this.#state.el);
+  }
+
+  /** While set, generated code asks for every instruction. */
+  set oneByOne(on: boolean) {
+    this.#oneByOne = on;
+    this.#state.set32(Offset.TLB_FETCH, this.#fetchTable());
   }
 
   #regime(el0: boolean): TlbRegime {
@@ -159,8 +181,15 @@ export class Mmu {
     if (!this.#recordUse(false)) return this.#fetchAbort(FaultStatus.EXTERNAL_WALK | result.level, lo, hi);
     const region = this.#machine.physical.find(result.pa);
     if (region === undefined) return this.#fetchAbort(FaultStatus.EXTERNAL, lo, hi);
+    const page = region.linear + (result.pa - region.base);
+    const breaks = this.#debug.breaksInPage(lo, hi);
+    if (breaks && this.#debug.breaksAt(lo, hi)) return this.#fetchAbort(FaultStatus.DEBUG, lo, hi);
+    if (breaks || this.#oneByOne) {
+      const { step, interpreter } = this.#machine;
+      return step.prepare(interpreter, u32[(page + (lo & 0xffc)) >>> 2]!, lo);
+    }
     this.#noteBlock(lo, hi);
-    const slot = this.#machine.code.slotOf(region.linear + (result.pa - region.base));
+    const slot = this.#machine.code.slotOf(page);
     this.tlb.fillFetch(el, lo, hi, slot);
     return slot;
   }
@@ -255,6 +284,12 @@ export class Mmu {
     if (device && (misaligned || (mayBeZeroing(lo, bytes, isWrite) && !this.alignmentWaived)))
       return this.#maybeMisaligned(start, startHi, bytes, isWrite);
     if (!this.#recordUse(isWrite)) return this.dataAbort(FaultStatus.EXTERNAL_WALK | result.level, lo, hi, isWrite);
+    // A watchpoint comes before what is not memory, so that devices do not see the access.
+    const watched = this.#debug.watchesPage(lo, hi);
+    if (watched) {
+      const size = lo === start ? Math.min(bytes, PAGE - (lo & 0xfff)) : (start + bytes) & 0xfff;
+      if (this.#watchpoint(lo, hi, size, isWrite, el0)) return 0;
+    }
     const machine = this.#machine;
     const region = machine.physical.find(pa);
     if (region === undefined || (isWrite && region.readonly)) return this.#mmio(pa, lo, hi, bytes, isWrite);
@@ -262,7 +297,7 @@ export class Mmu {
     const page = region.linear + offset;
     if (isWrite) this.#noteStore(region, offset);
     // What must be looked at each time has no table entry.
-    if (!device && !this.#alignmentChecked) {
+    if (!device && !this.#alignmentChecked && !watched) {
       if (result.level !== 3) this.#noteBlock(lo, hi);
       this.tlb.fillData(this.#regime(el0), isWrite, lo, hi, page);
     }
@@ -296,6 +331,22 @@ export class Mmu {
     this.#noteStore(table, offset - (offset % PAGE));
     u32[descriptor >>> 2] = updated;
     return true;
+  }
+
+  /** Whether an access takes a Watchpoint exception. */
+  #watchpoint(lo: number, hi: number, size: number, isWrite: boolean, el0: boolean): boolean {
+    if (this.loadsUnwatched && !isWrite) return false;
+    const at = this.#debug.watches(lo, hi, size, isWrite, el0);
+    // The access does not leave its page, so the sum does not leave the low half.
+    if (at >= 0) this.dataAbort(FaultStatus.DEBUG, lo + at, hi, isWrite);
+    return at >= 0;
+  }
+
+  /** DC IVAC is watched as a store to its whole line. */
+  watchInvalidation(lo: number, hi: number): void {
+    const line = lo & -CACHE_LINE;
+    if (this.#debug.watches(line, hi, CACHE_LINE, true, this.#state.el === 0) >= 0)
+      this.maintenanceAbort(FaultStatus.DEBUG, lo, hi);
   }
 
   /**

@@ -9,6 +9,8 @@ export const FaultStatus = {
   EXTERNAL: 0b010000,
   EXTERNAL_WALK: 0b010100,
   ALIGNMENT: 0b100001,
+  /** A breakpoint or watchpoint. */
+  DEBUG: 0b100010,
 } as const;
 
 /** The registers that stage 1 of the EL1&0 regime depends on, as the walk wants them: read anew with {@link setRegime} when one changes. */

@@ -1,6 +1,7 @@
 import {
   type Cpu,
   type CpuAccess,
+  type CpuDebug,
   type CpuHost,
   CpuStop,
   type Machine,
@@ -32,6 +33,8 @@ export class FakeCpu implements Cpu {
     srt: 0,
     value: 0n,
   };
+  debugEvent = { esr: 0, far: 0n };
+  debug: CpuDebug | undefined;
   readonly #x = new BigUint64Array(31);
   readonly #sysregs = new Map<number, bigint>();
   #pc = 0n;
@@ -48,6 +51,9 @@ export class FakeCpu implements Cpu {
     return step === undefined ? CpuStop.WFI : step(this, budget);
   }
   requestStop(): void {}
+  setDebug(debug: CpuDebug | undefined): void {
+    this.debug = debug;
+  }
   completeRead(value: bigint): void {
     this.log.push(`read ${value}`);
   }

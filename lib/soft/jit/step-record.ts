@@ -1,0 +1,53 @@
+import type { Decoder } from '../a64/decode.js';
+import type { HelperEnv } from '../a64/helpers.js';
+import { fieldsOf } from '../a64/row.js';
+import { fillRecord, RECORD_SHIFT, RECORD_SIZE } from './handler.js';
+import { FETCH_ENTRIES, type Interpreter, PAGE_END, UNDEFINED } from './interpreter.js';
+
+const FETCH_TABLE = FETCH_ENTRIES * 16;
+
+/** Bytes of linear memory that a {@link StepRecord} needs. */
+export const STEP_AREA = FETCH_TABLE + 2 * RECORD_SIZE;
+
+/**
+ * One decoded instruction that is not part of a page's records, and behind it the end of a page: the interpreter executes it
+ * and looks for the next instruction anew. So instructions are executed one by one where each must be looked at before.
+ */
+export class StepRecord {
+  readonly #env: HelperEnv;
+  readonly #decoder: Decoder;
+  readonly #record: number;
+  /** Address of a fetch table that answers nothing: with it, every instruction is asked for. */
+  readonly emptyFetchTable: number;
+
+  /** @param area linear address of STEP_AREA bytes */
+  constructor(env: HelperEnv, decoder: Decoder, area: number) {
+    this.#env = env;
+    this.#decoder = decoder;
+    this.emptyFetchTable = area;
+    env.u8.fill(0xff, area, area + FETCH_TABLE);
+    this.#record = area + FETCH_TABLE;
+  }
+
+  /** Decodes an instruction. @returns the address that the records of its page would have. @param lo low half of its address */
+  prepare(interpreter: Interpreter, word: number, lo: number): number {
+    const { u16, u32 } = this.#env;
+    const at = this.#record;
+    const row = this.#decoder.decode(word);
+    if (row === undefined) u16[at >>> 1] = UNDEFINED;
+    else {
+      const raw = fieldsOf(row, word);
+      // No branch is near: its page has no records here.
+      const handler = interpreter.handler(row, raw, () => false);
+      fillRecord(handler.layout, row, raw, handler.near, u16, u32, at);
+      u16[at >>> 1] = handler.number;
+    }
+    u16[(at + RECORD_SIZE) >>> 1] = PAGE_END;
+    return at - ((lo & 0xffc) << (RECORD_SHIFT - 2));
+  }
+
+  /** Whether a record is this one: it is never worth compiling. */
+  holds(record: number): boolean {
+    return record >= this.#record && record <= this.#record + RECORD_SIZE;
+  }
+}
