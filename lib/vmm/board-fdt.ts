@@ -1,8 +1,13 @@
 import {
+  GICC_BASE,
+  GICC_SIZE,
   GICD_BASE,
   GICD_SIZE,
+  GICD_V2_SIZE,
   GICR_BASE,
   GICR_STRIDE,
+  ITS_BASE,
+  ITS_SIZE,
   mpidrOf,
   PL011,
   PL031,
@@ -23,11 +28,15 @@ const LEVEL_HIGH = 4;
 /** Of the AMBA clock that the PL devices are said to run on. */
 const APB_HZ = 24_000_000;
 
-const PHANDLE = { gic: 1, clock: 2, gpio: 3 } as const;
+const PHANDLE = { gic: 1, clock: 2, gpio: 3, its: 4 } as const;
 
 /** What the device tree says of one machine. */
 export interface BoardDescription {
   readonly cpus: number;
+  /** The GIC's version; 3 if not given. */
+  readonly gic?: 2 | 3 | undefined;
+  /** Whether the GICv3 has an ITS. */
+  readonly its?: boolean | undefined;
   /** Bytes. */
   readonly memorySize: number;
   /** virtio-mmio slots with a device behind them. */
@@ -55,8 +64,8 @@ export function boardFdt(board: BoardDescription): Uint8Array {
     w.node('psci', () => w.stringList('compatible', 'arm,psci-1.0', 'arm,psci-0.2').string('method', 'hvc'));
     cpus(w, board.cpus);
     w.node(unit('memory', RAM_BASE), () => w.string('device_type', 'memory').reg('reg', [RAM_BASE, board.memorySize]));
-    timer(w);
-    gic(w, board.cpus);
+    timer(w, board);
+    gic(w, board);
     w.node('apb-pclk', () =>
       w
         .string('compatible', 'fixed-clock')
@@ -105,26 +114,41 @@ function cpus(w: FdtWriter, count: number): void {
   });
 }
 
-function timer(w: FdtWriter): void {
+function timer(w: FdtWriter, { cpus, gic: version = 3 }: BoardDescription): void {
+  // A GICv2's specifier of a PPI says which CPUs have it, in bits 15..8.
+  const flags = LEVEL_HIGH | (version === 2 ? (2 ** cpus - 1) << 8 : 0);
   w.node('timer', () =>
     w
       .stringList('compatible', 'arm,armv8-timer', 'arm,armv7-timer')
-      .cells('interrupts', ...TIMER_PPIS.flatMap((ppi) => [GIC_PPI, ppi, LEVEL_HIGH]))
+      .cells('interrupts', ...TIMER_PPIS.flatMap((ppi) => [GIC_PPI, ppi, flags]))
       .flag('always-on'),
   );
 }
 
-function gic(w: FdtWriter, count: number): void {
-  w.node(unit('intc', GICD_BASE), () =>
-    w
-      .string('compatible', 'arm,gic-v3')
-      .cells('#address-cells', 0)
-      .cells('#interrupt-cells', 3)
-      .flag('interrupt-controller')
-      .cells('#redistributor-regions', 1)
-      .reg('reg', [GICD_BASE, GICD_SIZE], [GICR_BASE, GICR_STRIDE * count])
-      .phandle(PHANDLE.gic),
-  );
+function gic(w: FdtWriter, { cpus, gic: version = 3, its = false }: BoardDescription): void {
+  w.node(unit('intc', GICD_BASE), () => {
+    w.cells('#interrupt-cells', 3).flag('interrupt-controller');
+    if (version === 2) {
+      w.string('compatible', 'arm,cortex-a15-gic').cells('#address-cells', 0);
+      w.reg('reg', [GICD_BASE, GICD_V2_SIZE], [GICC_BASE, GICC_SIZE]).phandle(PHANDLE.gic);
+      return;
+    }
+    w.string('compatible', 'arm,gic-v3').cells('#redistributor-regions', 1);
+    w.reg('reg', [GICD_BASE, GICD_SIZE], [GICR_BASE, GICR_STRIDE * cpus]).phandle(PHANDLE.gic);
+    if (!its) {
+      w.cells('#address-cells', 0);
+      return;
+    }
+    w.cells('#address-cells', 2).cells('#size-cells', 2).flag('ranges');
+    w.node(unit('its', ITS_BASE), () =>
+      w
+        .string('compatible', 'arm,gic-v3-its')
+        .flag('msi-controller')
+        .cells('#msi-cells', 1)
+        .reg('reg', [ITS_BASE, ITS_SIZE])
+        .phandle(PHANDLE.its),
+    );
+  });
 }
 
 function platform(w: FdtWriter): void {

@@ -16,6 +16,14 @@ export const SPI_BASE = 32;
 /** GICv3 distributor: 64 KiB. */
 export const GICD_BASE = 0x0800_0000;
 export const GICD_SIZE = 0x1_0000;
+/** GICv2: distributor (4 KiB, at {@link GICD_BASE}) and CPU interface (8 KiB); what limits it to eight vCPUs is its registers. */
+export const GICD_V2_SIZE = 0x1000;
+export const GICC_BASE = 0x0801_0000;
+export const GICC_SIZE = 0x2000;
+export const MAX_CPUS_GICV2 = 8;
+/** ITS: control frame and translation frame, 64 KiB each. */
+export const ITS_BASE = 0x0808_0000;
+export const ITS_SIZE = 0x2_0000;
 /** GICv3 redistributors: two 64 KiB frames a vCPU. */
 export const GICR_BASE = 0x080a_0000;
 export const GICR_STRIDE = 0x2_0000;

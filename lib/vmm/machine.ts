@@ -13,7 +13,19 @@ import {
   VgicGroup,
   type Vm,
 } from '../kvm/index.js';
-import { GICD_BASE, GICR_BASE, ipaBitsFor, NR_IRQS, PL011, PL031, PL061, POWER_KEY_GPIO, RAM_BASE } from './board.js';
+import {
+  GICC_BASE,
+  GICD_BASE,
+  GICR_BASE,
+  ITS_BASE,
+  ipaBitsFor,
+  NR_IRQS,
+  PL011,
+  PL031,
+  PL061,
+  POWER_KEY_GPIO,
+  RAM_BASE,
+} from './board.js';
 import { boardFdt } from './board-fdt.js';
 import { DTB_MAX_SIZE, type Kernel, type Load, placeBoot } from './boot/index.js';
 import type { VmClock } from './devices/device.js';
@@ -212,12 +224,33 @@ export class Machine {
   }
 
   #createVgic(): void {
-    const gic = this.#vm.createDevice(DeviceType.ARM_VGIC_V3);
+    const version = this.#options.gic;
+    const type = version === 2 ? DeviceType.ARM_VGIC_V2 : DeviceType.ARM_VGIC_V3;
+    if (!this.#vm.testDevice(type)) {
+      throw new VmError('ERR_INVALID_OPTION', `gic: this KVM has no GICv${version}; give ${version === 2 ? 3 : 2}`);
+    }
+    const gic = this.#vm.createDevice(type);
     this.#closers.push(() => gic.close());
     gic.setDeviceAttr(VgicGroup.NR_IRQS, 0, NR_IRQS);
-    gic.setDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_DIST, BigInt(GICD_BASE));
-    gic.setDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_REDIST, BigInt(GICR_BASE));
+    if (version === 2) {
+      gic.setDeviceAttr(VgicGroup.ADDR, VgicAddr.V2_DIST, BigInt(GICD_BASE));
+      gic.setDeviceAttr(VgicGroup.ADDR, VgicAddr.V2_CPU, BigInt(GICC_BASE));
+    } else {
+      gic.setDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_DIST, BigInt(GICD_BASE));
+      gic.setDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_REDIST, BigInt(GICR_BASE));
+    }
     gic.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.INIT);
+    if (this.#options.its) this.#createIts();
+  }
+
+  #createIts(): void {
+    if (!this.#vm.testDevice(DeviceType.ARM_VGIC_ITS)) {
+      throw new VmError('ERR_INVALID_OPTION', 'its: this KVM has no ITS; leave the option out');
+    }
+    const its = this.#vm.createDevice(DeviceType.ARM_VGIC_ITS);
+    this.#closers.push(() => its.close());
+    its.setDeviceAttr(VgicGroup.ADDR, VgicAddr.ITS, BigInt(ITS_BASE));
+    its.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.INIT);
   }
 
   #createPlatform(kvm: Kvm, clock: VmClock, keyboard: VirtioInput): PowerKey {
@@ -302,6 +335,8 @@ export function machineDtb(
   const kaslr = virtual ? undefined : crypto.getRandomValues(new BigUint64Array(1))[0];
   return boardFdt({
     cpus: options.cpus,
+    gic: options.gic,
+    its: options.its,
     memorySize: options.memory,
     virtioSlots,
     bootargs: options.cmdline ?? '',

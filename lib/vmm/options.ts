@@ -1,5 +1,5 @@
 import type { Kvm } from '../kvm/index.js';
-import { MAX_CPUS, MAX_RAM, RAM_UNIT, VIRTIO_SLOTS } from './board.js';
+import { MAX_CPUS, MAX_CPUS_GICV2, MAX_RAM, RAM_UNIT, VIRTIO_SLOTS } from './board.js';
 import { VmError } from './errors.js';
 
 /** What a kernel, initrd or device tree may be given as: its bytes, or (where there is a file system) where they are. */
@@ -38,6 +38,10 @@ export interface MicroVmOptions {
   readonly memory?: number | string | undefined;
   /** vCPUs, 1 to 123. Default: 1. */
   readonly cpus?: number | undefined;
+  /** The interrupt controller: a GICv3, or a GICv2 for guests that know no other (at most eight vCPUs). Default: 3. */
+  readonly gic?: 2 | 3 | undefined;
+  /** Whether the GICv3 has an ITS, which turns the MSIs of devices into interrupts (LPIs). Default: `false`. */
+  readonly its?: boolean | undefined;
   /** virtio-blk disks, in order: /dev/vda, /dev/vdb … */
   readonly disks?: readonly DiskSpec[] | undefined;
   /** Names of virtio-console ports (`/dev/virtio-ports/NAME` in a guest with udev), found in {@link MicroVm.ports}. */
@@ -70,6 +74,8 @@ export interface ResolvedOptions {
   /** Bytes. */
   readonly memory: number;
   readonly cpus: number;
+  readonly gic: 2 | 3;
+  readonly its: boolean;
   readonly disks: readonly DiskSpec[];
   readonly ports: readonly string[];
   readonly console: ConsoleKind;
@@ -137,6 +143,8 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
     dtb: true,
     memory: true,
     cpus: true,
+    gic: true,
+    its: true,
     disks: true,
     ports: true,
     console: true,
@@ -158,6 +166,8 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
     dtb: image(options.dtb, 'dtb'),
     memory: options.memory === undefined ? 512 * 2 ** 20 : parseMemory(options.memory),
     cpus: integer(options.cpus, 'cpus', 1, MAX_CPUS) ?? 1,
+    gic: (integer(options.gic, 'gic', 2, 3) ?? 3) as 2 | 3,
+    its: boolean(options.its, 'its') ?? false,
     disks: disks(options.disks),
     ports: ports(options.ports),
     console: choice(options.console, 'console', ['pl011', 'hvc0']) ?? 'pl011',
@@ -173,6 +183,10 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
     fail(
       `disks: ${resolved.disks.length} disks and what else the machine has need more than its ${VIRTIO_SLOTS} virtio slots`,
     );
+  if (resolved.gic === 2 && resolved.cpus > MAX_CPUS_GICV2) {
+    fail(`cpus: a GICv2 has at most ${MAX_CPUS_GICV2}, not ${resolved.cpus}; leave gic out or give fewer`);
+  }
+  if (resolved.gic === 2 && resolved.its) fail('its: only a GICv3 has one; leave gic or its out');
   return resolved;
 }
 

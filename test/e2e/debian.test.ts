@@ -99,6 +99,28 @@ withDebian('Debian', () => {
   );
 
   test(
+    'a GICv2 with four vCPUs',
+    async () => {
+      const { text, reason } = await shell({ cpus: 4, gic: 2 }, ['nproc', 'cat /proc/interrupts']);
+      expect(text).toMatch(/nproc; echo do''ne\r\n4\r\n/);
+      expect(text).toMatch(/GIC-0 +27 Level +arch_timer/);
+      expect(reason).toBe('poweroff');
+    },
+    5 * MINUTES,
+  );
+
+  test(
+    'a GICv3 with an ITS, which Linux sets up for two vCPUs',
+    async () => {
+      const { text, reason } = await shell({ cpus: 2, its: true }, ['dmesg | grep -E "ITS|LPI"']);
+      expect(text).toContain('ITS [mem 0x08080000-0x0809ffff]');
+      expect(text).toMatch(/GICv3: CPU1: using allocated LPI pending table/);
+      expect(reason).toBe('poweroff');
+    },
+    5 * MINUTES,
+  );
+
+  test(
     'the full Debian kernel, which has the power key on a GPIO line',
     async () => {
       const full = await fullGuest();

@@ -53,9 +53,32 @@ test('it says where things are', () => {
   expect(findNode(root, '/chosen')!.properties.has('kaslr-seed')).toBe(false);
 });
 
+const withIts = boardFdt({ cpus: 2, memorySize: 2 ** 30, virtioSlots: [0], its: true });
+const withGicv2 = boardFdt({ cpus: 4, memorySize: 2 ** 30, virtioSlots: [0], gic: 2 });
+
+test('an ITS is the GIC’s child and takes MSIs', () => {
+  const its = findNode(readFdt(withIts), '/intc@8000000/its@8080000')!;
+  expect(cells(its, 'reg')).toEqual([0, 0x0808_0000, 0, 0x2_0000]);
+  expect(its.properties.has('msi-controller')).toBe(true);
+  expect(cells(its, '#msi-cells')).toEqual([1]);
+  expect(findCompatible(readFdt(tree), 'arm,gic-v3-its')).toEqual([]);
+});
+
+test('a GICv2 has its two frames, and the timer says which CPUs have its interrupts', () => {
+  const root = readFdt(withGicv2);
+  const [gic] = findCompatible(root, 'arm,cortex-a15-gic');
+  expect(cells(gic!, 'reg')).toEqual([0, 0x0800_0000, 0, 0x1000, 0, 0x0801_0000, 0, 0x2000]);
+  expect(cells(findNode(root, '/timer')!, 'interrupts')!.filter((_, i) => i % 3 === 2)).toEqual(Array(4).fill(0xf04));
+  expect(findCompatible(root, 'arm,gic-v3')).toEqual([]);
+});
+
 const dtc = spawnSync('dtc', ['--version']).error === undefined;
-(dtc ? test : test.skip)('dtc has nothing to say against it', () => {
-  const { status, stderr } = spawnSync('dtc', ['-I', 'dtb', '-O', 'dts', '-o', '/dev/null', '-'], { input: tree });
+(dtc ? test : test.skip).each([
+  ['the board', tree],
+  ['one with an ITS', withIts],
+  ['one with a GICv2', withGicv2],
+])('dtc has nothing to say against %s', (_, input) => {
+  const { status, stderr } = spawnSync('dtc', ['-I', 'dtb', '-O', 'dts', '-o', '/dev/null', '-'], { input });
   expect(stderr.toString()).toBe('');
   expect(status).toBe(0);
 });

@@ -255,7 +255,14 @@ export class FakeVm {
   getPreferredTarget(): { target: number; features: number } {
     return { target: 5, features: 0 };
   }
+  /** The types that the VM has been asked for. */
+  readonly devices: number[] = [];
+  /** A GICv3, no GICv2 and no ITS. */
+  testDevice(type: number): boolean {
+    return type === 7;
+  }
   createDevice(type: number): Device {
+    this.devices.push(type);
     return {
       type,
       closed: false,

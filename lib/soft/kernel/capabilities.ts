@@ -8,6 +8,8 @@ import { NR_MEMSLOTS } from './memslots.js';
 
 /** vCPUs of a VM, and ids: what a kernel with a GICv3 has (VGIC_V3_MAX_CPUS). */
 export const MAX_VCPUS = 512;
+/** vCPUs that a GICv2 can have (VGIC_V2_MAX_CPUS). */
+export const MAX_VCPUS_GICV2 = 8;
 /** vCPUs that make sense: they run in turn on one thread. */
 const RECOMMENDED_VCPUS = 8;
 /** Bits of guest-physical address that a VM can have: the processor's ID_AA64MMFR0_EL1.PARange. */

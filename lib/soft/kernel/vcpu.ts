@@ -81,8 +81,8 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   #inGuest = false;
   #irq = false;
   #fiq = false;
-  /** The vGIC's CPU interface, from the first run. */
-  #gic: CpuInterface | undefined;
+  /** The CPU interface of a GICv3, from the first run. */
+  #icc: CpuInterface | undefined;
 
   readonly #mmio: Mutable<MmioExit> = { reason: 'mmio', physAddr: 0, len: 0, isWrite: false, data: new Uint8Array(8) };
   readonly #mmioData = new DataView(this.#mmio.data.buffer);
@@ -215,9 +215,11 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
         throw error;
       }
       const redistributor = vgic.redistributor(this.id)!;
-      this.#gic = redistributor.cpu;
+      if (vgic.model === 3) this.#icc = redistributor.cpu;
       for (const intid of this.vm.timers.ppis.slice(0, 2)) redistributor.irq(intid)!.owned = true;
       this.timer.resync();
+    } else if (!this.vm.hasRun) {
+      this.vm.hideGicRegisters();
     }
     this.#hasRun = true;
     this.vm.hasRun = true;
@@ -251,7 +253,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       }
       const hasCommands = this.vm.proceedCommands();
       this.timer.update(now);
-      if (this.#gic === undefined && this.timer.outputs !== this.deviceIrqLevel) {
+      if (this.vm.vgic === undefined && this.timer.outputs !== this.deviceIrqLevel) {
         this.deviceIrqLevel = this.timer.outputs;
         return this.#exitIntr(undefined);
       }
@@ -501,8 +503,8 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   readSysreg(index: number): bigint | undefined {
     const crn = (index >> 7) & 0xf;
     if (crn === CRN_TIMER) return this.timer.readSysreg(index);
-    if (this.#gic === undefined || (crn !== CRN_GIC && crn !== CRN_GIC_PMR)) return undefined;
-    const value = readIcc(this.#gic, index);
+    if (this.#icc === undefined || (crn !== CRN_GIC && crn !== CRN_GIC_PMR)) return undefined;
+    const value = readIcc(this.#icc, index);
     return value === undefined ? undefined : BigInt(value);
   }
 
@@ -518,8 +520,8 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       if (this.timer.nextDeadlineNs(0) !== Number.POSITIVE_INFINITY) this.cpu.requestStop();
       return true;
     }
-    if (this.#gic === undefined || (crn !== CRN_GIC && crn !== CRN_GIC_PMR)) return false;
-    return writeIcc(this.vm.vgic!, this.#gic, index, value);
+    if (this.#icc === undefined || (crn !== CRN_GIC && crn !== CRN_GIC_PMR)) return false;
+    return writeIcc(this.vm.vgic!, this.#icc, index, value);
   }
 
   /** W0 to W17 of an SMCCC call. */

@@ -11,15 +11,17 @@ import {
   KvmError,
   type Msi,
   SmcccAttr,
+  sysregIndex,
   TARGET_GENERIC_V8,
   type UserMemoryRegion,
   type Vcpu,
+  VgicAddr,
   type Vm,
   VmGroup,
 } from '../../kvm/index.js';
 import type { Machine } from '../cpu/cpu.js';
 import { createTimerVmData, type TimerVmData } from './arch-timer.js';
-import { capability, MAX_VCPUS } from './capabilities.js';
+import { capability, MAX_VCPUS, MAX_VCPUS_GICV2 } from './capabilities.js';
 import type { Clock } from './clock.js';
 import { CoalescedZones } from './coalesced-mmio.js';
 import { checkRingSize } from './dirty-ring.js';
@@ -36,7 +38,8 @@ import { FW_BITMAP_RESET } from './smccc.js';
 import { SmcccFilter } from './smccc-filter.js';
 import { readVmStats } from './stats.js';
 import { SoftVcpu } from './vcpu.js';
-import { VgicDevice } from './vgic/device.js';
+import { VgicV2Device } from './vgic/device-v2.js';
+import { VgicV3Device } from './vgic/device-v3.js';
 import { NR_PRIVATE, NR_SGIS } from './vgic/irq.js';
 import { Its } from './vgic/its.js';
 import { ItsDeviceFd } from './vgic/its-device.js';
@@ -48,6 +51,11 @@ const MANUAL_PROTECT_ENABLE = 1;
 const MANUAL_PROTECT_INITIALLY_SET = 2;
 /** Aff3 and Aff2.Aff1.Aff0 of an MPIDR value. */
 const AFFINITY_LOW = 0xff_ffffn;
+
+const CREATABLE: readonly number[] = [DeviceType.ARM_VGIC_V2, DeviceType.ARM_VGIC_V3, DeviceType.ARM_VGIC_ITS];
+
+const ID_AA64PFR0 = sysregIndex(3, 0, 0, 4, 0);
+const PFR0_GIC = 0xfn << 24n;
 
 const MSI_ERRORS = {
   ENODEV: 'there is no ITS',
@@ -91,6 +99,8 @@ export class SoftVm implements Vm {
   /** Bytes of guest-physical address space. */
   readonly ipaSize: number;
   readonly #its: Its[] = [];
+  /** The first vCPU is still to come, and its ID_AA64PFR0_EL1.GIC to be hidden. */
+  #hidesGic = false;
   readonly #pio = new IoBus();
   readonly #routing = new IrqRouting();
   readonly #irqfds: Irqfds;
@@ -229,6 +239,7 @@ export class SoftVm implements Vm {
 
   checkExtension(cap: number): number {
     this.#check('KVM_CHECK_EXTENSION');
+    if (cap === Cap.MAX_VCPUS) return this.#maxVcpus;
     if (cap === Cap.MSI_DEVID) return this.lpis.hasIts ? 1 : 0;
     return capability(cap);
   }
@@ -369,6 +380,9 @@ export class SoftVm implements Vm {
       throw new KvmError('EINVAL', syscall, `id ${id} is not below ${MAX_VCPUS}`);
     }
     if (this.vgic?.initialized === true) throw new KvmError('EBUSY', syscall, 'the vGIC is initialised');
+    if (id >= this.#maxVcpus) {
+      throw new KvmError('EINVAL', syscall, `with a GICv2 id ${id} is not below ${this.#maxVcpus}`);
+    }
     if (this.#vcpus.has(id)) throw new KvmError('EEXIST', syscall, `vCPU ${id} is there`);
     let vcpu: SoftVcpu;
     try {
@@ -378,6 +392,10 @@ export class SoftVm implements Vm {
     }
     for (const [index, value] of this.#idRegisters) vcpu.cpu.setSysreg(index, value);
     this.#vcpus.set(id, vcpu);
+    if (this.#hidesGic) {
+      this.#hidesGic = false;
+      this.hideGicRegisters();
+    }
     this.hold();
     return vcpu;
   }
@@ -402,29 +420,66 @@ export class SoftVm implements Vm {
       this.hold();
       return new ItsDeviceFd(its, this);
     }
-    if (type !== DeviceType.ARM_VGIC_V3) throw new KvmError('ENODEV', syscall, `no device of type ${type}`);
+    if (type === DeviceType.ARM_VGIC_V2) return new VgicV2Device(this.#createVgic(2, syscall), this);
+    if (type === DeviceType.ARM_VGIC_V3) return new VgicV3Device(this.#createVgic(3, syscall), this);
+    throw new KvmError('ENODEV', syscall, `no device of type ${type}`);
+  }
+
+  /** kvm_vgic_create(). The VM is held for the device. */
+  #createVgic(model: 2 | 3, syscall: string): Vgic {
     if (this.vgic !== undefined) throw new KvmError('EEXIST', syscall, 'the VM has a vGIC');
     if (this.hasRun) throw new KvmError('EBUSY', syscall, 'a vCPU ran');
-    const vgic = new Vgic(this.ipaSize, () => this.#vcpus.values(), this.lpis);
+    if (model === 2 && this.#vcpus.size > MAX_VCPUS_GICV2) {
+      throw new KvmError('E2BIG', syscall, `with a GICv2 a VM has at most ${MAX_VCPUS_GICV2} vCPUs`);
+    }
+    const vgic = new Vgic({
+      model,
+      ipaSize: this.ipaSize,
+      vcpus: () => this.#vcpus.values(),
+      current: () => this.current,
+      lpis: this.lpis,
+    });
     vgic.onLevelEnded = (spi) => this.#irqfds.levelEnded(spi);
     this.vgic = vgic;
+    if (model === 2) this.hideGicRegisters();
     this.hold();
-    return new VgicDevice(vgic, this);
+    return vgic;
+  }
+
+  get #maxVcpus(): number {
+    return this.vgic?.model === 2 ? MAX_VCPUS_GICV2 : MAX_VCPUS;
+  }
+
+  /** ID_AA64PFR0_EL1.GIC is 0 where the vGIC is not a GICv3. */
+  hideGicRegisters(): void {
+    const value = this.#idRegisters.get(ID_AA64PFR0) ?? this.#vcpus.values().next().value?.cpu.getSysreg(ID_AA64PFR0);
+    if (value === undefined) this.#hidesGic = true;
+    else this.setIdRegister(ID_AA64PFR0, value & ~PFR0_GIC);
   }
 
   testDevice(type: number): boolean {
     this.#check('KVM_CREATE_DEVICE');
-    return type === DeviceType.ARM_VGIC_V3 || type === DeviceType.ARM_VGIC_ITS;
+    return CREATABLE.includes(type);
   }
 
   createIrqchip(): void {
     this.#check('KVM_CREATE_IRQCHIP');
-    throw new KvmError('ENODEV', 'KVM_CREATE_IRQCHIP', 'there is no GICv2: use createDevice');
+    this.#createVgic(2, 'KVM_CREATE_IRQCHIP');
+    // There is no fd to close: the vGIC is the VM's alone.
+    this.release();
   }
 
-  setDeviceAddr(): void {
-    this.#check('KVM_ARM_SET_DEVICE_ADDR');
-    throw new KvmError('ENODEV', 'KVM_ARM_SET_DEVICE_ADDR', 'there is no GICv2');
+  setDeviceAddr(id: bigint, addr: number): void {
+    const syscall = 'KVM_ARM_SET_DEVICE_ADDR';
+    this.#check(syscall);
+    const device = Number((id >> 16n) & 0xffffn);
+    const type = Number(id & 0xffffn);
+    if (this.vgic?.model !== 2 || device !== 0 || type > VgicAddr.V2_CPU) {
+      throw new KvmError('ENODEV', syscall, `there is no device 0x${id.toString(16)}`);
+    }
+    if (!Number.isSafeInteger(addr) || addr < 0) throw new KvmError('E2BIG', syscall, `${addr} is no address`);
+    if (type === VgicAddr.V2_DIST) this.vgic.setDistributorBase(BigInt(addr));
+    else this.vgic.setCpuBase(BigInt(addr));
   }
 
   // --- Interrupts ---------------------------------------------------------------------------------------------------
@@ -452,6 +507,8 @@ export class SoftVm implements Vm {
       throw new KvmError('EINVAL', syscall, `INTID ${number} is not of this type`);
     }
     const vgic = this.vgic!;
+    // A GICv2 is initialised by what comes first.
+    if (vgic.model === 2) vgic.init();
     if (!vgic.initialized) throw new KvmError('EBUSY', syscall, 'the vGIC is not initialised');
     if (type === IrqType.PPI) vgic.injectPpi(vcpu!.id, number, level, false);
     else if (!vgic.injectSpi(number, level)) {
@@ -474,7 +531,7 @@ export class SoftVm implements Vm {
 
   /** @returns whether the guest has mapped the event, or the errno (kernel: vgic_its_inject_msi) */
   #sendMsi({ address, data, devid }: Msi): boolean | keyof typeof MSI_ERRORS {
-    if (!this.lpis.hasIts) return 'ENODEV';
+    if (this.vgic?.hasIts !== true) return 'ENODEV';
     const its = this.#its.find((candidate) => candidate.answers(address));
     if (devid === undefined || its === undefined) return 'EINVAL';
     return its.trigger(devid >>> 0, data >>> 0);

@@ -22,7 +22,7 @@ function makeVgic() {
     },
   }));
   const lpis = new Lpis(new GuestAccess(new Memslots(new FakeMachine(), 2 ** 40)), () => vgic);
-  const vgic: Vgic = new Vgic(2 ** 40, () => vcpus, lpis);
+  const vgic: Vgic = new Vgic({ model: 3, ipaSize: 2 ** 40, vcpus: () => vcpus, current: () => vcpus[0], lpis });
   vgic.setNrIrqs(64);
   vgic.init();
   return { vgic, lines, region: new RedistributorRegion([vgic.redistributor(0)!, vgic.redistributor(1)!]) };

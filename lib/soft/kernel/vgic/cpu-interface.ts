@@ -10,6 +10,18 @@ export interface VgicVcpu {
   setInterruptLines(irq: boolean, fiq: boolean): void;
 }
 
+/** The switches of a CPU interface: ICC_CTLR_EL1's, and those that only GICC_CTLR has. */
+export interface CpuControl {
+  /** Both groups use the binary point of Group 0. */
+  readonly cbpr: boolean;
+  /** The end of an interrupt only drops the priority. */
+  readonly eoiMode: boolean;
+  /** Group 0 is signalled as FIQ: always so in a GICv3. */
+  readonly fiqEn: boolean;
+  /** GICC_IAR acknowledges Group 1 too. */
+  readonly ackCtl: boolean;
+}
+
 /** What the CPU interface tells the distributor. */
 export interface Deactivation {
   /** `irq` is no longer active: route it anew. */
@@ -26,7 +38,7 @@ const BPR1_MIN = BPR0_MIN + 1;
 const IDLE_PRIORITY = 0xff;
 
 /**
- * A GICv3 CPU interface (IHI 0069, 12.2: ICC_* registers) as a guest of KVM sees it: one Security state, five priority
+ * A CPU interface (IHI 0069, 12.2: ICC_*; IHI 0048, 4.4: GICC_*) as a guest of KVM sees it: one Security state, five priority
  * bits, so one active-priority register a group. Holds the interrupts that are pending or active at this vCPU.
  */
 export class CpuInterface {
@@ -39,8 +51,7 @@ export class CpuInterface {
   #pmr = 0;
   #bpr0 = BPR0_MIN;
   #bpr1 = BPR1_MIN;
-  #cbpr = false;
-  #eoiMode = false;
+  #control: CpuControl = { cbpr: false, eoiMode: false, fiqEn: true, ackCtl: false };
   #groupEnabled0 = false;
   #groupEnabled1 = false;
   /** ICC_AP0R0_EL1 and ICC_AP1R0_EL1: bit n is priority n << 3. */
@@ -81,7 +92,8 @@ export class CpuInterface {
     const best = first0 === undefined || (first1 !== undefined && precedes(first1, first0)) ? first1 : first0;
     this.#best = best;
     const signal = best !== undefined && this.#preempts(best);
-    this.vcpu.setInterruptLines(signal && best?.group === 1, signal && best?.group === 0);
+    const isFiq = signal && best.group === 0 && this.#control.fiqEn;
+    this.vcpu.setInterruptLines(signal && !isFiq, isFiq);
   }
 
   #preempts(irq: VgicIrq): boolean {
@@ -102,14 +114,24 @@ export class CpuInterface {
   acknowledge(group: 0 | 1): number {
     const irq = this.#best;
     if (irq === undefined || irq.group !== group || !this.#preempts(irq)) return INTID_SPURIOUS;
-    irq.active = true;
-    irq.pendingLatch = false;
+    const id = irq.acknowledgeId;
+    irq.activate();
     this.hold(irq);
     const bit = 1 << (this.#groupPriority(irq.priority, group) >> 3);
     if (group === 0) this.#ap0r |= bit;
     else this.#ap1r |= bit;
     this.update();
-    return irq.intid;
+    return id;
+  }
+
+  /** The interrupt that an acknowledge of its group would have. */
+  get signalled(): VgicIrq | undefined {
+    return this.#best !== undefined && this.#preempts(this.#best) ? this.#best : undefined;
+  }
+
+  /** The group of an active interrupt. */
+  activeGroup(intid: number): 0 | 1 | undefined {
+    return this.#active.get(intid)?.group;
   }
 
   /** ICC_EOIR0_EL1, ICC_EOIR1_EL1: drops the running priority and, unless EOImode splits the two, deactivates. */
@@ -117,7 +139,7 @@ export class CpuInterface {
     if (intid >= 1020 && intid <= INTID_SPURIOUS) return;
     const dropped = this.#dropPriority();
     // An LPI has no state that could outlive its priority drop.
-    if (!this.#eoiMode || intid >= FIRST_LPI) {
+    if (!this.#control.eoiMode || intid >= FIRST_LPI) {
       const irq = this.#active.get(intid);
       // An end without its acknowledge is the guest's mistake and ends nothing, as in the kernel.
       if (irq !== undefined && irq.group === group && this.#groupPriority(irq.priority, group) === dropped) {
@@ -139,7 +161,7 @@ export class CpuInterface {
 
   /** ICC_DIR_EL1. */
   deactivate(intid: number): void {
-    if (!this.#eoiMode) return;
+    if (!this.#control.eoiMode) return;
     const irq = this.#active.get(intid);
     if (irq !== undefined) this.#deactivate(irq);
   }
@@ -152,7 +174,7 @@ export class CpuInterface {
   /** ICC_HPPIR0_EL1, ICC_HPPIR1_EL1. */
   highestPending(group: 0 | 1): number {
     const irq = this.#best;
-    return irq !== undefined && irq.group === group ? irq.intid : INTID_SPURIOUS;
+    return irq !== undefined && irq.group === group ? irq.acknowledgeId : INTID_SPURIOUS;
   }
 
   /** ICC_RPR_EL1. */
@@ -179,24 +201,39 @@ export class CpuInterface {
   }
 
   get bpr1(): number {
-    return this.#cbpr ? Math.min(this.#bpr0 + 1, 7) : this.#bpr1;
+    return this.#control.cbpr ? Math.min(this.#bpr0 + 1, 7) : this.#bpr1;
   }
 
   /** ICC_CTLR_EL1.CBPR makes writes ignored. */
   set bpr1(value: number) {
-    if (this.#cbpr) return;
+    if (!this.#control.cbpr) this.ownBpr1 = value;
+  }
+
+  /** The binary point of Group 1, in use or not: GICC_ABPR. */
+  get ownBpr1(): number {
+    return this.#bpr1;
+  }
+
+  set ownBpr1(value: number) {
     this.#bpr1 = Math.max(value & 7, BPR1_MIN);
     this.update();
   }
 
+  get control(): CpuControl {
+    return this.#control;
+  }
+
+  set control(control: CpuControl) {
+    this.#control = control;
+    this.update();
+  }
+
   get ctlr(): number {
-    return CTLR_PRI_BITS | (this.#cbpr ? CTLR_CBPR : 0) | (this.#eoiMode ? CTLR_EOIMODE : 0);
+    return CTLR_PRI_BITS | (this.#control.cbpr ? CTLR_CBPR : 0) | (this.#control.eoiMode ? CTLR_EOIMODE : 0);
   }
 
   set ctlr(value: number) {
-    this.#cbpr = (value & CTLR_CBPR) !== 0;
-    this.#eoiMode = (value & CTLR_EOIMODE) !== 0;
-    this.update();
+    this.control = { ...this.#control, cbpr: (value & CTLR_CBPR) !== 0, eoiMode: (value & CTLR_EOIMODE) !== 0 };
   }
 
   getGroupEnabled(group: 0 | 1): boolean {

@@ -27,10 +27,10 @@ const TYPER_LPIS = 1 << 17;
 /** PIDR2.ArchRev: GICv3. */
 export const PIDR2_GICV3 = 0x3b;
 /** Product KVM ('K'), implementer Arm. */
-const IIDR_PRODUCT = (0x4b << 24) | 0x43b;
-const IIDR_REVISION_SHIFT = 12;
+export const IIDR_PRODUCT = (0x4b << 24) | 0x43b;
+export const IIDR_REVISION_SHIFT = 12;
 /** KVM_VGIC_IMP_REV_LATEST. */
-const IIDR_REVISION_LATEST = 3;
+export const IIDR_REVISION_LATEST = 3;
 
 /** The distributor's frame, as the kernel's vGIC models it: ARE and DS always set, one enable for both groups, 1-of-N routing not offered. */
 export class Distributor implements IoDevice, IrqSource {
@@ -116,9 +116,7 @@ export class Distributor implements IoDevice, IrqSource {
       case GICD_CTLR:
         return CTLR_DS | CTLR_ARE | (this.#vgic.enabled ? CTLR_ENABLE_G1 : 0);
       case GICD_TYPER:
-        return (
-          (this.#vgic.lpis.hasIts ? TYPER_ID_BITS_LPIS | TYPER_LPIS : TYPER_ID_BITS) | (this.#vgic.nrIrqs / 32 - 1)
-        );
+        return (this.#vgic.hasIts ? TYPER_ID_BITS_LPIS | TYPER_LPIS : TYPER_ID_BITS) | (this.#vgic.nrIrqs / 32 - 1);
       case GICD_IIDR:
         return this.iidr;
       case GICD_PIDR2:

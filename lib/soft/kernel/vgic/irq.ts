@@ -28,6 +28,10 @@ export class VgicIrq {
   owned = false;
   /** GICD_IROUTER's Aff2.Aff1.Aff0. */
   affinity = 0;
+  /** GICv2: GICD_ITARGETSR, a bit a vCPU. */
+  targets = 0;
+  /** GICv2, SGIs: the vCPUs that sent it, a bit each. It is pending as long as there is one. */
+  sources = 0;
   /** The CPU interface it goes to; `undefined` where no vCPU has the affinity. */
   target: CpuInterface | undefined;
   /** The CPU interface that lists it as pending or active. */
@@ -40,6 +44,18 @@ export class VgicIrq {
     this.target = target;
     this.edge = edge;
     this.enabled = intid < NR_SGIS;
+  }
+
+  /** What an acknowledge reads: with the sender in bits 12..10 for an SGI of a GICv2. */
+  get acknowledgeId(): number {
+    return this.sources === 0 ? this.intid : this.intid | ((31 - Math.clz32(this.sources & -this.sources)) << 10);
+  }
+
+  /** Takes one pending event of it: a GICv2 has its SGIs one sender at a time. */
+  activate(): void {
+    this.active = true;
+    this.sources &= this.sources - 1;
+    this.pendingLatch = this.sources !== 0;
   }
 
   get pending(): boolean {

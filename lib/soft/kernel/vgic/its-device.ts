@@ -1,8 +1,8 @@
 import { type Device, DeviceType, KvmError, VgicAddr, VgicCtrl, VgicGroup } from '../../../kvm/index.js';
 import { attrInteger } from '../attr-value.js';
 import type { IoBus } from '../io-bus.js';
-import type { DeviceOwner } from './device.js';
-import { ITS_SIZE, type Its } from './its.js';
+import { DeviceFd, type DeviceOwner, noAttr } from './device-fd.js';
+import { FRAME_SIZE, ITS_SIZE, type Its } from './its.js';
 import { ADDR_UNDEFINED, checkRange } from './vgic.js';
 
 /** What the device needs of its VM. */
@@ -20,41 +20,19 @@ const CTRL_ATTRS: readonly number[] = [
 ];
 
 /** An ITS's device fd (`Documentation/virt/kvm/devices/arm-vgic-its.rst`). */
-export class ItsDeviceFd implements Device {
+export class ItsDeviceFd extends DeviceFd<ItsOwner> implements Device {
   readonly type = DeviceType.ARM_VGIC_ITS;
   readonly #its: Its;
-  readonly #owner: ItsOwner;
-  #closed = false;
 
   constructor(its: Its, owner: ItsOwner) {
+    super(owner);
     this.#its = its;
-    this.#owner = owner;
-  }
-
-  get closed(): boolean {
-    return this.#closed;
-  }
-
-  /** The ITS itself stays: it is the VM's. */
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#owner.release();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #check(syscall: string): void {
-    if (this.#closed) throw new KvmError('EBADF', syscall, 'the device is closed');
-    this.#owner.checkAlive(syscall);
   }
 
   /** @throws KvmError EINVAL an offset of ITS_REGS that is not aligned to its register */
   hasDeviceAttr(group: number, attr: number | bigint): boolean {
     const syscall = 'KVM_HAS_DEVICE_ATTR';
-    this.#check(syscall);
+    this.check(syscall);
     switch (group) {
       case VgicGroup.ADDR:
         return BigInt(attr) === BigInt(VgicAddr.ITS);
@@ -69,13 +47,13 @@ export class ItsDeviceFd implements Device {
 
   setDeviceAttr(group: number, attr: number | bigint, value?: number | bigint | Uint8Array): void {
     const syscall = 'KVM_SET_DEVICE_ATTR';
-    this.#check(syscall);
+    this.check(syscall);
     switch (group) {
       case VgicGroup.ADDR: {
         if (BigInt(attr) !== BigInt(VgicAddr.ITS)) throw new KvmError('ENODEV', syscall, `no address ${attr}`);
         const base = attrInteger(value, 8);
         if (this.#its.base !== undefined) throw new KvmError('EEXIST', syscall, "the ITS's address is set");
-        this.#its.place(checkRange(base, ITS_SIZE, this.#owner.ipaSize), this.#owner.bus);
+        this.#its.place(checkRange(base, ITS_SIZE, this.owner.ipaSize, FRAME_SIZE), this.owner.bus);
         return;
       }
       case VgicGroup.CTRL:
@@ -95,7 +73,7 @@ export class ItsDeviceFd implements Device {
 
   getDeviceAttr(group: number, attr: number | bigint): bigint {
     const syscall = 'KVM_GET_DEVICE_ATTR';
-    this.#check(syscall);
+    this.check(syscall);
     switch (group) {
       case VgicGroup.ADDR:
         if (BigInt(attr) !== BigInt(VgicAddr.ITS)) throw new KvmError('ENODEV', syscall, `no address ${attr}`);
@@ -113,7 +91,7 @@ export class ItsDeviceFd implements Device {
   /** An attribute that is not known does nothing, as in the kernel. */
   #control(attr: number, syscall: string): void {
     if (attr === VgicCtrl.INIT) return;
-    if (this.#owner.running) throw new KvmError('EBUSY', syscall, 'a vCPU is running');
+    this.checkStopped(syscall);
     if (attr === VgicCtrl.ITS_RESET) {
       this.#its.reset();
       return;
@@ -128,8 +106,6 @@ export class ItsDeviceFd implements Device {
     const isThere = this.#its.has(offset, syscall);
     if (this.#its.base === undefined) throw new KvmError('ENXIO', syscall, "the ITS's address is not set");
     if (!isThere) throw noAttr(syscall);
-    if (this.#owner.running) throw new KvmError('EBUSY', syscall, 'a vCPU is running');
+    this.checkStopped(syscall);
   }
 }
-
-const noAttr = (syscall: string): KvmError => new KvmError('ENXIO', syscall, 'no such attribute');

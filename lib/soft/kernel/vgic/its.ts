@@ -18,7 +18,7 @@ const GITS_CREADR = 0x0090;
 const GITS_BASER = 0x0100;
 const GITS_BASER_END = 0x0140;
 const GITS_IDREGS = 0xffd0;
-const FRAME_SIZE = 0x1_0000;
+export const FRAME_SIZE = 0x1_0000;
 /** Bytes: both frames. */
 export const ITS_SIZE = 2 * FRAME_SIZE;
 

@@ -49,7 +49,12 @@ export class Redistributor implements IrqSource {
   constructor(vgic: Vgic, cpu: CpuInterface) {
     this.#vgic = vgic;
     this.cpu = cpu;
-    for (let i = 0; i < NR_PRIVATE; i++) this.#irqs.push(new VgicIrq(i, cpu, i < NR_SGIS));
+    for (let i = 0; i < NR_PRIVATE; i++) {
+      const irq = new VgicIrq(i, cpu, i < NR_SGIS);
+      vgic.prepare(irq);
+      irq.targets = 1 << cpu.vcpu.id;
+      this.#irqs.push(irq);
+    }
   }
 
   irq(intid: number): VgicIrq | undefined {
@@ -102,7 +107,7 @@ export class Redistributor implements IrqSource {
         return IIDR;
       case GICR_TYPER:
         return (
-          ((this.cpu.vcpu.id & 0xffff) << 8) | (this.last ? TYPER_LAST : 0) | (this.#vgic.lpis.hasIts ? TYPER_PLPIS : 0)
+          ((this.cpu.vcpu.id & 0xffff) << 8) | (this.last ? TYPER_LAST : 0) | (this.#vgic.hasIts ? TYPER_PLPIS : 0)
         );
       case GICR_TYPER_HIGH:
         return this.cpu.vcpu.affinity;
@@ -161,7 +166,7 @@ export class Redistributor implements IrqSource {
 
   #enableLpis(enabled: boolean): void {
     const { lpis } = this.#vgic;
-    if (!lpis.hasIts || enabled === this.#lpisEnabled) return;
+    if (!this.#vgic.hasIts || enabled === this.#lpisEnabled) return;
     this.#lpisEnabled = enabled;
     if (!enabled) lpis.dropPending(this);
     else if ((this.#pendbaser & PEND_PTZ) === 0n) lpis.readPending(this);

@@ -1,7 +1,9 @@
 import { KvmError } from '../../../kvm/index.js';
 import type { IoBus } from '../io-bus.js';
+import { CpuFrame, GICC_SIZE } from './cpu-frame.js';
 import { CpuInterface, type Deactivation, type VgicVcpu } from './cpu-interface.js';
 import { Distributor, GICD_SIZE } from './distributor.js';
+import { DistributorV2, GICD_V2_SIZE } from './distributor-v2.js';
 import { NR_PRIVATE, NR_SGIS, VgicIrq } from './irq.js';
 import type { Lpis } from './lpis.js';
 import { GICR_SIZE, Redistributor, RedistributorRegion } from './redistributor.js';
@@ -15,22 +17,41 @@ interface RegionAddress {
 
 /** What `VgicAddr` reads while an address is not set (VGIC_ADDR_UNDEF). */
 export const ADDR_UNDEFINED = 0xffff_ffff_ffff_ffffn;
-const FRAME_ALIGN = 0x10000;
+/** Frames are aligned to this, by the model. */
+const FRAME_ALIGN = { 2: 0x1000, 3: 0x10000 } as const;
 /** VGIC_NR_IRQS_LEGACY: what NR_IRQS is where nobody set it. */
 const DEFAULT_NR_IRQS = 256;
 /** Most INTIDs a vGIC can have, reserved ones included. */
 const MAX_NR_IRQS = 1024;
 
+/** What a vGIC needs of its VM. */
+export interface VgicParts {
+  /** GICv2 or GICv3. */
+  readonly model: 2 | 3;
+  /** Bytes of guest-physical address space. */
+  readonly ipaSize: number;
+  /** The VM's vCPUs, in the order of their creation. */
+  readonly vcpus: () => Iterable<VgicVcpu>;
+  /** The vCPU whose access to a frame is being answered. */
+  readonly current: () => VgicVcpu | undefined;
+  /** The VM's LPIs, which its ITSs map. */
+  readonly lpis: Lpis;
+}
+
 /**
- * A GICv3 in the kernel: `struct vgic_dist`. Interrupts are routed to the CPU interface that lists them; a CPU interface
+ * A GICv2 or GICv3 in the kernel: `struct vgic_dist`. Interrupts are routed to the CPU interface that lists them; a CPU interface
  * drives its vCPU's IRQ and FIQ lines as soon as anything changes.
  */
 export class Vgic implements Deactivation {
+  readonly model: 2 | 3;
   readonly distributor: Distributor;
+  readonly distributorV2: DistributorV2;
   readonly lpis: Lpis;
+  readonly current: () => VgicVcpu | undefined;
   readonly #ipaSize: number;
   readonly #vcpus: () => Iterable<VgicVcpu>;
   #distBase: number | undefined;
+  #cpuBase: number | undefined;
   readonly #regions: RegionAddress[] = [];
   #nrIrqs = 0;
   #initialized = false;
@@ -42,16 +63,28 @@ export class Vgic implements Deactivation {
   /** Called when the guest ends a level-triggered SPI: where RESAMPLE irqfds learn of it. */
   onLevelEnded: ((spi: number) => void) | undefined;
 
-  /**
-   * @param ipaSize bytes of guest-physical address space
-   * @param vcpus the VM's vCPUs, in the order of their creation
-   * @param lpis the VM's LPIs, which its ITSs map
-   */
-  constructor(ipaSize: number, vcpus: () => Iterable<VgicVcpu>, lpis: Lpis) {
+  constructor({ model, ipaSize, vcpus, current, lpis }: VgicParts) {
+    this.model = model;
     this.#ipaSize = ipaSize;
     this.#vcpus = vcpus;
+    this.current = current;
     this.lpis = lpis;
     this.distributor = new Distributor(this);
+    this.distributorV2 = new DistributorV2(this);
+  }
+
+  /** Whether there are LPIs. */
+  get hasIts(): boolean {
+    return this.model === 3 && this.lpis.hasIts;
+  }
+
+  get vcpuCount(): number {
+    return [...this.#vcpus()].length;
+  }
+
+  hasVcpu(id: number): boolean {
+    for (const vcpu of this.#vcpus()) if (vcpu.id === id) return true;
+    return false;
   }
 
   get initialized(): boolean {
@@ -78,8 +111,8 @@ export class Vgic implements Deactivation {
     this.#nrIrqs = value;
   }
 
-  get distributorBase(): number | undefined {
-    return this.#distBase;
+  get distributorBase(): bigint {
+    return this.#distBase === undefined ? ADDR_UNDEFINED : BigInt(this.#distBase);
   }
 
   /** @throws KvmError EEXIST, EINVAL, E2BIG */
@@ -87,7 +120,21 @@ export class Vgic implements Deactivation {
     if (this.#distBase !== undefined) {
       throw new KvmError('EEXIST', 'KVM_SET_DEVICE_ATTR', "the distributor's address is set");
     }
-    this.#distBase = checkRange(base, GICD_SIZE, this.#ipaSize);
+    const size = this.model === 2 ? GICD_V2_SIZE : GICD_SIZE;
+    this.#distBase = checkRange(base, size, this.#ipaSize, FRAME_ALIGN[this.model]);
+  }
+
+  /** GICv2: where the CPU interface's frame is. */
+  get cpuBase(): bigint {
+    return this.#cpuBase === undefined ? ADDR_UNDEFINED : BigInt(this.#cpuBase);
+  }
+
+  /** @throws KvmError EEXIST, EINVAL, E2BIG */
+  setCpuBase(base: bigint): void {
+    if (this.#cpuBase !== undefined) {
+      throw new KvmError('EEXIST', 'KVM_SET_DEVICE_ATTR', "the CPU interface's address is set");
+    }
+    this.#cpuBase = checkRange(base, GICC_SIZE, this.#ipaSize, FRAME_ALIGN[2]);
   }
 
   /** The index-th redistributor region. */
@@ -110,8 +157,8 @@ export class Vgic implements Deactivation {
       const rule = 'REDIST and REDIST_REGION do not mix, and regions come in the order of their index';
       throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', rule);
     }
-    const size = (count === 0 ? [...this.#vcpus()].length : count) * GICR_SIZE;
-    const start = checkRange(base, size, this.#ipaSize);
+    const size = (count === 0 ? this.vcpuCount : count) * GICR_SIZE;
+    const start = checkRange(base, size, this.#ipaSize, FRAME_ALIGN[3]);
     const overlaps = (at: number, bytes: number): boolean => start < at + bytes && at < start + size;
     if (
       (this.#distBase !== undefined && overlaps(this.#distBase, GICD_SIZE)) ||
@@ -127,15 +174,25 @@ export class Vgic implements Deactivation {
     if (this.#initialized) return;
     this.#nrIrqs = this.nrIrqs;
     for (const vcpu of this.#vcpus()) {
-      const redistributor = new Redistributor(this, new CpuInterface(vcpu, this));
+      const cpu = new CpuInterface(vcpu, this);
+      // A GICv2 begins with everything as IRQ.
+      if (this.model === 2) cpu.control = { ...cpu.control, fiqEn: false };
+      const redistributor = new Redistributor(this, cpu);
       this.#redistributors.set(vcpu.id, redistributor);
       this.#byAffinity.set(vcpu.affinity, redistributor);
     }
     const [first] = this.#redistributors.values();
     for (let intid = NR_PRIVATE; intid < this.#nrIrqs; intid++) {
-      this.#spis.push(new VgicIrq(intid, first?.cpu, true));
+      const irq = new VgicIrq(intid, first?.cpu, true);
+      this.prepare(irq);
+      this.#spis.push(irq);
     }
     this.#initialized = true;
+  }
+
+  /** A GICv2's interrupts begin in Group 0, a GICv3's in Group 1. */
+  prepare(irq: VgicIrq): void {
+    irq.group = this.model === 2 ? 0 : 1;
   }
 
   /**
@@ -144,6 +201,25 @@ export class Vgic implements Deactivation {
    */
   mapResources(bus: IoBus): void {
     if (this.#mapped) return;
+    if (this.model === 2) this.#mapV2(bus);
+    else this.#mapV3(bus);
+    this.#mapped = true;
+  }
+
+  /** A GICv2 need not have been initialised. */
+  #mapV2(bus: IoBus): void {
+    if (this.#distBase === undefined || this.#cpuBase === undefined) {
+      throw new KvmError('ENXIO', 'KVM_RUN', "the vGIC's addresses are not all set");
+    }
+    if (this.#distBase < this.#cpuBase + GICC_SIZE && this.#cpuBase < this.#distBase + GICD_V2_SIZE) {
+      throw new KvmError('EINVAL', 'KVM_RUN', "the vGIC's frames overlap");
+    }
+    this.init();
+    bus.addDevice(this.#distBase, GICD_V2_SIZE, this.distributorV2);
+    bus.addDevice(this.#cpuBase, GICC_SIZE, new CpuFrame(this));
+  }
+
+  #mapV3(bus: IoBus): void {
     const capacity = this.#regions.reduce((sum, r) => sum + (r.count === 0 ? Number.POSITIVE_INFINITY : r.count), 0);
     const vcpus = [...this.#vcpus()];
     if (this.#distBase === undefined || capacity < vcpus.length) {
@@ -157,7 +233,6 @@ export class Vgic implements Deactivation {
       if (here.length > 0) bus.addDevice(region.base, here.length * GICR_SIZE, new RedistributorRegion(here));
     }
     bus.addDevice(this.#distBase, GICD_SIZE, this.distributor);
-    this.#mapped = true;
   }
 
   redistributor(vcpuId: number): Redistributor | undefined {
@@ -190,6 +265,14 @@ export class Vgic implements Deactivation {
   setAffinity(irq: VgicIrq, affinity: number): void {
     irq.affinity = affinity;
     irq.target = this.#byAffinity.get(affinity)?.cpu;
+    this.route(irq);
+  }
+
+  /** GICv2's GICD_ITARGETSR: the first of the vCPUs named; with none, the first of all. */
+  setTargets(irq: VgicIrq, targets: number): void {
+    irq.targets = targets & (2 ** this.vcpuCount - 1);
+    const id = irq.targets === 0 ? 0 : 31 - Math.clz32(irq.targets & -irq.targets);
+    irq.target = this.#redistributors.get(id)?.cpu;
     this.route(irq);
   }
 
@@ -276,11 +359,15 @@ export class Vgic implements Deactivation {
 
 /**
  * The address of a GIC's frames (kernel: vgic_check_iorange).
- * @throws KvmError EINVAL not aligned to 64 KiB; E2BIG beyond the IPA size
+ * @throws KvmError EINVAL not aligned; E2BIG beyond the IPA size
  */
-export function checkRange(base: bigint, size: number, ipaSize: number): number {
-  if (base % BigInt(FRAME_ALIGN) !== 0n) {
-    throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', `0x${base.toString(16)} is not aligned to 64 KiB`);
+export function checkRange(base: bigint, size: number, ipaSize: number, alignment: number): number {
+  if (base % BigInt(alignment) !== 0n) {
+    throw new KvmError(
+      'EINVAL',
+      'KVM_SET_DEVICE_ATTR',
+      `0x${base.toString(16)} is not aligned to 0x${alignment.toString(16)}`,
+    );
   }
   if (base + BigInt(size) > BigInt(ipaSize)) {
     throw new KvmError('E2BIG', 'KVM_SET_DEVICE_ATTR', `0x${base.toString(16)} is beyond the IPA size`);

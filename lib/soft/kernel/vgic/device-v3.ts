@@ -1,62 +1,29 @@
 import { type Device, DeviceType, KvmError, VgicAddr, VgicCtrl, VgicGroup } from '../../../kvm/index.js';
 import { attrInteger } from '../attr-value.js';
+import { DeviceFd, type DeviceOwner, noAttr } from './device-fd.js';
 import { Distributor } from './distributor.js';
 import { isRestorable, restoreIcc, saveIcc } from './icc.js';
 import type { VgicIrq } from './irq.js';
 import { Redistributor } from './redistributor.js';
 import { ADDR_UNDEFINED, type Vgic } from './vgic.js';
 
-/** What the device needs of its VM. */
-export interface DeviceOwner {
-  /** @throws KvmError EIO the VM is dead */
-  checkAlive(syscall: string): void;
-  /** Whether a vCPU is inside KVM_RUN. */
-  readonly running: boolean;
-  /** Does what the guest has asked of its ITSs and still waits for. */
-  finishCommands(): void;
-  /** Gives back the device's hold on the VM. */
-  release(): void;
-}
-
 /** KVM_DEV_ARM_VGIC_LINE_LEVEL_INFO: bits 31..10 of the attribute say what is asked; 0 is the line level. */
 const LEVEL_INFO_SHIFT = 10n;
 const LEVEL_INFO_MASK = 0x3f_ffffn;
 const LEVEL_INFO_INTID = 0x3ffn;
 
-/** The vGIC's device fd (`Documentation/virt/kvm/devices/arm-vgic-v3.rst`). */
-export class VgicDevice implements Device {
+/** The device fd of a GICv3 (`Documentation/virt/kvm/devices/arm-vgic-v3.rst`). */
+export class VgicV3Device extends DeviceFd implements Device {
   readonly type = DeviceType.ARM_VGIC_V3;
   readonly #vgic: Vgic;
-  readonly #owner: DeviceOwner;
-  #closed = false;
 
   constructor(vgic: Vgic, owner: DeviceOwner) {
+    super(owner);
     this.#vgic = vgic;
-    this.#owner = owner;
-  }
-
-  get closed(): boolean {
-    return this.#closed;
-  }
-
-  /** The vGIC itself stays: it is the VM's. */
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#owner.release();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #check(syscall: string): void {
-    if (this.#closed) throw new KvmError('EBADF', syscall, 'the device is closed');
-    this.#owner.checkAlive(syscall);
   }
 
   hasDeviceAttr(group: number, attr: number | bigint): boolean {
-    this.#check('KVM_HAS_DEVICE_ATTR');
+    this.check('KVM_HAS_DEVICE_ATTR');
     const id = BigInt(attr);
     switch (group) {
       case VgicGroup.ADDR:
@@ -86,7 +53,7 @@ export class VgicDevice implements Device {
 
   setDeviceAttr(group: number, attr: number | bigint, value?: number | bigint | Uint8Array): void {
     const syscall = 'KVM_SET_DEVICE_ATTR';
-    this.#check(syscall);
+    this.check(syscall);
     const id = BigInt(attr);
     switch (group) {
       case VgicGroup.ADDR:
@@ -143,7 +110,7 @@ export class VgicDevice implements Device {
 
   getDeviceAttr(group: number, attr: number | bigint, value?: number | bigint): bigint {
     const syscall = 'KVM_GET_DEVICE_ATTR';
-    this.#check(syscall);
+    this.check(syscall);
     const id = BigInt(attr);
     switch (group) {
       case VgicGroup.ADDR:
@@ -206,7 +173,7 @@ export class VgicDevice implements Device {
   #getAddress(id: bigint, value: number | bigint | undefined): bigint {
     switch (Number(id)) {
       case VgicAddr.V3_DIST:
-        return this.#vgic.distributorBase === undefined ? ADDR_UNDEFINED : BigInt(this.#vgic.distributorBase);
+        return this.#vgic.distributorBase;
       case VgicAddr.V3_REDIST: {
         const region = this.#vgic.region(0);
         return region === undefined ? ADDR_UNDEFINED : BigInt(region.base);
@@ -224,15 +191,15 @@ export class VgicDevice implements Device {
 
   #savePending(syscall: string): void {
     if (!this.#vgic.initialized) throw new KvmError('ENXIO', syscall, 'the vGIC is not initialised');
-    if (this.#owner.running) throw new KvmError('EBUSY', syscall, 'a vCPU is running');
-    this.#owner.finishCommands();
+    this.checkStopped(syscall);
+    this.owner.finishCommands();
     if (!this.#vgic.lpis.savePending()) throw new KvmError('EFAULT', syscall, 'a pending table is not in RAM');
   }
 
   /** Registers can be read and written only between the vGIC's initialisation and a run. */
   #checkRegs(syscall: string): void {
     if (!this.#vgic.initialized) throw new KvmError('EBUSY', syscall, 'the vGIC is not initialised');
-    if (this.#owner.running) throw new KvmError('EBUSY', syscall, 'a vCPU is running');
+    this.checkStopped(syscall);
   }
 
   #redistributor(id: bigint, syscall: string): Redistributor {
@@ -261,7 +228,6 @@ export class VgicDevice implements Device {
   }
 }
 
-const noAttr = (syscall: string): KvmError => new KvmError('ENXIO', syscall, 'no such attribute');
 const offsetOf = (id: bigint): number => Number(id & 0xffff_ffffn);
 /** Bits 63..32: Aff3.Aff2.Aff1.Aff0. */
 const affinityOf = (id: bigint): number => Number((id >> 32n) & 0xffff_ffffn);
