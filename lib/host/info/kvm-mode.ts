@@ -81,7 +81,8 @@ function predictedMode(facts: HostFacts): Claim<KvmMode> | undefined {
   const row = predictedRow(facts);
   if (row === undefined || kvmIsUp(facts) === undefined || row.kernelEl !== kernelElOf(facts).value) return undefined;
   const line = commandLineOf(facts)!;
-  const confidence = line.option === 'nested' && !('kvm' in facts.open) ? 'guess' : 'likely';
+  const mayBeNested = row.mode === 'vhe' && line.option === 'nested' && !('kvm' in facts.open);
+  const confidence = mayBeNested ? 'guess' : 'likely';
   return { value: row.mode, confidence, source: Source.CMDLINE, said: commandLineSaid(line) };
 }
 

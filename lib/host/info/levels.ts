@@ -15,7 +15,16 @@ import {
   timerClue,
 } from './clues.js';
 import type { HostFacts } from './facts.js';
-import { type BootEl, type CpuVhe, decideMode, type KernelEl, type ModeConditions, type ModeRow } from './modes.js';
+import {
+  type BootEl,
+  type CpuVhe,
+  decideMode,
+  HVHE,
+  isBefore,
+  type KernelEl,
+  type ModeConditions,
+  type ModeRow,
+} from './modes.js';
 import type { Finding } from './types.js';
 
 const PSCI_METHOD = '/proc/device-tree/psci/method';
@@ -101,14 +110,12 @@ function vheSigns(facts: HostFacts): (Claim<CpuVhe> | undefined)[] {
   const has = vheShape(facts);
   const vh = guestVh(facts);
   const features = cpuinfo(facts, 'Features')?.split(/\s+/);
-  const line = commandLineOf(facts);
-  const mayBeHidden = line === undefined || line.option !== 'default' || line.override !== 'no';
   return [
     logClaim(facts, /detected: VHE for hypervisor only/, has),
     // What the kernel says of an override: that it took something away, or that nothing was there.
     logClaim(facts, /ID_AA64MMFR1_EL1\[11:8\]: forced to 0/, has),
     logClaim(facts, /ID_AA64MMFR1_EL1\[11:8\]: already set to 0/, 'no'),
-    vh && (vh.value > 0 || !mayBeHidden)
+    vh && (vh.value > 0 || !mayHideVhe(facts))
       ? { value: vh.value > 0 ? has : 'no', confidence: 'certain', source: 'KVM_GET_ONE_REG', said: vh.said }
       : undefined,
     has === 'only'
@@ -122,6 +129,13 @@ function vheSigns(facts: HostFacts): (Claim<CpuVhe> | undefined)[] {
       said: features.includes('atomics') ? 'atomics: Armv8.1 or later' : 'no atomics: older than Armv8.1',
     },
   ];
+}
+
+/** Whether the command line may have taken VHE away: `protected` did, before it kept it for the hypervisor. */
+function mayHideVhe(facts: HostFacts): boolean {
+  const line = commandLineOf(facts);
+  if (line === undefined || line.override === 'vh=0' || line.option === 'nvhe') return true;
+  return line.option === 'protected' && isBefore(releaseOf(facts), HVHE);
 }
 
 /** What decides, but for the CPU's VHE, as far as it is known. */

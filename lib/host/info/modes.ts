@@ -50,7 +50,7 @@ export interface ModeRow extends ModeOutcome {
 }
 
 /** Linux 6.5 brought VHE for the hypervisor alone, and with it `Protected hVHE`. */
-const HVHE = [6, 5] as const;
+export const HVHE = [6, 5] as const;
 /** Linux 6.16 lets guests have EL2. Before, `nested` is accepted, and nothing comes of it. */
 const NESTED = [6, 16] as const;
 

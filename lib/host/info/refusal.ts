@@ -97,22 +97,25 @@ function whyAbsent(facts: HostFacts): Refusal {
     );
   }
   const failed = logLine(facts, /kvm \[\d+\]: .*(error|fail|cannot|giving up|not supported|unsupported)/i);
-  if (failed !== undefined || fileText(facts, '/sys/module/kvm') !== undefined) {
+  const isBuiltIn = facts.arch === 'arm64' && fileText(facts, '/sys/module/kvm') !== undefined;
+  if (failed !== undefined || isBuiltIn) {
     return refusal(
       'failed',
       `there is no ${device}: KVM gave up when the kernel booted${failed === undefined ? '' : `: ${failed}`}`,
       failed === undefined ? "see what the kernel's log says of kvm (as root: dmesg | grep kvm)" : undefined,
     );
   }
+  const arm64Only = facts.arch === 'arm64' ? ' was started without EL2 or with kvm-arm.mode=none,' : '';
   return refusal(
     'absent',
-    `there is no ${device}: the kernel has no KVM, was started without EL2 or with kvm-arm.mode=none, or this is a container without the device`,
+    `there is no ${device}: the kernel has no KVM,${arm64Only} or this is a container without the device`,
     `in a container, start it with --device=${device}`,
   );
 }
 
 /** On arm64 KVM is never a module: what is not in the kernel from the start does not come. */
 function isBuiltWithout(facts: HostFacts): boolean {
+  if (facts.arch !== 'arm64') return false;
   const config = configFiles(facts.kernel).map((path) => fileText(facts, path));
   const module = facts.files['/sys/module/kvm'];
   return (
