@@ -95,7 +95,7 @@ export function kvmModeAskedOf(facts: HostFacts): Finding<string> {
 
 /** Whether the mode would be another without what the command line says. The table knows. */
 export function kvmModeFromOf(facts: HostFacts): Finding<ModeOrigin> {
-  const mode = kvmModeOf(facts).value;
+  const { value: mode, confidence: modeConfidence } = kvmModeOf(facts);
   const boot = bootElOf(facts);
   const conditions = conditionsOf(facts);
   const line = commandLineOf(facts);
@@ -114,7 +114,7 @@ export function kvmModeFromOf(facts: HostFacts): Finding<ModeOrigin> {
   const [value] = origins;
   // Where the table has another mode, something that is not in it had a hand in it.
   if (value === undefined) return weigh<ModeOrigin>([]);
-  const agreed = vhe.value === null ? 'certain' : vhe.confidence;
-  const confidence = origins.some((each) => each !== value) ? 'guess' : agreed;
+  const isGuess = modeConfidence === 'guess' || origins.some((each) => each !== value);
+  const confidence = isGuess ? 'guess' : vhe.value === null ? 'certain' : vhe.confidence;
   return { value, confidence, evidence: [said, ...vhe.evidence.slice(0, 1)] };
 }
