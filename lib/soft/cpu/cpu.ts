@@ -87,6 +87,8 @@ export interface Cpu {
    * calls, those before the one that makes the call.
    */
   readonly instructions: number;
+  /** Of {@link instructions}, those that were executed at this EL to their end: without what took an exception instead (SVC and HVC do not). */
+  retired(el: 0 | 1): number;
 
   /** Valid after CpuStop.MMIO. */
   readonly access: CpuAccess;

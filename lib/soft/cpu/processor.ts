@@ -72,6 +72,9 @@ export class Processor implements Cpu {
   #retired = 0;
   #given = 0;
   #stolen = 0;
+  /** Executed to the end, by EL, up to when the current EL was entered; and the count of instructions then. */
+  readonly #retiredAt: [number, number] = [0, 0];
+  #atElSince = 0;
   #running = false;
   #destroyed = false;
   #irq = false;
@@ -127,6 +130,7 @@ export class Processor implements Cpu {
     const kept = SYSREGS.filter(isIdentification).map((r) => [r.offset, state.get64(r.offset)] as const);
     // The budget of a run that is under way and the interrupt inputs are not the vCPU's to reset.
     const budget = state.get32(Offset.BUDGET);
+    this.#leaveEl();
     this.#machine.views.u8.fill(0, state.base, state.base + STATE_SIZE);
     state.set32(Offset.BUDGET, budget);
     for (const r of SYSREGS) state.set64(r.offset, r.reset);
@@ -168,6 +172,7 @@ export class Processor implements Cpu {
     return this.#state.getPstate();
   }
   setPstate(value: bigint): void {
+    this.#leaveEl();
     this.#state.setPstate(value);
     this.mmu.regimeSelected();
   }
@@ -226,6 +231,17 @@ export class Processor implements Cpu {
     return this.#running
       ? this.#retired + this.#given - this.#stolen - this.#state.get32(Offset.BUDGET)
       : this.#retired;
+  }
+
+  retired(el: 0 | 1): number {
+    return this.#retiredAt[el] + (el === this.#state.el ? this.instructions - this.#atElSince : 0);
+  }
+
+  /** To be called before the EL may change. */
+  #leaveEl(): void {
+    const now = this.instructions;
+    this.#retiredAt[this.#state.el] += now - this.#atElSince;
+    this.#atElSince = now;
   }
 
   requestStop(): void {
@@ -383,6 +399,7 @@ export class Processor implements Cpu {
    */
   #refuse(ec: ExceptionClass, iss: number): void {
     this.#count();
+    this.#retiredAt[this.#state.el]--;
     this.#exception(Vector.SYNC, ec, iss);
   }
 
@@ -469,6 +486,7 @@ export class Processor implements Cpu {
   /** Takes an exception to EL1 (Arm ARM DDI 0487 D1.3.5, AArch64.TakeException). PC is the preferred return address. */
   #exception(kind: Vector, ec: ExceptionClass, iss: number): void {
     const state = this.#state;
+    this.#leaveEl();
     const spsr = state.getPstate();
     const group =
       state.el === 0 ? VectorGroup.EL0 : state.get32(Offset.SPSEL) === 0 ? VectorGroup.EL1T : VectorGroup.EL1H;

@@ -51,6 +51,7 @@ const VALUES: ReadonlyMap<number, number> = new Map([
   [Cap.ARM_PSCI_0_2, 1],
   [Cap.CHECK_EXTENSION_VM, 1],
   [Cap.IOEVENTFD_ANY_LENGTH, 1],
+  [Cap.ARM_PMU_V3, 1],
   [Cap.VCPU_ATTRIBUTES, 1],
   [Cap.GUEST_DEBUG_HW_BPS, BREAKPOINTS],
   [Cap.GUEST_DEBUG_HW_WPS, WATCHPOINTS],

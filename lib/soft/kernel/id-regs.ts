@@ -2,6 +2,9 @@ import { KvmError, sysregIndex } from '../../kvm/index.js';
 import type { SoftVcpu } from './vcpu.js';
 
 const MIDR = sysregIndex(3, 0, 0, 0, 0);
+/** Says the PMU's version, in bits 11 to 8, where the VM's vCPUs have one. */
+export const ID_AA64DFR0 = sysregIndex(3, 0, 0, 5, 0);
+export const PMUVER_SHIFT = 8n;
 const MPIDR = sysregIndex(3, 0, 0, 0, 5);
 const REVIDR = sysregIndex(3, 0, 0, 0, 6);
 const CLIDR = sysregIndex(3, 1, 0, 0, 1);
@@ -20,6 +23,8 @@ const WRITABLE: ReadonlyMap<number, bigint> = new Map([
   [sysregIndex(3, 0, 0, 4, 0), fields(60, 56, 48, 28)],
   // ID_AA64PFR1: SSBS, BT.
   [sysregIndex(3, 0, 0, 4, 1), fields(4, 0)],
+  // ID_AA64DFR0: PMUVer.
+  [ID_AA64DFR0, fields(8)],
   // ID_AA64ISAR0: RNDR, TLB, TS, FHM, DP, SM4, SM3, SHA3, RDM, Atomic, CRC32, SHA2, SHA1, AES.
   [sysregIndex(3, 0, 0, 6, 0), fields(60, 56, 52, 48, 44, 40, 36, 32, 28, 20, 16, 12, 8, 4)],
   // ID_AA64ISAR1: LS64, XS, I8MM, DGH, BF16, SPECRES, SB, FRINTTS, LRCPC, FCMA, JSCVT, DPB.

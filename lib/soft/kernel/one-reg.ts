@@ -1,6 +1,7 @@
 import { KvmError, Reg, RegGroup, regGroup, regSize, sysregIndex, VcpuFeature } from '../../kvm/index.js';
 import { ticksAt } from './clock.js';
 import { isIdRegister, setIdRegister } from './id-regs.js';
+import { PMU_REGISTERS, restorePmu, savePmu } from './pmu-registers.js';
 import { PSCI_0_1, PSCI_VERSIONS } from './psci.js';
 import { FW_BITMAP_VALID } from './smccc.js';
 import type { SoftVcpu } from './vcpu.js';
@@ -149,11 +150,24 @@ function setPsciVersion(vcpu: SoftVcpu, value: bigint): void {
 const isKvmSysreg = (index: number): boolean =>
   ((index >> 7) & 0xf) !== CRN_PSTATE && index !== DCZID && index !== CCSIDR && !TIMERS.has(sysregIdOf(index));
 
-const sysregIdOf = (index: number): bigint => 0x6030_0000_0013_0000n | BigInt(index);
+function sysregIdOf(index: number): bigint {
+  return 0x6030_0000_0013_0000n | BigInt(index);
+}
+
+/** The registers of a PMU, by id. */
+const PMU = new Map<bigint, Access>(
+  PMU_REGISTERS.map((index) => [
+    sysregIdOf(index),
+    {
+      get: (v) => savePmu(v.pmu!, index),
+      set: (v, value) => restorePmu(v.pmu!, v.vm.pmu, index, value, v.vm.hasRun),
+    },
+  ]),
+);
 
 /** KVM_GET_REG_LIST. */
 export function getRegList(vcpu: SoftVcpu): bigint[] {
-  const ids = [...CORE.keys(), ...FIRMWARE.keys(), ...TIMERS.keys()];
+  const ids = [...CORE.keys(), ...FIRMWARE.keys(), ...TIMERS.keys(), ...(vcpu.pmu === undefined ? [] : PMU.keys())];
   for (const index of vcpu.cpu.sysregs()) if (isKvmSysreg(index)) ids.push(sysregIdOf(index));
   if (vcpu.cpu.getSysreg(CCSIDR) !== undefined) {
     for (let csselr = 0; csselr < CSSELR_MAX; csselr++) ids.push(Reg.ccsidr(csselr));
@@ -162,7 +176,8 @@ export function getRegList(vcpu: SoftVcpu): bigint[] {
 }
 
 function find(vcpu: SoftVcpu, id: bigint, syscall: string): Access {
-  const known = CORE.get(id) ?? TIMERS.get(id) ?? FIRMWARE.get(id);
+  const known =
+    CORE.get(id) ?? TIMERS.get(id) ?? FIRMWARE.get(id) ?? (vcpu.pmu === undefined ? undefined : PMU.get(id));
   if (known !== undefined) return known;
   const index = Number(id & 0xffffn);
   if (id === sysregIdOf(index) && isKvmSysreg(index) && vcpu.cpu.getSysreg(index) !== undefined) {

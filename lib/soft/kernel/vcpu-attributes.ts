@@ -1,5 +1,6 @@
 import { KvmError, PvtimeAttr, TimerAttr, VcpuGroup } from '../../kvm/index.js';
 import { attrInteger } from './attr-value.js';
+import { getPmuAttr, hasPmuAttr, setPmuAttr } from './pmu-attributes.js';
 import type { SoftVcpu } from './vcpu.js';
 import { NR_PRIVATE, NR_SGIS } from './vgic/irq.js';
 
@@ -8,11 +9,13 @@ const isTimer = (attr: bigint): boolean => attr >= BigInt(TimerAttr.VTIMER) && a
 const isPvtime = (group: number, attr: bigint): boolean =>
   group === VcpuGroup.PVTIME_CTRL && attr === BigInt(PvtimeAttr.IPA);
 
-/** KVM_HAS_DEVICE_ATTR of a vCPU fd (`Documentation/virt/kvm/devices/vcpu.rst`). No PMU. */
-export const hasVcpuAttr = (group: number, attr: bigint): boolean =>
-  isPvtime(group, attr) || (group === VcpuGroup.TIMER_CTRL && isTimer(attr));
+/** KVM_HAS_DEVICE_ATTR of a vCPU fd (`Documentation/virt/kvm/devices/vcpu.rst`). */
+export function hasVcpuAttr(vcpu: SoftVcpu, group: number, attr: bigint): boolean {
+  if (group === VcpuGroup.PMU_V3_CTRL) return hasPmuAttr(vcpu, attr);
+  return isPvtime(group, attr) || (group === VcpuGroup.TIMER_CTRL && isTimer(attr));
+}
 
-/** @throws KvmError ENXIO no such attribute; ENODEV the vCPU has no PMU; EINVAL no free PPI; EBUSY a vCPU ran; EFAULT */
+/** @throws KvmError ENXIO no such attribute; EINVAL no free PPI; EBUSY a vCPU ran; EFAULT; and what each attribute says */
 export function setVcpuAttr(
   vcpu: SoftVcpu,
   group: number,
@@ -20,7 +23,10 @@ export function setVcpuAttr(
   value: number | bigint | Uint8Array | undefined,
 ): void {
   const syscall = 'KVM_SET_DEVICE_ATTR';
-  if (group === VcpuGroup.PMU_V3_CTRL) throw new KvmError('ENODEV', syscall, 'the vCPU has no PMU');
+  if (group === VcpuGroup.PMU_V3_CTRL) {
+    setPmuAttr(vcpu, attr, value);
+    return;
+  }
   if (isPvtime(group, attr)) {
     vcpu.stolenTime.setBase(attrInteger(value, 8));
     return;
@@ -37,7 +43,8 @@ export function setVcpuAttr(
 
 /** @throws KvmError ENXIO no such attribute */
 export function getVcpuAttr(vcpu: SoftVcpu, group: number, attr: bigint): bigint {
-  if (!hasVcpuAttr(group, attr)) throw noAttr('KVM_GET_DEVICE_ATTR');
+  if (group === VcpuGroup.PMU_V3_CTRL) return getPmuAttr(vcpu, attr);
+  if (!hasVcpuAttr(vcpu, group, attr)) throw noAttr('KVM_GET_DEVICE_ATTR');
   if (isPvtime(group, attr)) return vcpu.stolenTime.attribute;
   return BigInt(vcpu.vm.timers.ppis[Number(attr)]!);
 }

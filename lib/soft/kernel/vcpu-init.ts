@@ -8,7 +8,12 @@ const KNOWN = bit(VcpuFeature.PMU_V3_STRICT + 1) - 1;
 /** Pointer authentication, of addresses and generic: both or none. */
 const PTRAUTH = bit(VcpuFeature.PTRAUTH_ADDRESS) | bit(VcpuFeature.PTRAUTH_GENERIC);
 /** What this processor has. E2H0 restricts HAS_EL2 and means nothing without it, so the kernel takes it anywhere. */
-const SUPPORTED = bit(VcpuFeature.POWER_OFF) | bit(VcpuFeature.PSCI_0_2) | PTRAUTH | bit(VcpuFeature.HAS_EL2_E2H0);
+const SUPPORTED =
+  bit(VcpuFeature.POWER_OFF) |
+  bit(VcpuFeature.PSCI_0_2) |
+  bit(VcpuFeature.PMU_V3) |
+  PTRAUTH |
+  bit(VcpuFeature.HAS_EL2_E2H0);
 
 /**
  * Checks KVM_ARM_VCPU_INIT's arguments (kernel: kvm_vcpu_set_target).

@@ -17,7 +17,10 @@ import { type Cpu, type CpuHost, CpuStop } from '../cpu/cpu.js';
 import { ArchTimer } from './arch-timer.js';
 import { DirtyRing } from './dirty-ring.js';
 import { VcpuDebug } from './guest-debug.js';
+import { ID_AA64DFR0, PMUVER_SHIFT } from './id-regs.js';
 import { getOneReg, getRegList, setOneReg } from './one-reg.js';
+import { PMU_VERSION, Pmu } from './pmu.js';
+import { isPmuRegister, readPmu, writePmu } from './pmu-registers.js';
 import { PSCI_0_1, PSCI_1_3 } from './psci.js';
 import { StolenTime } from './pvtime.js';
 import { callSmccc } from './smccc.js';
@@ -26,12 +29,15 @@ import { getVcpuAttr, hasVcpuAttr, setVcpuAttr } from './vcpu-attributes.js';
 import { affinityOf, checkInit } from './vcpu-init.js';
 import type { CpuInterface, VgicVcpu } from './vgic/cpu-interface.js';
 import { readIcc, writeIcc } from './vgic/icc.js';
+import { NR_PRIVATE } from './vgic/irq.js';
 import type { SoftVm } from './vm.js';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 const MPIDR_EL1 = sysregIndex(3, 0, 0, 0, 5);
 const MPIDR_RES1 = 0x8000_0000n;
+/** PSTATE.M[3:2]. */
+const PSTATE_EL_MASK = 0xcn;
 /** CRn of the registers that {@link SoftVcpu.readSysreg} serves. */
 const CRN_TIMER = 14;
 const CRN_GIC_PMR = 4;
@@ -59,6 +65,8 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   readonly stats = new VcpuStats();
   readonly stolenTime: StolenTime;
   readonly dirtyRing: DirtyRing | undefined;
+  /** Where it was asked for (VcpuFeature.PMU_V3). */
+  pmu: Pmu | undefined;
   /** SPSR_ABT, SPSR_UND, SPSR_IRQ and SPSR_FIQ: state of an AArch32 EL1 that is not there. */
   readonly aarch32Spsr = [0n, 0n, 0n, 0n];
   immediateExit = false;
@@ -146,14 +154,35 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   init(target: number, features: number): void {
     this.#check('KVM_ARM_VCPU_INIT');
     const kept = checkInit(target, features, this.#features ?? this.vm.vcpuFeatures);
+    const isFirst = this.vm.vcpuFeatures === undefined;
     this.vm.vcpuFeatures = kept;
     this.#features = kept;
     this.cpu.pointerAuth = this.hasFeature(VcpuFeature.PTRAUTH_ADDRESS);
+    if (this.hasFeature(VcpuFeature.PMU_V3)) {
+      if (isFirst) this.vm.setIdRegister(ID_AA64DFR0, this.#dfr0 | (BigInt(PMU_VERSION) << PMUVER_SHIFT));
+      this.pmu ??= this.#createPmu();
+    }
     this.#resetState();
     this.#mpState = (features & (1 << VcpuFeature.POWER_OFF)) === 0 ? MpState.RUNNABLE : MpState.STOPPED;
   }
 
+  get #dfr0(): bigint {
+    return this.cpu.getSysreg(ID_AA64DFR0)!;
+  }
+
+  #createPmu(): Pmu {
+    const { vm, cpu, id } = this;
+    const version = (): number => Number((this.#dfr0 >> PMUVER_SHIFT) & 0xfn);
+    return new Pmu(vm.pmu, cpu, version, (level) => {
+      const intid = this.pmu?.interrupt;
+      if (intid === undefined) return;
+      if (intid < NR_PRIVATE) vm.vgic?.injectPpi(id, intid, level, true);
+      else vm.vgic?.injectSpi(intid, level, true);
+    });
+  }
+
   #resetState(): void {
+    this.pmu?.reset();
     this.cpu.reset();
     // The lines are inputs: a reset does not change them.
     this.cpu.setIrq(this.#irq);
@@ -200,6 +229,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       return this.#loop(quantumMs * 1e6);
     } finally {
       this.#inGuest = false;
+      if (this.vm.vgic === undefined) this.deviceIrqLevel = this.#deviceOutputs;
       this.vm.leave();
     }
   }
@@ -216,13 +246,29 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       }
       const redistributor = vgic.redistributor(this.id)!;
       if (vgic.model === 3) this.#icc = redistributor.cpu;
-      for (const intid of this.vm.timers.ppis.slice(0, 2)) redistributor.irq(intid)!.owned = true;
+      for (const intid of this.vm.timers.ppis.slice(0, 2)) {
+        const irq = redistributor.irq(intid)!;
+        if (irq.owned) throw new KvmError('EINVAL', 'KVM_RUN', `PPI ${intid} is said to be that of two devices`);
+        irq.owned = true;
+      }
       this.timer.resync();
     } else if (!this.vm.hasRun) {
       this.vm.hideGicRegisters();
     }
+    this.#checkPmu();
     this.#hasRun = true;
     this.vm.hasRun = true;
+  }
+
+  /** kvm_arm_pmu_v3_enable. */
+  #checkPmu(): void {
+    const { pmu } = this;
+    if (pmu === undefined) return;
+    const fail = (detail: string): KvmError => new KvmError('EINVAL', 'KVM_RUN', detail);
+    if (!pmu.initialized) throw fail('the PMU is not initialised');
+    if ((pmu.interrupt !== undefined) !== (this.vm.vgic !== undefined)) {
+      throw fail('the PMU has an interrupt where there is a vGIC, and else none');
+    }
   }
 
   #completeExit(): void {
@@ -253,10 +299,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       }
       const hasCommands = this.vm.proceedCommands();
       this.timer.update(now);
-      if (this.vm.vgic === undefined && this.timer.outputs !== this.deviceIrqLevel) {
-        this.deviceIrqLevel = this.timer.outputs;
-        return this.#exitIntr(undefined);
-      }
+      if (this.vm.vgic === undefined && this.#deviceOutputs !== this.deviceIrqLevel) return this.#exitIntr(undefined);
       if (this.#halted || this.#mpState !== MpState.RUNNABLE) {
         const exit = this.#wait(now, hasCommands);
         if (exit !== undefined) return exit;
@@ -279,12 +322,13 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
 
   /** Runs the processor for `budget` instructions, as far as no exit and nothing for {@link #loop} comes before. */
   #enterGuest(budget: number): VcpuExit | undefined {
-    const { cpu, stats } = this;
+    const { cpu, stats, pmu } = this;
     let left = budget;
     while (left > this.vm.lpis.work) {
       const before = cpu.instructions;
-      const stop = cpu.run(left);
+      const stop = cpu.run(pmu === undefined ? left : Math.min(left, pmu.budget));
       stats.exits++;
+      if (pmu?.isCounting === true) pmu.update();
       left -= cpu.instructions - before + STOP_COST;
       let exit: VcpuExit | undefined;
       switch (stop) {
@@ -406,6 +450,11 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     this.cpu.setX(0, context);
   }
 
+  /** KVM_ARM_DEV_*: what drives interrupts of a vCPU without a vGIC. */
+  get #deviceOutputs(): number {
+    return this.timer.outputs | (this.pmu?.output === true ? 4 : 0);
+  }
+
   #exitIntr(idleMs: number | undefined): IntrExit {
     this.#saidIdle = idleMs !== undefined;
     this.#intr.idleMs = idleMs;
@@ -501,6 +550,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   // --- What the processor asks --------------------------------------------------------------------------------------
 
   readSysreg(index: number): bigint | undefined {
+    if (isPmuRegister(index)) return this.pmu === undefined ? undefined : readPmu(this.pmu, index, this.#el);
     const crn = (index >> 7) & 0xf;
     if (crn === CRN_TIMER) return this.timer.readSysreg(index);
     if (this.#icc === undefined || (crn !== CRN_GIC && crn !== CRN_GIC_PMR)) return undefined;
@@ -512,7 +562,17 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     return this.vm.clock.isOverdue();
   }
 
+  get #el(): 0 | 1 {
+    return (this.cpu.getPstate() & PSTATE_EL_MASK) === 0n ? 0 : 1;
+  }
+
   writeSysreg(index: number, value: bigint): boolean {
+    if (isPmuRegister(index)) {
+      if (this.pmu === undefined || !writePmu(this.pmu, index, value, this.#el)) return false;
+      // An overflow may now be nearer than the end of the slice.
+      if (this.pmu.isCounting) this.cpu.requestStop();
+      return true;
+    }
     const crn = (index >> 7) & 0xf;
     if (crn === CRN_TIMER) {
       if (!this.timer.writeSysreg(index, value)) return false;
@@ -619,7 +679,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
 
   hasDeviceAttr(group: number, attr: number | bigint): boolean {
     this.#check('KVM_HAS_DEVICE_ATTR');
-    return hasVcpuAttr(group, BigInt(attr));
+    return hasVcpuAttr(this, group, BigInt(attr));
   }
 
   setDeviceAttr(group: number, attr: number | bigint, value?: number | bigint | Uint8Array): void {

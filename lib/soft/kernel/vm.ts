@@ -33,6 +33,7 @@ import { setIoeventfd } from './ioeventfd.js';
 import { IrqRouting } from './irq-routing.js';
 import { Irqfds } from './irqfd.js';
 import { Memslots, NR_MEMSLOTS, PAGE_SIZE } from './memslots.js';
+import { PmuVmData } from './pmu.js';
 import { createRandom } from './random.js';
 import { FW_BITMAP_RESET } from './smccc.js';
 import { SmcccFilter } from './smccc-filter.js';
@@ -72,6 +73,7 @@ export class SoftVm implements Vm {
   readonly memslots: Memslots;
   readonly guestMemory: GuestAccess;
   readonly coalesced = new CoalescedZones();
+  readonly pmu = new PmuVmData();
   readonly smcccFilter = new SmcccFilter();
   /** KVM_REG_ARM_*_BMAP. */
   readonly fwBitmaps: bigint[] = [...FW_BITMAP_RESET];

@@ -54,6 +54,9 @@ export class FakeCpu implements Cpu {
   setDebug(debug: CpuDebug | undefined): void {
     this.debug = debug;
   }
+  retired(el: 0 | 1): number {
+    return el === 1 ? this.instructions : 0;
+  }
   completeRead(value: bigint): void {
     this.log.push(`read ${value}`);
   }

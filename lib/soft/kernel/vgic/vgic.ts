@@ -297,11 +297,16 @@ export class Vgic implements Deactivation {
   }
 
   /** kvm_vgic_inject_irq for an SPI. @returns whether there is such an SPI */
-  injectSpi(intid: number, level: boolean): boolean {
+  injectSpi(intid: number, level: boolean, owner = false): boolean {
     const irq = this.spi(intid);
     if (irq === undefined) return false;
-    this.#inject(irq, level);
+    if (irq.owned === owner) this.#inject(irq, level);
     return true;
+  }
+
+  /** A private or shared interrupt, as a vCPU sees it. */
+  irq(vcpuId: number, intid: number): VgicIrq | undefined {
+    return intid < NR_PRIVATE ? this.#redistributors.get(vcpuId)?.irq(intid) : this.spi(intid);
   }
 
   /** kvm_vgic_inject_irq for a PPI. @param owner the vCPU's own timer drives it */
