@@ -140,3 +140,49 @@ test('where /proc/interrupts is hidden, as containers may have it, the command l
     if (truth[3] !== 'none') expect([name, ...known(concludeHost(hidden))]).toEqual([name, ...truth]);
   }
 });
+
+describe('what no lab had', () => {
+  const vhe = recorded('6.12-16k');
+  const files = (others: Readonly<Record<string, string>>) => ({
+    ...vhe.files,
+    ...Object.fromEntries(Object.entries(others).map(([path, text]) => [path, { text }])),
+  });
+
+  test('Apple numbers its interrupts in its own way, and its CPUs have VHE only', () => {
+    const apple = {
+      '/proc/interrupts':
+        '2: 9 AIC 0 Level arch_timer\n3: 0 AIC 2 Level kvm guest ptimer\n4: 0 AIC 3 Level kvm guest vtimer',
+      '/proc/cpuinfo': 'Features : fp asimd atomics\nCPU implementer : 0x61',
+    };
+    const plain = withoutLog({ ...vhe, files: files(apple) });
+    expect(known(concludeHost(plain))).toEqual(['EL2', 'EL2', 'only', 'vhe', 'cpu']);
+    expect(concludeHost(plain).gic.value).toBe('AIC');
+    // nvhe is refused there: it is still VHE, and by the CPU.
+    const refused = { ...plain, files: files({ ...apple, '/proc/cmdline': 'kvm-arm.mode=nvhe' }) };
+    expect(known(concludeHost(refused))).toEqual(['EL2', 'EL2', 'only', 'vhe', 'cpu']);
+  });
+
+  test('CPUs that were not started alike', () => {
+    const log = {
+      source: '/dev/kmsg',
+      lines: ['CPU: CPUs started in inconsistent modes', 'kvm [1]: HYP mode not available'],
+    };
+    const facts = { ...recorded('6.1-el1'), log };
+    expect(known(concludeHost(facts)).toSpliced(2, 1)).toEqual(['mixed', 'EL1', 'none', 'boot']);
+  });
+
+  test('what contradicts itself is told with less confidence', () => {
+    const facts = { ...vhe, files: files({ '/proc/interrupts': '13: 1 GICv3 30 Level arch_timer' }) };
+    const { kernelEl } = concludeHost(facts);
+    expect(kernelEl.confidence).toBe('likely');
+    expect(kernelEl.evidence.length).toBeGreaterThan(1);
+  });
+
+  test('no arm64, no exception level', () => {
+    for (const others of [{ arch: 'x64' }, { platform: 'darwin', files: {}, log: undefined, arch: 'arm' }]) {
+      const info = concludeHost({ ...vhe, ...others });
+      expect(known(info)).toEqual([null, null, null, null, null]);
+      expect(info.device.usable).toBe(false);
+    }
+  });
+});
