@@ -2,6 +2,7 @@
 import { openHost, probeArm64Host } from './host/index.js';
 import type { Kvm } from './kvm/index.js';
 import { openSoft } from './soft/index.js';
+import { connectCompiler } from './thread/compiler-thread.js';
 import { VmError } from './vmm/errors.js';
 import type { BackendKind, ClockKind } from './vmm/options.js';
 
@@ -79,5 +80,5 @@ export function open(options: OpenOptions = {}): Kvm {
   const chosen = backend !== 'auto' ? backend : clock === 'virtual' ? 'soft' : found.auto;
   const is = found[chosen];
   if (!is.available) throw new VmError('ERR_BACKEND_UNAVAILABLE', `backend ${chosen} is not available: ${is.reason}`);
-  return chosen === 'kvm' ? openHost() : openSoft({ clock });
+  return chosen === 'kvm' ? openHost() : openSoft({ clock, compiler: connectCompiler });
 }

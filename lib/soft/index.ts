@@ -1,6 +1,14 @@
 import { createMachine } from './cpu/machine.js';
+import type { CompilerThread } from './jit/compiler-thread.js';
 import { SoftKvm } from './soft-kvm.js';
 
+export {
+  type CompileReply,
+  type CompileRequest,
+  type CompilerThread,
+  CompileServer,
+  type RegionRequest,
+} from './jit/compiler-thread.js';
 export { SoftKvm, type SoftKvmOptions } from './soft-kvm.js';
 
 /** Options of {@link openSoft}. */
@@ -9,10 +17,15 @@ export interface OpenSoftOptions {
   readonly clock?: 'host' | 'virtual' | undefined;
   /** Bytes of RAM that one VM can have at most; what one linear memory holds, about 3.8 GiB, if not given. */
   readonly maxMemory?: number | undefined;
+  /** Makes the thread that compiles hot code for one VM; without, a VM compiles between two runs of its vCPUs. */
+  readonly compiler?: (() => CompilerThread | undefined) | undefined;
 }
 
 /** Opens the software KVM: the contract of lib/kvm on any machine with JavaScript and WebAssembly. */
 export function openSoft(options: OpenSoftOptions = {}): SoftKvm {
-  const { clock, maxMemory } = options;
-  return new SoftKvm({ clock, createMachine: () => createMachine(maxMemory === undefined ? {} : { maxMemory }) });
+  const { clock, maxMemory, compiler } = options;
+  return new SoftKvm({
+    clock,
+    createMachine: () => createMachine({ ...(maxMemory === undefined ? {} : { maxMemory }), compiler: compiler?.() }),
+  });
 }

@@ -37,7 +37,7 @@ const RECORD = 0x8000;
 /** Runs single instructions of a table, each lowered to a function of its own, on a state in linear memory. */
 export class RowRunner {
   readonly #decoder: Decoder;
-  readonly #memory = new Wasm.Memory({ initial: 1, maximum: 1 });
+  readonly #memory = new Wasm.Memory({ initial: 1, maximum: 1, shared: true });
   readonly #env: HelperEnv;
   readonly #helpers: HelperTable;
   readonly #compiled = new Map<string, Compiled>();
@@ -97,7 +97,7 @@ export class RowRunner {
     const layout = lowering.lowerRow(row, raw);
     body.code.raw([0x41, 0x00]);
     const builder = new ModuleBuilder();
-    builder.importMemory(1, false);
+    builder.importMemory(1);
     for (const h of imported) {
       builder.importFunction(h.name, { params: h.params, results: h.result === undefined ? [] : [h.result] });
     }

@@ -36,6 +36,8 @@ export const ISB = 0xd5033fdf;
 export const ERET = 0xd69f03e0;
 /** @param words how many instructions away, from this one */
 export const b = (words: number): number => (0x14000000 | (words & 0x3ffffff)) >>> 0;
+export const add = (rd: number, rn: number, rm: number): number => (0x8b000000 | (rm << 16) | (rn << 5) | rd) >>> 0;
+export const bne = (words: number): number => (0x54000001 | ((words & 0x7ffff) << 5)) >>> 0;
 export const cbnz = (rt: number, words: number): number => (0xb5000000 | ((words & 0x7ffff) << 5) | rt) >>> 0;
 
 export const svc = (imm16 = 0): number => (0xd4000001 | (imm16 << 5)) >>> 0;

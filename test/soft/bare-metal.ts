@@ -1,6 +1,7 @@
 import { sysregIndex } from '#lib/kvm/registers.js';
 import { type Cpu, type CpuHost, CpuStop, type Machine, type MachineMemory } from '#lib/soft/cpu/cpu.js';
 import { createMachine } from '#lib/soft/cpu/machine.js';
+import type { CompilerThread } from '#lib/soft/index.js';
 import { hvc, svc } from './a64.ts';
 
 /** A machine with RAM, one vCPU and nothing else, for programs of a few words. */
@@ -83,6 +84,7 @@ export interface Outcome {
 export interface Options {
   /** See MachineOptions.threshold: 1 compiles whatever is branched to twice. */
   readonly threshold?: number | undefined;
+  readonly compiler?: CompilerThread;
   readonly host?: Partial<CpuHost>;
   readonly ram?: number;
 }
@@ -95,7 +97,7 @@ export class BareMetal {
   #nextCode = CODE;
 
   constructor(options: Options = {}) {
-    this.machine = createMachine({ threshold: options.threshold });
+    this.machine = createMachine({ threshold: options.threshold, compiler: options.compiler });
     const size = options.ram ?? RAM_SIZE;
     this.memory = this.machine.allocate(size)!;
     this.machine.map(RAM, size, this.memory, 0, false);

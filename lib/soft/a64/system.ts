@@ -1,4 +1,5 @@
 import { sysregIndex } from '../../kvm/registers.js';
+import { Daif } from '../cpu/architecture.js';
 import { ExitCode, Offset } from '../cpu/layout.js';
 import { PSEUDO, type SysregAccess, sysregByIndex } from '../cpu/sysregs.js';
 import type { Emitter, Val } from './emitter.js';
@@ -161,6 +162,17 @@ export const system: readonly Row[] = [
       e.setStateAt('at', e.getX(f.Rt));
     },
   ),
+  row('MSR DAIF', `1101010100 0 ${REGISTER}`, { when: is(PSEUDO.DAIF) }, (e, f) => {
+    e.if(
+      e.state('i32', Offset.EL),
+      () => e.setState(Offset.DAIF, e.and(e.getW(f.Rt), e.i32(Daif.ALL))),
+      () => {
+        e.call(MSR, e.i32(PSEUDO.DAIF), e.getX(f.Rt));
+        e.checkExit();
+      },
+    );
+    e.if(e.state('i32', Offset.ATTENTION), () => e.exit(ExitCode.RESYNC));
+  }),
   row('MSR', `1101010100 0 ${REGISTER}`, { ops: { index: indexOf }, ends: true }, (e, f) => {
     e.call(MSR, f.index, e.getX(f.Rt));
     e.checkExit();

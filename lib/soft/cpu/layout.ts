@@ -3,6 +3,8 @@
  * generated code has its addresses as constants; the state of the others is kept elsewhere and copied in when they run.
  */
 export const STATE = 0x400;
+/** Pages of linear memory at most: 4 GiB, less the last page, so that a 32-bit address plus an access size never wraps. */
+export const MAXIMUM_PAGES = 65535;
 
 /** Byte offsets from {@link STATE}. Words are 64 bits wide unless said otherwise. */
 export const Offset = {

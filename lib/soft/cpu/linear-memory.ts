@@ -1,9 +1,8 @@
 import type { HelperEnv } from '../a64/helpers.js';
 import { Wasm, type WasmMemory } from '../jit/webassembly.js';
+import { MAXIMUM_PAGES } from './layout.js';
 
 const WASM_PAGE = 65536;
-/** 4 GiB, less the last page: a 32-bit address plus an access size never wraps. */
-export const MAXIMUM_PAGES = 65535;
 
 /** The typed arrays over linear memory, renewed when it grows. */
 class Views implements HelperEnv {

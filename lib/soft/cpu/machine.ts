@@ -3,12 +3,13 @@ import { HELPERS } from '../a64/helper-table.js';
 import type { HelperEnv, HelperTable } from '../a64/helpers.js';
 import { TABLE } from '../a64/table.js';
 import { CodeCache } from '../jit/code-cache.js';
+import type { CompilerThread } from '../jit/compiler-thread.js';
 import { COUNTERS_SIZE, Interpreter } from '../jit/interpreter.js';
 import { STEP_AREA, StepRecord } from '../jit/step-record.js';
 import { PhysicalMap } from '../mmu/physical.js';
 import type { Cpu, CpuHost, Machine, MachineMemory } from './cpu.js';
 import { STATE, STATE_SIZE } from './layout.js';
-import { LinearMemory, MAXIMUM_PAGES } from './linear-memory.js';
+import { LinearMemory } from './linear-memory.js';
 import { pointerAuthFunctions } from './pointer-auth.js';
 import { CPU_AREA, Processor } from './processor.js';
 import { WORK_BETWEEN_LOOKS, Work } from './work.js';
@@ -22,10 +23,14 @@ export interface MachineOptions {
   readonly maxMemory?: number;
   /** How often a branch target is reached before its region is compiled; `undefined` for an interpreter only. */
   readonly threshold?: number | undefined;
+  /** Compiles for this machine, which closes it; without, the machine compiles between two runs. */
+  readonly compiler?: CompilerThread | undefined;
 }
 
 /** Branches to a place before it is compiled. Measured on boots and shell loads: with less, V8 compiles more than is gained. */
 const DEFAULT_THRESHOLD = 8192;
+/** The same where another thread compiles. */
+const THREAD_THRESHOLD = 4096;
 
 /** The software machine of one VM: one linear memory with the RAM, the vCPUs' state and the decoded code in it. */
 export class SoftMachine implements Machine {
@@ -44,7 +49,12 @@ export class SoftMachine implements Machine {
   #ramTotal = 0;
 
   constructor(options: MachineOptions = {}) {
-    const threshold = 'threshold' in options ? options.threshold : DEFAULT_THRESHOLD;
+    const threshold =
+      'threshold' in options
+        ? options.threshold
+        : options.compiler === undefined
+          ? DEFAULT_THRESHOLD
+          : THREAD_THRESHOLD;
     this.#maxMemory = options.maxMemory ?? Number.POSITIVE_INFINITY;
     this.decoder = new Decoder(TABLE);
     const allocate = (bytes: number): number => {
@@ -59,6 +69,9 @@ export class SoftMachine implements Machine {
       allocate,
       (page) => {
         for (const cpu of this.cpus) cpu.mmu.contexts.forgetStores(page);
+      },
+      () => {
+        for (const cpu of this.cpus) cpu.mmu.contexts.forgetJumps();
       },
       () => {
         this.#flushTlbs();
@@ -98,13 +111,11 @@ export class SoftMachine implements Machine {
     this.interpreter = new Interpreter(
       TABLE,
       this.#linear.memory,
-      MAXIMUM_PAGES,
-      true,
       host,
       helpers as HelperTable,
       counters === undefined || threshold === undefined ? undefined : { counters, threshold },
     );
-    this.code.link(this.interpreter);
+    this.code.link(this.interpreter, options.compiler);
   }
 
   /** What the compiler has done: regions compiled since the machine was made. */
@@ -224,6 +235,7 @@ export class SoftMachine implements Machine {
 
   close(): void {
     this.#current = undefined;
+    this.code.close();
     for (const cpu of [...this.cpus]) this.destroyCpu(cpu);
   }
 }

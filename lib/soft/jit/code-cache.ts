@@ -1,10 +1,13 @@
 import type { Decoder } from '../a64/decode.js';
 import type { HelperEnv } from '../a64/helpers.js';
-import { fieldsOf } from '../a64/row.js';
-import { fillRecord, RECORD_SHIFT, RECORD_SIZE } from './handler.js';
-import { DECODE, type Interpreter, MAX_REGIONS, PAGE_END, REGION, UNDEFINED } from './interpreter.js';
-import { canStart } from './region.js';
-import { RegionCompiler } from './region-compiler.js';
+import type { CompilerThread, RegionRequest } from './compiler-thread.js';
+import { RECORD_SHIFT, RECORD_SIZE } from './handler.js';
+import { Instructions } from './instruction.js';
+import { DECODE, type Interpreter, MAX_REGIONS, PAGE_END, REGION } from './interpreter.js';
+import { link, type ModuleImports } from './linkage.js';
+import { RecordCache } from './record-cache.js';
+import { type Candidate, compileRegions, regionExport } from './region-compiler.js';
+import { Wasm, type WasmModule } from './webassembly.js';
 
 const PAGE = 4096;
 const RECORDS = PAGE / 4;
@@ -27,33 +30,42 @@ interface Slot {
   regions: number[];
   /** Counts the times that the page was forgotten: a region that was waiting to be compiled is of no use afterwards. */
   generation: number;
+  /** Positions of records that were found hot since the page was last forgotten. */
+  readonly wanted: Set<number>;
 }
 
 /** A record that was found hot. */
-interface Hot {
+interface Hot extends Candidate {
   readonly slot: Slot;
   readonly generation: number;
-  readonly index: number;
 }
 
 /** Regions compiled at once at most, and runs that a smaller number waits for more; that one of them is hot again counts as a run. */
 const BATCH = 8;
 const PATIENCE = 8;
+/** Replies of the compiler thread taken at once: each is a module to instantiate. */
+const REPLIES = 4;
 
 /** The decoded form of code, by page of RAM. */
 export class CodeCache {
   readonly #env: HelperEnv;
+  readonly #code: Instructions;
   readonly #decoder: Decoder;
   readonly #allocate: (bytes: number) => number;
   readonly #onTracked: (page: number) => void;
+  readonly #onGone: () => void;
   readonly #onFlush: () => void;
   readonly #slots: Slot[] = [];
   readonly #byPage = new Map<number, Slot>();
   #chunks: number[] = [];
   #used = 0;
   #interpreter!: Interpreter;
-  #compiler!: RegionCompiler;
+  #records!: RecordCache;
+  #thread: CompilerThread | undefined;
   #hot: Hot[] = [];
+  /** What the compiler thread has been asked for, in that order. */
+  readonly #sent = new Map<number, Hot>();
+  #nextId = 0;
   /** Runs since the first of them was found. */
   #waited = 0;
   /** Regions compiled so far. */
@@ -64,6 +76,7 @@ export class CodeCache {
   /**
    * @param allocate takes zeroed bytes of linear memory
    * @param onTracked a page of RAM now holds decoded code: no store may go past {@link written}
+   * @param onGone regions that may have been met are gone
    * @param onFlush every slot is free again: forget what points to one
    */
   constructor(
@@ -71,19 +84,32 @@ export class CodeCache {
     decoder: Decoder,
     allocate: (bytes: number) => number,
     onTracked: (page: number) => void,
+    onGone: () => void,
     onFlush: () => void,
   ) {
     this.#env = env;
     this.#decoder = decoder;
+    this.#code = new Instructions(decoder);
     this.#allocate = allocate;
     this.#onTracked = onTracked;
+    this.#onGone = onGone;
     this.#onFlush = onFlush;
   }
 
-  /** To be called once the interpreter is made, which needs this object first. */
-  link(interpreter: Interpreter): void {
+  /**
+   * To be called once the interpreter is made, which needs this object first.
+   * @param thread compiles; this thread does where there is none
+   */
+  link(interpreter: Interpreter, thread?: CompilerThread): void {
     this.#interpreter = interpreter;
-    this.#compiler = new RegionCompiler(this.#decoder, interpreter);
+    this.#records = new RecordCache(this.#decoder, interpreter);
+    this.#thread = thread;
+    thread?.post({ memory: interpreter.memory });
+  }
+
+  /** The machine is gone: nothing more is compiled. */
+  close(): void {
+    this.#thread?.close();
   }
 
   /** The address of the page's records. @param page linear address of a page of RAM */
@@ -96,7 +122,14 @@ export class CodeCache {
       const base = this.#allocate(CHUNK * SLOT_SIZE);
       this.#chunks.push(base);
       for (let i = 0; i < CHUNK; i++)
-        this.#slots.push({ address: base + i * SLOT_SIZE, page: 0, tracked: false, regions: [], generation: 0 });
+        this.#slots.push({
+          address: base + i * SLOT_SIZE,
+          page: 0,
+          tracked: false,
+          regions: [],
+          generation: 0,
+          wanted: new Set(),
+        });
       slot = this.#slots[this.#used]!;
     }
     this.#used++;
@@ -110,11 +143,13 @@ export class CodeCache {
   /** Makes every record of the slot one to decode. Operands stay: the instruction that stores to its own page still reads them. */
   #clear(slot: Slot): void {
     slot.generation++;
+    if (slot.regions.length > 0) this.#onGone();
     for (const region of slot.regions) {
       this.#interpreter.setRegion(region, undefined);
       this.#freeRegions.push(region);
     }
     slot.regions = [];
+    if (slot.wanted.size > 0) slot.wanted.clear();
     const { u16 } = this.#env;
     const end = (slot.address + RECORDS * RECORD_SIZE) >>> 1;
     for (let at = slot.address >>> 1; at < end; at += RECORD_SIZE / 2) u16[at] = DECODE;
@@ -148,78 +183,112 @@ export class CodeCache {
     for (let n = 0; n < DECODE_AHEAD && index < RECORDS; n++, index++) {
       const at = slot.address + index * RECORD_SIZE;
       if (u16[at >>> 1] !== DECODE) return;
-      const word = u32[(slot.page + index * 4) >>> 2]!;
-      const row = this.#decoder.decode(word);
-      if (row === undefined) {
-        u16[at >>> 1] = UNDEFINED;
-        return;
-      }
-      const position = index * 4;
-      const raw = fieldsOf(row, word);
-      const handler = this.#interpreter.handler(row, raw, (imm) => position + imm >= 0 && position + imm < PAGE);
-      fillRecord(handler.layout, row, raw, handler.near, u16, u32, at);
-      u16[at >>> 1] = handler.number;
-      if (row.ends) return;
+      if (this.#records.write(u32[(slot.page + index * 4) >>> 2]!, index * 4, u32, at)) return;
     }
   }
 
   /** A record has been branched to often: its region will be compiled, with others. @returns whether that was done now */
   hot(record: number): boolean {
-    if (this.#env.u16[record >>> 1] === REGION) return false;
+    const { u16, u32 } = this.#env;
+    if (u16[record >>> 1] === REGION) return false;
     const slot = this.#slotHolding(record);
-    const { generation } = slot;
     const index = (record - slot.address) >> RECORD_SHIFT;
-    if (!canStart(this.#decoder, this.#env.u32[(slot.page >>> 2) + index]!)) return false;
     // What becomes hot again while it waits makes the wait shorter.
-    if (this.#hot.some((h) => h.slot === slot && h.generation === generation && h.index === index)) return this.#wait();
-    this.#hot.push({ slot, generation, index });
+    if (slot.wanted.has(index)) return this.#thread === undefined && this.#wait();
+    if (this.#code.of(u32[(slot.page >>> 2) + index]!)?.meaning.allowed !== true) return false;
+    slot.wanted.add(index);
+    this.#hot.push({
+      slot,
+      generation: slot.generation,
+      entry: index,
+      page: {
+        word: (i) => this.#env.u32[(slot.page >>> 2) + i]!,
+        executed: (i) => this.#env.u16[(slot.address + i * RECORD_SIZE) >>> 1] !== DECODE,
+      },
+    });
     if (this.#hot.length < BATCH) return false;
-    this.#compile();
-    return true;
+    if (this.#thread === undefined) this.#compile();
+    else this.#send(this.#thread);
+    return this.#thread === undefined;
   }
 
   /** To be called between runs, when nothing holds the address of a record: compiles what has waited long enough. */
   tick(): void {
+    if (this.#thread !== undefined) this.#receive(this.#thread);
     if (this.#hot.length === 0) return;
     if (this.#freeRegions.length === 0) this.flush();
+    else if (this.#thread !== undefined) this.#send(this.#thread);
     else this.#wait();
   }
 
   #wait(): boolean {
-    if (++this.#waited < PATIENCE) return false;
+    if (this.#hot.length === 0 || ++this.#waited < PATIENCE) return false;
     this.#compile();
     return true;
   }
 
   #compile(): void {
-    const hot = this.#hot;
-    this.#hot = [];
+    const list = this.#hot.filter((h) => this.#isAlive(h));
     this.#waited = 0;
+    const compiled = compileRegions(this.#code, list);
+    this.#hot = list;
+    if (compiled !== undefined) this.#install(new Wasm.Module(compiled.bytes), compiled.imports, compiled.regions);
+  }
+
+  #send(thread: CompilerThread): void {
+    const regions = this.#hot
+      .filter((h) => this.#isAlive(h))
+      .map((h): RegionRequest => {
+        const id = this.#nextId++;
+        this.#sent.set(id, h);
+        return { id, page: h.slot.page, records: h.slot.address, entry: h.entry };
+      });
+    this.#hot = [];
+    if (regions.length > 0) thread.post({ regions });
+  }
+
+  #receive(thread: CompilerThread): void {
+    for (let n = 0; n < REPLIES; n++) {
+      const reply = thread.receive();
+      if (reply === undefined) break;
+      const regions = reply.regions.map((id) => this.#sent.get(id));
+      // What was sent earlier and is not in here can't be compiled.
+      for (const id of this.#sent.keys()) {
+        if (id > reply.regions.at(-1)!) break;
+        this.#sent.delete(id);
+      }
+      this.#install(reply.module, reply.imports, regions);
+    }
+    if (!thread.failed) return;
+    this.#thread = undefined;
+    this.#hot.push(...this.#sent.values());
+    this.#sent.clear();
+  }
+
+  /** Whether the page still holds what it held when the record was found hot, and is still tracked; if not, it may be found hot again. */
+  #isAlive(h: Hot): boolean {
+    if (h.slot.generation !== h.generation) return false;
+    const handler = this.#env.u16[(h.slot.address + h.entry * RECORD_SIZE) >>> 1]!;
+    if (handler !== DECODE && handler !== REGION) return true;
+    h.slot.wanted.delete(h.entry);
+    return false;
+  }
+
+  /** @param regions what the module's functions are for; without effect where the page has changed since */
+  #install(module: WasmModule, imports: ModuleImports, regions: readonly (Hot | undefined)[]): void {
+    const { exports } = link(module, imports, this.#interpreter);
     const { u16, u32 } = this.#env;
-    const recordAt = (h: Hot): number => h.slot.address + h.index * RECORD_SIZE;
-    // A slot in which nothing is decoded is not tracked: a region must not go in there.
-    const isDecoded = (handler: number): boolean => handler !== DECODE && handler !== REGION;
-    const alive = hot.filter((h) => h.slot.generation === h.generation && isDecoded(u16[recordAt(h) >>> 1]!));
-    const done = this.#compiler.compile(
-      alive.map((h) => ({
-        page: {
-          word: (index) => u32[(h.slot.page >>> 2) + index]!,
-          executed: (index) => u16[(h.slot.address + index * RECORD_SIZE) >>> 1] !== DECODE,
-        },
-        entry: h.index,
-        install: (f) => {
-          const region = this.#freeRegions.pop();
-          if (region === undefined) return;
-          this.#interpreter.setRegion(region, f);
-          this.compiled++;
-          h.slot.regions.push(region);
-          const at = recordAt(h);
-          u32[(at + 8) >>> 2] = this.#interpreter.regionIndex(region);
-          u16[at >>> 1] = REGION;
-        },
-      })),
-    );
-    this.#hot.push(...alive.slice(done));
+    regions.forEach((h, n) => {
+      if (h === undefined || !this.#isAlive(h)) return;
+      const region = this.#freeRegions.pop();
+      if (region === undefined) return;
+      this.#interpreter.setRegion(region, exports[regionExport(n)]);
+      this.compiled++;
+      h.slot.regions.push(region);
+      const at = h.slot.address + h.entry * RECORD_SIZE;
+      u32[(at + 8) >>> 2] = this.#interpreter.regionIndex(region);
+      u16[at >>> 1] = REGION;
+    });
   }
 
   /** Whether a store to the page must be reported by {@link written}. */

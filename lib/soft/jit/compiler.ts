@@ -1,23 +1,16 @@
 import type { Helper, Val, VOperand, XOperand } from '../a64/emitter.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
 import { analyse, type FlowGraph, irreducibleEdges } from './control-flow.js';
-import { emitRow, isSpBased } from './handler.js';
+import type { Instruction } from './instruction.js';
+import { MACHINE_HELPERS } from './linkage.js';
 import { Lowering, type MemoryFunctions, W } from './lower.js';
-import { operandReader } from './operands.js';
-import { type Block, PAGE_INSTRUCTIONS, type Region, type RegionInstruction } from './region.js';
+import { type Block, PAGE_INSTRUCTIONS, type Region } from './region.js';
 import type { FunctionBody } from './wasm-module.js';
 import type { WasmType } from './wasm-opcodes.js';
 
 /** Parameters of a region's function: the virtual address of the page that its code is in. */
 export const REGION_PARAMS = ['i64'] as const satisfies readonly WasmType[];
 const PAGE_VA = 0;
-
-/** Whether an instruction that writes SP adds a multiple of 16 to it: ADD and SUB (immediate), and accesses with write-back. */
-function movesSpBy16(row: RegionInstruction['row'], raw: RegionInstruction['raw']): boolean {
-  if (raw.Rn !== 31 || !(isSpBased(row, raw) || /^(ADD|SUB) \(immediate\)/.test(row.name))) return false;
-  const step = row.imm?.(raw) ?? row.ops.offset?.(raw);
-  return step !== undefined && (Number(BigInt.asIntN(64, BigInt(step))) & 15) === 0;
-}
 
 /** A place that a block's end leads to. */
 type Edge = { readonly kind: 'block'; readonly node: number } | { readonly kind: 'exit'; readonly position: number };
@@ -43,8 +36,7 @@ export class RegionLowering extends Lowering {
   /** Position in the page of the instruction that is being lowered, and how many of its block come before it. */
   #position = 0;
   #before = 0;
-  #raw: RegionInstruction['raw'] = {};
-  #row!: RegionInstruction['row'];
+  #instruction!: Instruction;
   /** SP was found to be aligned, or moved by a multiple of 16 since. */
   #spAligned = false;
 
@@ -88,6 +80,8 @@ export class RegionLowering extends Lowering {
           ];
         case 'conditional':
           return [edge(b.end.target), edge(next)];
+        case 'leave':
+          return [{ kind: 'exit', position: next }];
         case 'indirect':
           return [];
       }
@@ -213,14 +207,13 @@ export class RegionLowering extends Lowering {
     block.instructions.forEach((i, n) => {
       this.#position = block.index + n;
       this.#before = n;
-      this.#raw = i.raw;
-      this.#row = i.row;
-      const program = emitRow(i.row, i.raw, this.#spAligned).body;
-      this.#spAligned ||= isSpBased(i.row, i.raw);
+      this.#instruction = i;
+      const program = this.#spAligned ? i.meaning.spAligned : i.meaning.program;
+      this.#spAligned ||= i.isSpBased;
       this.lower(program);
       this.releaseLocals();
     });
-    if (block.end.kind !== 'fall') return;
+    if (block.end.kind !== 'fall' && block.end.kind !== 'leave') return;
     this.#spend(block.instructions.length);
     this.#follow(this.#edges[node]![0]!, false);
   }
@@ -295,7 +288,25 @@ export class RegionLowering extends Lowering {
     return word.local;
   }
   protected override fieldOffset(field: string): number | undefined {
-    return this.#row.ops[field]?.(this.#raw);
+    return this.#instruction.reads[field];
+  }
+  protected override callHelper(helper: Helper): void {
+    if (!MACHINE_HELPERS.has(helper.name)) {
+      super.callHelper(helper);
+      return;
+    }
+    // It may ask what time it is, which on the virtual clock is the budget's business, and may end the budget.
+    this.i32Const(0);
+    this.getLocal(this.#budget);
+    this.i32Const(this.#before);
+    this.code.u8(W.I32_SUB);
+    this.memoryOp(W.I32_STORE, STATE + Offset.BUDGET);
+    super.callHelper(helper);
+    this.i32Const(0);
+    this.memoryOp(W.I32_LOAD, STATE + Offset.BUDGET);
+    this.i32Const(this.#before);
+    this.code.u8(W.I32_ADD);
+    this.setLocal(this.#budget);
   }
   protected override helperIndex(helper: Helper): number {
     return this.#helper(helper);
@@ -304,15 +315,15 @@ export class RegionLowering extends Lowering {
     return this.#memory;
   }
   protected override pushField(type: WasmType, field: string): void {
-    if (field === 'imm' && this.#row.imm !== undefined)
-      this.constant(type, BigInt.asIntN(64, BigInt(this.#row.imm(this.#raw))));
-    else this.constant(type, operandReader(this.#row, field)(this.#raw));
+    const { imm, reads } = this.#instruction;
+    if (field === 'imm' && imm !== undefined) this.constant(type, BigInt.asIntN(64, BigInt(imm)));
+    else this.constant(type, reads[field]!);
   }
   protected override pushPc(): void {
     this.#pushAddress(this.#position);
   }
   protected override pushX(reg: XOperand, wide: boolean): void {
-    const offset = operandReader(this.#row, `${reg.field}.r`)(this.#raw);
+    const offset = this.#instruction.reads[reg.field]!;
     if (offset === Offset.ZR) {
       this.constant(wide ? 'i64' : 'i32', 0);
       return;
@@ -321,17 +332,17 @@ export class RegionLowering extends Lowering {
     if (!wide) this.code.u8(W.I32_WRAP);
   }
   protected override storeX(reg: XOperand, value: () => void): void {
-    const offset = operandReader(this.#row, `${reg.field}.w`)(this.#raw);
+    const offset = this.#instruction.writes[reg.field]!;
     value();
-    if (offset === Offset.SP && !movesSpBy16(this.#row, this.#raw)) this.#spAligned = false;
+    if (offset === Offset.SP && !this.#instruction.movesSpBy16) this.#spAligned = false;
     if (offset === Offset.DISCARD)
       this.code.u8(0x1a); // drop
     else this.setLocal(this.stateLocal(offset, true)!);
   }
   protected override pushVBase(reg: VOperand): void {
-    this.i32Const(operandReader(this.#row, `${reg.field}.r`)(this.#raw));
+    this.i32Const(this.#instruction.reads[reg.field]!);
   }
   protected override pushStateAtBase(field: string): void {
-    this.i32Const(operandReader(this.#row, field)(this.#raw));
+    this.i32Const(this.#instruction.reads[field]!);
   }
 }

@@ -58,6 +58,7 @@ export const HOT_HANDLERS: readonly string[] = [
   'LDRB (register, 32-bit)|6,0,',
   'CSET|3,',
   'ISB|',
+  'MSR DAIF|1,3,4,2,1,',
   'ROR (immediate)|0,',
   'MRS|',
   'ADD (extended register)|1,3,',

@@ -5,9 +5,22 @@ import { MACHINE_HELPERS } from './linkage.js';
 import { W } from './lower.js';
 import type { FunctionBody } from './wasm-module.js';
 
-/** Entries of a fetch table, and the mask that makes an entry's byte offset from PC >> 8. */
+/**
+ * A fetch table: first where the decoded records of a page are, by page, then which region starts at an address, by address, so
+ * that going from region to region touches no record. Entries are 16 bytes: the address, all ones where there is none; then
+ * the records or the region; in an entry of a page, whether the second part may have an entry of a page that shares it. The
+ * last word says whether the second part has entries at all.
+ */
 export const FETCH_ENTRIES = 256;
+export const JUMP_ENTRIES = 1024;
+/** Byte offsets in the table, and in an entry of a page. */
+export const JUMP_TABLE = FETCH_ENTRIES * 16;
+export const JUMPS_USED = JUMP_TABLE + JUMP_ENTRIES * 16;
+export const PAGE_HAS_JUMPS = 12;
+export const FETCH_TABLE_SIZE = JUMPS_USED + 16;
+/** Make an entry's byte offset from PC >> 8, and from PC << 2. */
 const FETCH_MASK = (FETCH_ENTRIES - 1) << 4;
+const JUMP_MASK = (JUMP_ENTRIES - 1) << 4;
 
 /** Counters of branches taken, by target; and how many make a target worth compiling. */
 export const COUNTERS_SIZE = 65536 * 4;
@@ -239,8 +252,32 @@ export class LoopLowering extends HandlerLowering {
     const c = this.code;
     const { rec, pcBase } = this.context;
     const entry = this.local('i32');
+    const jump = this.local('i32');
+    const table = this.local('i32');
     this.i32Const(0);
     this.memoryOp(W.I32_LOAD, STATE + Offset.TLB_FETCH);
+    this.teeLocal(table);
+    this.getLocal(this.#pc);
+    c.u8(W.I32_WRAP);
+    this.i32Const(2);
+    c.u8(W.I32_SHL);
+    this.i32Const(JUMP_MASK);
+    c.u8(W.I32_AND);
+    c.u8(W.I32_ADD);
+    this.teeLocal(jump);
+    this.memoryOp(W.I64_LOAD, JUMP_TABLE);
+    this.getLocal(this.#pc);
+    c.u8(W.I64_EQ);
+    c.u8(W.IF);
+    c.u8(W.VOID);
+    this.#runRegion(regionType, () => {
+      this.getLocal(jump);
+      this.memoryOp(W.I32_LOAD, JUMP_TABLE + 8);
+    });
+    c.u8(W.BR);
+    c.u32(1);
+    c.u8(W.END);
+    this.getLocal(table);
     this.getLocal(this.#pc);
     c.u8(W.I32_WRAP);
     this.i32Const(8);
@@ -285,8 +322,19 @@ export class LoopLowering extends HandlerLowering {
     c.u8(0x46); // i32.eq
     c.u8(W.IF);
     c.u8(W.VOID);
+    this.getLocal(jump);
     this.getLocal(this.#pc);
-    this.#runRegion(regionType);
+    this.memoryOp(W.I64_STORE, JUMP_TABLE);
+    this.getLocal(jump);
+    this.getLocal(rec);
+    this.memoryOp(W.I32_LOAD, 8);
+    this.memoryOp(W.I32_STORE, JUMP_TABLE + 8);
+    this.getLocal(entry);
+    this.i32Const(1);
+    this.memoryOp(W.I32_STORE, PAGE_HAS_JUMPS);
+    this.getLocal(table);
+    this.i32Const(1);
+    this.memoryOp(W.I32_STORE, JUMPS_USED);
     c.u8(W.BR);
     c.u32(1);
     c.u8(W.END);
@@ -307,20 +355,24 @@ export class LoopLowering extends HandlerLowering {
   region(type: number): void {
     this.#account(false);
     this.pushPc();
-    this.#runRegion(type);
+    this.setLocal(this.#pc);
+    this.#runRegion(type, () => {
+      this.getLocal(this.context.rec);
+      this.memoryOp(W.I32_LOAD, 8);
+    });
     // The region has looked at the budget where it left by a branch.
     this.code.u8(W.BR);
     this.code.u32(this.nextDepth + FETCH);
   }
 
-  /** Runs the region at the record in `rec`, whose PC is on the stack; afterwards the local PC is where it left. */
-  #runRegion(type: number): void {
+  /** Runs a region, which starts at the local PC; afterwards that is where it left. @param region pushes its place in the table */
+  #runRegion(type: number, region: () => void): void {
     const c = this.code;
+    this.getLocal(this.#pc);
     c.u8(W.I64_CONST);
     c.s32(-4096);
     c.u8(W.I64_AND);
-    this.getLocal(this.context.rec);
-    this.memoryOp(W.I32_LOAD, 8);
+    region();
     c.u8(W.CALL_INDIRECT);
     c.u32(type);
     c.u8(0);

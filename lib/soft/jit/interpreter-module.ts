@@ -1,6 +1,6 @@
 import type { Helper, Stmt } from '../a64/emitter.js';
 import type { Row } from '../a64/row.js';
-import { Offset, STATE } from '../cpu/layout.js';
+import { MAXIMUM_PAGES, Offset, STATE } from '../cpu/layout.js';
 import { REGION_PARAMS } from './compiler.js';
 import {
   DECODE,
@@ -112,38 +112,28 @@ export interface InterpreterModule {
 const modules = new WeakMap<readonly Row[], Map<string, InterpreterModule>>();
 
 /** The module for a table, made once. */
-export function interpreterModule(
-  rows: readonly Row[],
-  maximumPages: number,
-  shared: boolean,
-  counting: CountingOptions | undefined,
-): InterpreterModule {
+export function interpreterModule(rows: readonly Row[], counting: CountingOptions | undefined): InterpreterModule {
   let byKey = modules.get(rows);
   if (byKey === undefined) {
     byKey = new Map();
     modules.set(rows, byKey);
   }
-  const key = `${maximumPages},${shared},${counting?.counters},${counting?.threshold}`;
+  const key = `${counting?.counters},${counting?.threshold}`;
   let found = byKey.get(key);
   if (found === undefined) {
-    found = makeModule(rows, maximumPages, shared, counting);
+    found = makeModule(rows, counting);
     byKey.set(key, found);
   }
   return found;
 }
 
-function makeModule(
-  rows: readonly Row[],
-  maximumPages: number,
-  shared: boolean,
-  counting: CountingOptions | undefined,
-): InterpreterModule {
+function makeModule(rows: readonly Row[], counting: CountingOptions | undefined): InterpreterModule {
   const jumps = new Map<Row, 'direct' | 'indirect' | undefined>();
   const handlers = new Map<string, Handler>();
   const helpers: Helper[] = [];
   const inline = inlineHandlers(rows, jumps);
   const module = new ModuleBuilder();
-  module.importMemory(maximumPages, shared);
+  module.importMemory(MAXIMUM_PAGES);
   const fetchMiss = module.importFunction('fetchMiss', { params: [], results: ['i32'] });
   const decodeMiss = module.importFunction('decodeMiss', { params: ['i32'], results: [] });
   const loadMiss = module.importFunction('loadMiss', { params: ['i32', 'i32', 'i32'], results: ['i32'] });

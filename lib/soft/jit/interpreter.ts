@@ -1,4 +1,3 @@
-import type { Helper } from '../a64/emitter.js';
 import type { HelperTable } from '../a64/helpers.js';
 import type { Row } from '../a64/row.js';
 import { emitRow, OutOfLineLowering } from './handler.js';
@@ -10,14 +9,21 @@ import {
   interpreterModule,
   MAX_HANDLERS,
 } from './interpreter-module.js';
-import { helpersOf, type Linkage, LinkedModule, memoryAccesses } from './linkage.js';
+import { helpersOf, type Linkage, LinkedModule, link, memoryAccesses } from './linkage.js';
 import { W } from './lower.js';
 import type { RawFields } from './operands.js';
 import { FunctionBody } from './wasm-module.js';
 import { Wasm, type WasmMemory, type WasmTable } from './webassembly.js';
 
 export { DECODE, PAGE_END, REGION, UNDEFINED } from './handler.js';
-export { COUNTERS_SIZE, FETCH_ENTRIES } from './interpreter-loop.js';
+export {
+  COUNTERS_SIZE,
+  FETCH_ENTRIES,
+  FETCH_TABLE_SIZE,
+  JUMP_TABLE,
+  JUMPS_USED,
+  PAGE_HAS_JUMPS,
+} from './interpreter-loop.js';
 export { type Handler, MAX_REGIONS } from './interpreter-module.js';
 
 /** What the interpreter asks of the machine. Each returns 0 with EXIT set where generated code must leave. */
@@ -39,8 +45,6 @@ export interface InterpreterHost {
  */
 export class Interpreter implements Linkage {
   readonly memory: WasmMemory;
-  readonly maximumPages: number;
-  readonly shared: boolean;
   readonly #helpers: HelperTable;
   readonly #handlers: Map<string, Handler>;
   readonly #imports: Record<string, unknown> = {};
@@ -54,15 +58,11 @@ export class Interpreter implements Linkage {
   constructor(
     rows: readonly Row[],
     memory: WasmMemory,
-    maximumPages: number,
-    shared: boolean,
     host: InterpreterHost,
     helpers: HelperTable,
     counting?: CountingOptions,
   ) {
     this.memory = memory;
-    this.maximumPages = maximumPages;
-    this.shared = shared;
     this.#helpers = helpers;
     const {
       module,
@@ -71,7 +71,7 @@ export class Interpreter implements Linkage {
       helpers: imported,
       memoryFunctions,
       nextHandler,
-    } = interpreterModule(rows, maximumPages, shared, counting);
+    } = interpreterModule(rows, counting);
     this.#handlers = new Map(handlers);
     this.#jumps = jumps;
     this.#nextHandler = nextHandler;
@@ -83,7 +83,7 @@ export class Interpreter implements Linkage {
       storeMiss: host.storeMiss.bind(host),
       hot: host.hot.bind(host),
     };
-    for (const h of imported) imports[h.name] = this.helper(h);
+    for (const h of imported) imports[h.name] = this.helper(h.name);
     const instance = new Wasm.Instance(module, { e: imports });
     this.run = instance.exports.run as () => void;
     this.#table = instance.exports.table as WasmTable;
@@ -92,7 +92,7 @@ export class Interpreter implements Linkage {
 
   /** The handler of an instruction. @param near whether a direct branch stays in its page */
   handler(row: Row, raw: RawFields, near: (imm: number) => boolean): Handler {
-    const isNear = this.#jumps.get(row) === 'direct' && row.imm !== undefined && near(Number(row.imm(raw)));
+    const isNear = this.isDirectBranch(row) && near(Number(row.imm!(raw)));
     const key = handlerKey(row, raw, isNear);
     let found = this.#handlers.get(key);
     if (found === undefined) {
@@ -102,10 +102,15 @@ export class Interpreter implements Linkage {
     return found;
   }
 
+  /** Whether the row branches by a distance: its handler depends on where it stands. */
+  isDirectBranch(row: Row): boolean {
+    return this.#jumps.get(row) === 'direct' && row.imm !== undefined;
+  }
+
   /** @throws Error no such helper: a mistake in the table */
-  helper(h: Helper): unknown {
-    const f = this.#helpers[h.name];
-    if (f === undefined) throw new Error(`no helper is named ${h.name}`);
+  helper(name: string): unknown {
+    const f = this.#helpers[name];
+    if (f === undefined) throw new Error(`no helper is named ${name}`);
     return f as unknown;
   }
 
@@ -126,14 +131,14 @@ export class Interpreter implements Linkage {
   /** Makes an out-of-line handler: a module with one function, put into the interpreter's table. */
   #make(row: Row, raw: Readonly<Record<string, number>>): Handler {
     const program = emitRow(row, raw).body;
-    const module = new LinkedModule(this);
+    const module = new LinkedModule();
     module.require(helpersOf(program), memoryAccesses(program));
     const body = new FunctionBody(2);
     const lowering = new OutOfLineLowering(body, { memory: module.memory, helper: module.helper, rec: 0, pcBase: 1 });
     const layout = lowering.lowerRow(row, raw);
     body.code.raw([W.I32_CONST, 0]);
     module.builder.addFunction({ params: ['i32', 'i64'], results: ['i32'] }, body, 'handler');
-    const instance = module.instantiate();
+    const instance = link(new Wasm.Module(module.build()), module.imports, this);
     const number = this.#nextHandler++;
     if (number >= MAX_HANDLERS) throw new Error('the interpreter has no room for another handler');
     this.#table.set(number, instance.exports.handler);

@@ -1,21 +1,26 @@
 import type { Helper, Stmt } from '../a64/emitter.js';
+import { MAXIMUM_PAGES } from '../cpu/layout.js';
 import type { MemoryFunctions } from './lower.js';
 import { ModuleBuilder, type Signature } from './wasm-module.js';
-import { Wasm, type WasmInstance, type WasmMemory } from './webassembly.js';
+import { Wasm, type WasmInstance, type WasmMemory, type WasmModule } from './webassembly.js';
 
-/** What a module of compiled code is linked with. */
+/** What modules of compiled code are linked with. */
 export interface Linkage {
-  readonly maximumPages: number;
-  readonly shared: boolean;
   readonly memory: WasmMemory;
   /** A memory function by its name, see {@link memoryFunctionName}. */
   memoryFunction(name: string): unknown;
-  helper(h: Helper): unknown;
+  helper(name: string): unknown;
+}
+
+/** What a module of compiled code imports besides the memory, by name. */
+export interface ModuleImports {
+  readonly helpers: readonly string[];
+  readonly memoryFunctions: readonly string[];
 }
 
 /**
- * Helpers that look at or change registers, PC or the budget. They need the state to be exact: how many instructions have been
- * executed too, for that is the time on the virtual clock. What calls them is not part of a region.
+ * Helpers that look at or change the budget: how many instructions have been executed is the time on the virtual clock. It must
+ * be exact in the state when they are called.
  */
 export const MACHINE_HELPERS: ReadonlySet<string> = new Set(['mrs', 'msr', 'pstate']);
 
@@ -58,11 +63,13 @@ export const signatureOf = (h: Helper): Signature => ({
   results: h.result === undefined ? [] : [h.result],
 });
 
-/** A module of compiled code that is being put together, with what it imports of its machine. */
+/** A module of compiled code that is being put together. It names what it imports: {@link link} finds it. */
 export class LinkedModule {
   readonly builder = new ModuleBuilder();
-  readonly #linkage: Linkage;
-  readonly #imports: Record<string, unknown>;
+  readonly imports: ModuleImports & { readonly helpers: string[]; readonly memoryFunctions: string[] } = {
+    helpers: [],
+    memoryFunctions: [],
+  };
   readonly #indices = new Map<string, number>();
   /** The memory functions that were asked for, by function index. */
   readonly memory: MemoryFunctions = {
@@ -70,28 +77,34 @@ export class LinkedModule {
     store: (bytes, unprivileged) => this.#indices.get(memoryFunctionName('store', bytes, unprivileged))!,
   };
 
-  constructor(linkage: Linkage) {
-    this.#linkage = linkage;
-    this.#imports = { memory: linkage.memory };
-    this.builder.importMemory(linkage.maximumPages, linkage.shared);
+  constructor() {
+    this.builder.importMemory(MAXIMUM_PAGES);
   }
 
   /** Imports what code needs. To be called before any function is added. @param memoryFunctions by name */
   require(helpers: Iterable<Helper>, memoryFunctions: Iterable<string>): void {
-    for (const h of helpers) this.#import(h.name, signatureOf(h), () => this.#linkage.helper(h));
-    for (const name of memoryFunctions) this.#import(name, MEMORY_FUNCTION, () => this.#linkage.memoryFunction(name));
+    for (const h of helpers) this.#import(this.imports.helpers, h.name, signatureOf(h));
+    for (const name of memoryFunctions) this.#import(this.imports.memoryFunctions, name, MEMORY_FUNCTION);
   }
 
-  #import(name: string, signature: Signature, value: () => unknown): void {
+  #import(list: string[], name: string, signature: Signature): void {
     if (this.#indices.has(name)) return;
     this.#indices.set(name, this.builder.importFunction(name, signature));
-    this.#imports[name] = value();
+    list.push(name);
   }
 
   /** The function index of a helper that was asked for. */
   readonly helper = (h: Helper): number => this.#indices.get(h.name)!;
 
-  instantiate(): WasmInstance {
-    return new Wasm.Instance(new Wasm.Module(this.builder.build()), { e: this.#imports });
+  build(): Uint8Array<ArrayBuffer> {
+    return this.builder.build();
   }
+}
+
+/** Instantiates a module of compiled code. */
+export function link(module: WasmModule, imports: ModuleImports, linkage: Linkage): WasmInstance {
+  const values: Record<string, unknown> = { memory: linkage.memory };
+  for (const name of imports.helpers) values[name] = linkage.helper(name);
+  for (const name of imports.memoryFunctions) values[name] = linkage.memoryFunction(name);
+  return new Wasm.Instance(module, { e: values });
 }

@@ -79,7 +79,9 @@ export abstract class Lowering {
   /** Blocks opened by this lowering and not yet closed: what a branch to an outer label must add. */
   protected depth = 0;
   readonly #free: Record<WasmType, number[]> = { i32: [], i64: [], f32: [], f64: [], v128: [] };
-  #taken: [WasmType, number][] = [];
+  readonly #taken: [WasmType, number][] = [];
+  /** Values and variables of the program that have a local. */
+  readonly #placed: { local: number }[] = [];
 
   constructor(body: FunctionBody) {
     this.body = body;
@@ -101,6 +103,11 @@ export abstract class Lowering {
   protected abstract jump(cond: (() => void) | undefined, offset: Val): void;
   protected abstract jumpTo(target: () => void): void;
 
+  /** Calls a helper whose arguments are on the stack. */
+  protected callHelper(helper: Helper): void {
+    this.call(this.helperIndex(helper));
+  }
+
   /** The local that holds a word of the state here, where one does. */
   protected stateLocal(_offset: number, _write: boolean): number | undefined {
     return undefined;
@@ -117,10 +124,19 @@ export abstract class Lowering {
     return index;
   }
 
-  /** Gives back every local that {@link local} handed out. */
+  /** Gives back every local that {@link local} handed out; the program can be lowered again. */
   protected releaseLocals(): void {
     for (const [type, index] of this.#taken) this.#free[type].push(index);
-    this.#taken = [];
+    this.#taken.length = 0;
+    for (const holder of this.#placed) holder.local = -1;
+    this.#placed.length = 0;
+  }
+
+  /** Gives a value or a variable of the program a local. */
+  #place(holder: { readonly type: WasmType; local: number }): number {
+    holder.local = this.local(holder.type);
+    this.#placed.push(holder);
+    return holder.local;
   }
 
   lower(stmts: readonly Stmt[]): void {
@@ -166,7 +182,7 @@ export abstract class Lowering {
       }
       case 'set':
         this.push(s.v);
-        if (s.target.local < 0) s.target.local = this.local(s.target.type);
+        if (s.target.local < 0) this.#place(s.target);
         this.setLocal(s.target.local);
         return;
       case 'store':
@@ -187,7 +203,7 @@ export abstract class Lowering {
         return;
       case 'call':
         for (const a of s.args) this.push(a);
-        this.call(this.helperIndex(s.helper));
+        this.callHelper(s.helper);
         return;
       case 'checkExit':
         this.i32Const(0);
@@ -239,8 +255,7 @@ export abstract class Lowering {
     if (v.uses === 0 && n.k !== 'call') return;
     if (!impure && v.uses < 2) return;
     this.#compute(v);
-    v.local = this.local(v.type);
-    this.setLocal(v.local);
+    this.setLocal(this.#place(v));
   }
 
   /** Pushes a value. */
@@ -310,7 +325,7 @@ export abstract class Lowering {
         return;
       case 'call':
         for (const a of n.args) this.push(a);
-        this.call(this.helperIndex(n.helper));
+        this.callHelper(n.helper);
         return;
       case 'load':
         throw new Error('a load is defined where it stands');
@@ -414,8 +429,7 @@ export abstract class Lowering {
       this.call(this.memoryFunctions().load(n.bytes, n.unprivileged));
     });
     this.#loadPart(v.type, n.bytes, 0);
-    v.local = this.local(v.type);
-    this.setLocal(v.local);
+    this.setLocal(this.#place(v));
   }
 
   #guestStore(s: Extract<Stmt, { k: 'store' }>): void {

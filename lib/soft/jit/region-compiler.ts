@@ -1,6 +1,6 @@
-import type { Decoder } from '../a64/decode.js';
 import { REGION_PARAMS, RegionLowering } from './compiler.js';
-import { type Linkage, LinkedModule } from './linkage.js';
+import type { Instructions } from './instruction.js';
+import { LinkedModule, type ModuleImports } from './linkage.js';
 import { formRegion, type PageReader, type Region } from './region.js';
 import { FunctionBody } from './wasm-module.js';
 
@@ -9,55 +9,44 @@ export interface Candidate {
   readonly page: PageReader;
   /** Position of the entry in the page. */
   readonly entry: number;
-  /** Called with the compiled function; the page may have changed since, so look before using it. */
-  readonly install: (f: unknown) => void;
+}
+
+/** Regions compiled to one module: a module costs V8 50 to 270 µs by itself. */
+export interface CompiledRegions<C extends Candidate> {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly imports: ModuleImports;
+  /** The candidates in it; the n-th one's function is exported as `regionExport(n)`. */
+  readonly regions: readonly C[];
 }
 
 /** Instructions in a module, about: some milliseconds of work. */
 const MAX_INSTRUCTIONS = 160;
 
-/** Compiles regions, several to a module: a module costs V8 50 to 270 µs by itself. */
-export class RegionCompiler {
-  readonly #decoder: Decoder;
-  readonly #linkage: Linkage;
+export const regionExport = (n: number): string => `r${n}`;
 
-  constructor(decoder: Decoder, linkage: Linkage) {
-    this.#decoder = decoder;
-    this.#linkage = linkage;
+/**
+ * Compiles candidates, taking them off the list's front until enough instructions are together for one module.
+ * @returns `undefined` where none of those taken can be compiled
+ */
+export function compileRegions<C extends Candidate>(code: Instructions, list: C[]): CompiledRegions<C> | undefined {
+  const regions: { readonly candidate: C; readonly region: Region }[] = [];
+  for (let instructions = 0; list.length > 0 && instructions < MAX_INSTRUCTIONS; ) {
+    const candidate = list.shift()!;
+    const region = formRegion(code, candidate.page, candidate.entry);
+    if (region === undefined) continue;
+    regions.push({ candidate, region });
+    for (const block of region.blocks) instructions += block.instructions.length;
   }
-
-  /**
-   * Compiles candidates until enough instructions are together: the rest of the machine waits meanwhile.
-   * @returns how many of the candidates it has dealt with
-   */
-  compile(candidates: readonly Candidate[]): number {
-    const regions: { candidate: Candidate; region: Region }[] = [];
-    let done = 0;
-    for (let instructions = 0; done < candidates.length && instructions < MAX_INSTRUCTIONS; done++) {
-      const candidate = candidates[done]!;
-      const region = formRegion(this.#decoder, candidate.page, candidate.entry);
-      if (region === undefined) continue;
-      regions.push({ candidate, region });
-      for (const block of region.blocks) instructions += block.instructions.length;
-    }
-    if (regions.length > 0) this.#build(regions);
-    return done;
+  if (regions.length === 0) return undefined;
+  const module = new LinkedModule();
+  for (const { region } of regions) {
+    for (const block of region.blocks)
+      for (const { meaning } of block.instructions) module.require(meaning.helpers, meaning.memoryFunctions);
   }
-
-  #build(regions: readonly { candidate: Candidate; region: Region }[]): void {
-    const module = new LinkedModule(this.#linkage);
-    for (const { region } of regions) {
-      for (const block of region.blocks)
-        for (const { shape } of block.instructions) module.require(shape.helpers, shape.memoryFunctions);
-    }
-    regions.forEach(({ region }, n) => {
-      const body = new FunctionBody(REGION_PARAMS.length);
-      new RegionLowering(body, module.memory, module.helper).compile(region);
-      module.builder.addFunction({ params: REGION_PARAMS, results: [] }, body, `r${n}`);
-    });
-    const instance = module.instantiate();
-    regions.forEach(({ candidate }, n) => {
-      candidate.install(instance.exports[`r${n}`]);
-    });
-  }
+  regions.forEach(({ region }, n) => {
+    const body = new FunctionBody(REGION_PARAMS.length);
+    new RegionLowering(body, module.memory, module.helper).compile(region);
+    module.builder.addFunction({ params: REGION_PARAMS, results: [] }, body, regionExport(n));
+  });
+  return { bytes: module.build(), imports: module.imports, regions: regions.map((r) => r.candidate) };
 }

@@ -161,10 +161,10 @@ export class ModuleBuilder {
   }
 
   /** Imports `e.memory`. */
-  importMemory(maximumPages: number, shared: boolean): void {
+  importMemory(maximumPages: number): void {
     this.#import('memory');
     this.#imports.u8(0x02);
-    this.#imports.u8(shared ? 0x03 : 0x01);
+    this.#imports.u8(0x03);
     this.#imports.u32(1);
     this.#imports.u32(maximumPages);
   }

@@ -87,6 +87,11 @@ export class TlbContexts {
     return fetched;
   }
 
+  /** A region is gone: forgets where regions start. */
+  forgetJumps(): void {
+    for (const c of this.#contexts) if (c.asid >= 0) c.tlb.forgetJumps();
+  }
+
   /** Forgets every translation through which a page of RAM could be stored to. @param page its linear address */
   forgetStores(page: number): void {
     for (const c of this.#contexts) if (c.asid >= 0) c.tlb.forgetStores(page);

@@ -1,9 +1,8 @@
 import type { HelperEnv } from '../a64/helpers.js';
-import { FETCH_ENTRIES } from '../jit/interpreter.js';
+import { FETCH_ENTRIES, FETCH_TABLE_SIZE, JUMP_TABLE, JUMPS_USED, PAGE_HAS_JUMPS } from '../jit/interpreter.js';
 import { TLB_ENTRIES, TLB_INDEX_MASK, TLB_INDEX_SHIFT } from '../jit/lower.js';
 
 const DATA_TABLE = TLB_ENTRIES * 16;
-const FETCH_TABLE = FETCH_ENTRIES * 16;
 const FETCH_INDEX_MASK = (FETCH_ENTRIES - 1) << 4;
 const PAGE_SHIFT = 12;
 
@@ -14,7 +13,7 @@ const REGIMES = 3;
 const DATA_TABLES = REGIMES * 2;
 
 /** Bytes of a vCPU's tables: a load and a store table a regime, a fetch table an EL. */
-export const TLB_AREA = DATA_TABLES * DATA_TABLE + 2 * FETCH_TABLE;
+export const TLB_AREA = DATA_TABLES * DATA_TABLE + 2 * FETCH_TABLE_SIZE;
 
 /** Key of the piece of 2^shift bytes that an address is in, without the top byte. */
 const pieceOf = (lo: number, hi: number, shift: number): number =>
@@ -41,6 +40,8 @@ export class Tlb {
   constructor(env: HelperEnv, address: number) {
     this.#env = env;
     this.#address = address;
+    // Zeroes are not empty entries.
+    for (let el = 0; el < 2; el++) env.i32[(this.fetchTable(el) + JUMPS_USED) >>> 2] = 1;
     this.flush();
   }
 
@@ -52,7 +53,7 @@ export class Tlb {
     return this.loadTable(regime) + DATA_TABLE;
   }
   fetchTable(el: number): number {
-    return this.#address + DATA_TABLES * DATA_TABLE + el * FETCH_TABLE;
+    return this.#address + DATA_TABLES * DATA_TABLE + el * FETCH_TABLE_SIZE;
   }
 
   /** @param page linear address of the page */
@@ -101,8 +102,9 @@ export class Tlb {
       u8.fill(0xff, at, at + DATA_TABLE);
     }
     for (let el = 0; el < 2; el++) {
-      if ((this.#used & (1 << (DATA_TABLES + el))) !== 0)
-        u8.fill(0xff, this.fetchTable(el), this.fetchTable(el) + FETCH_TABLE);
+      if ((this.#used & (1 << (DATA_TABLES + el))) === 0) continue;
+      this.#forgetJumps(el);
+      u8.fill(0xff, this.fetchTable(el), this.fetchTable(el) + JUMP_TABLE);
     }
     this.#used = 0;
     this.#wideBlocks = false;
@@ -136,11 +138,28 @@ export class Tlb {
       for (let el = 0; el < 2; el++) {
         const at = (this.fetchTable(el) + fetch) >>> 2;
         if (i32[at] !== -1) fetched = true;
+        // Its entry may have been taken by another page since regions of this one were met.
+        if (i32[at + PAGE_HAS_JUMPS / 4] === 1) this.#forgetJumps(el);
         i32[at] = -1;
         i32[at + 1] = -1;
       }
     }
     return fetched;
+  }
+
+  /** Forgets where regions start. */
+  forgetJumps(): void {
+    for (let el = 0; el < 2; el++) if ((this.#used & (1 << (DATA_TABLES + el))) !== 0) this.#forgetJumps(el);
+  }
+
+  #forgetJumps(el: number): void {
+    const { i32, u8 } = this.#env;
+    const table = this.fetchTable(el);
+    const used = (table + JUMPS_USED) >>> 2;
+    if (i32[used] === 0) return;
+    i32[used] = 0;
+    u8.fill(0xff, table + JUMP_TABLE, table + JUMPS_USED);
+    for (let at = table >>> 2; at < (table + JUMP_TABLE) >>> 2; at += 4) i32[at + PAGE_HAS_JUMPS / 4] = 0;
   }
 
   /** Forgets every translation through which a page of RAM could be stored to. @param page its linear address */

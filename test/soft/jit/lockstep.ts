@@ -4,11 +4,12 @@ import { type Cpu, type CpuHost, CpuStop } from '#lib/soft/cpu/cpu.js';
 import { Offset, STATE } from '#lib/soft/cpu/layout.js';
 import type { SoftMachine } from '#lib/soft/cpu/machine.js';
 import { BareMetal, type Options, RAM, REG } from '../bare-metal.ts';
+import { LateCompiler } from './late-compiler.ts';
 
 export const CNTV_CVAL_EL0 = sysregIndex(3, 3, 14, 3, 2);
 
-/** The same machine three times: interpreting only, compiling at once, and compiling what has run a few times. */
-const THRESHOLDS = { interpreted: undefined, compiled: 1, mixed: 3 } as const;
+/** The same machine four times: interpreting only, compiling at once, compiling what has run a few times, and on another thread. */
+const THRESHOLDS = { interpreted: undefined, compiled: 1, mixed: 3, threaded: 1 } as const;
 type Name = keyof typeof THRESHOLDS;
 const NAMES = Object.keys(THRESHOLDS) as Name[];
 
@@ -32,7 +33,7 @@ export interface Step {
   readonly instructions: number;
 }
 
-/** Three machines that are given the same and must do the same. */
+/** Four machines that are given the same and must do the same. */
 export class Lockstep {
   readonly machines: readonly BareMetal[];
   /** RAM that is compared after every step; the whole is by {@link compareMemory}. */
@@ -53,7 +54,12 @@ export class Lockstep {
           return index === CNTV_CVAL_EL0 && cpu.setSysreg(REG.TPIDRRO_EL0, count() ^ value);
         },
       };
-      machine = new BareMetal({ ...options, host, threshold: THRESHOLDS[name] });
+      machine = new BareMetal({
+        ...options,
+        host,
+        threshold: THRESHOLDS[name],
+        ...(name === 'threaded' ? { compiler: new LateCompiler(1) } : {}),
+      });
       return machine;
     });
   }

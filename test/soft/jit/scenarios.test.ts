@@ -1,9 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import {
+  add,
   addImm,
   b,
   blr,
+  bne,
   DSB,
   dcCvau,
   ERET,
@@ -42,8 +44,6 @@ const DONE = 1;
 /** RAM of a device's registers. */
 const DEVICE = 0x0900_0000;
 const movz = (rd: number, imm: number): number => (0xd2800000 | (imm << 5) | rd) >>> 0;
-const add = (rd: number, rn: number, rm: number): number => (0x8b000000 | (rm << 16) | (rn << 5) | rd) >>> 0;
-const bne = (words: number): number => (0x54000001 | ((words & 0x7ffff) << 5)) >>> 0;
 const FADD_D0_D0_D1 = 0x1e612800;
 const LDP_POST = 0xa8c10000; // LDP Xt, Xt2, [Xn], #16
 const ldpPost = (rt: number, rt2: number, rn: number): number => (LDP_POST | (rt2 << 10) | (rn << 5) | rt) >>> 0;
