@@ -2,12 +2,10 @@ import type { Decoder } from '../a64/decode.js';
 import type { HelperEnv } from '../a64/helpers.js';
 import { fieldsOf } from '../a64/row.js';
 import { fillRecord, RECORD_SHIFT, RECORD_SIZE } from './handler.js';
-import { FETCH_ENTRIES, type Interpreter, PAGE_END, UNDEFINED } from './interpreter.js';
-
-const FETCH_TABLE = FETCH_ENTRIES * 16;
+import { FETCH_TABLE_SIZE, type Interpreter, PAGE_END, UNDEFINED } from './interpreter.js';
 
 /** Bytes of linear memory that a {@link StepRecord} needs. */
-export const STEP_AREA = FETCH_TABLE + 2 * RECORD_SIZE;
+export const STEP_AREA = FETCH_TABLE_SIZE + 2 * RECORD_SIZE;
 
 /**
  * One decoded instruction that is not part of a page's records, and behind it the end of a page: the interpreter executes it
@@ -25,8 +23,8 @@ export class StepRecord {
     this.#env = env;
     this.#decoder = decoder;
     this.emptyFetchTable = area;
-    env.u8.fill(0xff, area, area + FETCH_TABLE);
-    this.#record = area + FETCH_TABLE;
+    env.u8.fill(0xff, area, area + FETCH_TABLE_SIZE);
+    this.#record = area + FETCH_TABLE_SIZE;
   }
 
   /** Decodes an instruction. @returns the address that the records of its page would have. @param lo low half of its address */
