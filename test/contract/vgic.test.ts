@@ -1,5 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { type Kvm, TimerAttr, type Vcpu, VcpuGroup, VgicAddr, VgicCtrl, VgicGroup } from '#lib/kvm/index.js';
+import {
+  type Kvm,
+  Reg,
+  sysregIndex,
+  TimerAttr,
+  type Vcpu,
+  VcpuGroup,
+  VgicAddr,
+  VgicCtrl,
+  VgicGroup,
+} from '#lib/kvm/index.js';
 import { b, daifClr, daifSet, ISB, load, mov, mrs, msr, NOP, store, WFI } from './asm.ts';
 import { backends } from './backends.ts';
 import {
@@ -418,9 +428,12 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
     expect(gic.getDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_REDIST_REGION, 1n)).toBe((1n << 52n) | 0x80c_0000n | 1n);
     expect(errnoOf(() => gic.getDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_REDIST_REGION, 2n))).toBe('ENOENT');
     expect(set(VgicAddr.V3_DIST, GICD)).toBe('OK');
-    expect(gic.getDeviceAttr(VgicGroup.NR_IRQS, 0)).toBe(256n);
+    expect(gic.getDeviceAttr(VgicGroup.NR_IRQS, 0)).toBe(32n);
+    expect(set(VgicAddr.V2_DIST, GICD)).toBe('ENXIO');
+    expect(set(VgicAddr.V3_DIST, 0xffff_ffff_ffff_0000n)).toBe('EEXIST');
     expect(errnoOf(() => gic.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.SAVE_PENDING_TABLES))).toBe('ENXIO');
     gic.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.INIT);
+    expect(gic.getDeviceAttr(VgicGroup.NR_IRQS, 0)).toBe(256n);
     expect(errnoOf(() => gic.setDeviceAttr(VgicGroup.NR_IRQS, 0, 64))).toBe('EBUSY');
     expect(errnoOf(() => gic.setDeviceAttr(99, 0, 0))).toBe('ENXIO');
     expect(gic.hasDeviceAttr(99, 0)).toBe(false);
@@ -464,11 +477,111 @@ describe.each(backends)('vGIC on $name', ({ open }) => {
     expect(get(VgicGroup.DIST_REGS, 0)).toBe('OK');
     expect(get(VgicGroup.DIST_REGS, 0x2000)).toBe('ENXIO');
     expect(get(VgicGroup.REDIST_REGS, 5n << 32n)).toBe('EINVAL');
-    expect(get(VgicGroup.CPU_SYSREGS, Sysreg.ICC_IAR1)).toBe('ENXIO');
+    expect(get(VgicGroup.CPU_SYSREGS, Sysreg.ICC_IAR1)).toBe('ENOENT');
     expect(get(VgicGroup.LEVEL_INFO, 33)).toBe('EINVAL');
     expect(errnoOf(() => gic.setDeviceAttr(VgicGroup.DIST_REGS, 8, 0))).toBe('EINVAL');
     expect(errnoOf(() => gic.setDeviceAttr(VgicGroup.DIST_REGS, 0))).toBe('EFAULT');
     expect(errnoOf(() => gic.setDeviceAttr(VgicGroup.CPU_SYSREGS, Sysreg.ICC_CTLR, 0))).toBe('EINVAL');
+  });
+
+  test('a register file as large as the interrupts that there are; what says how the GIC is may come before INIT', () => {
+    const vm = kvm.createVm();
+    vm.createVcpu(0);
+    const gic = vm.createDevice(7);
+    const set = (group: number, attr: number | bigint, value: number): string =>
+      errnoOf(() => gic.setDeviceAttr(group, attr, value));
+    expect([set(VgicGroup.DIST_REGS, 8, 0x4b00_243b), set(VgicGroup.DIST_REGS, 0xc, 0)]).toEqual(['OK', 'OK']);
+    expect(set(VgicGroup.DIST_REGS, 0, 0)).toBe('EBUSY');
+    expect(errnoOf(() => gic.getDeviceAttr(VgicGroup.REDIST_REGS, 5n << 32n))).toBe('EINVAL');
+    expect(errnoOf(() => gic.hasDeviceAttr(VgicGroup.REDIST_REGS, 5n << 32n))).toBe('EINVAL');
+    gic.setDeviceAttr(VgicGroup.NR_IRQS, 0, 96);
+    gic.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.INIT);
+    expect(gic.getDeviceAttr(VgicGroup.DIST_REGS, 8)).toBe(0x4b00_243bn);
+    // Revision 2 has no invalidation by the redistributor.
+    expect(gic.getDeviceAttr(VgicGroup.REDIST_REGS, 0)).toBe(0n);
+    const there = [0x10, 0x84, 0x88, 0x45c, 0x85c, 0xc14, 0xd08, 0x62f8, 0xffe8];
+    const absent = [0x14, 0x8c, 0x460, 0x860, 0xc18, 0xd0c, 0xe00, 0x6300];
+    expect(there.filter((at) => !gic.hasDeviceAttr(VgicGroup.DIST_REGS, at))).toEqual([]);
+    expect(absent.filter((at) => gic.hasDeviceAttr(VgicGroup.DIST_REGS, at))).toEqual([]);
+    expect(gic.getDeviceAttr(VgicGroup.DIST_REGS, 0x10)).toBe(0xffff_ffffn);
+    expect(gic.getDeviceAttr(VgicGroup.REDIST_REGS, 4)).toBe(0x4b00_043bn);
+  });
+
+  test('ICC registers that are saved: ICC_CTLR_EL1 with what it can do, active priorities with no more bits than there are', () => {
+    const { gic } = makeVm(kvm, { gic: true });
+    const ctlr = gic!.getDeviceAttr(VgicGroup.CPU_SYSREGS, Sysreg.ICC_CTLR);
+    const set = (attr: number, value: bigint): string =>
+      errnoOf(() => gic!.setDeviceAttr(VgicGroup.CPU_SYSREGS, attr, value));
+    expect(set(Sysreg.ICC_CTLR, ctlr | 3n)).toBe('OK');
+    expect(gic!.getDeviceAttr(VgicGroup.CPU_SYSREGS, Sysreg.ICC_CTLR)).toBe(ctlr | 3n);
+    // More bits of priority, other features.
+    expect(set(Sysreg.ICC_CTLR, ctlr | (7n << 8n))).toBe('EINVAL');
+    expect(set(Sysreg.ICC_CTLR, ctlr ^ (1n << 14n))).toBe('EINVAL');
+    expect(set(Sysreg.ICC_CTLR, ctlr ^ (1n << 15n))).toBe('EINVAL');
+    const ap1r3 = sysregIndex(3, 0, 12, 9, 3);
+    expect(gic!.hasDeviceAttr(VgicGroup.CPU_SYSREGS, ap1r3)).toBe(true);
+    expect(errnoOf(() => gic!.getDeviceAttr(VgicGroup.CPU_SYSREGS, ap1r3))).toBe('EINVAL');
+    expect(set(ap1r3, 0n)).toBe('EINVAL');
+    const sre = sysregIndex(3, 0, 12, 12, 5);
+    expect([set(sre, 7n), set(sre, 0n)]).toEqual(['OK', 'EINVAL']);
+  });
+
+  test('LEVEL_INFO tells and sets the lines of what is level-triggered', () => {
+    const { gic, vm } = makeVm(kvm, { gic: true });
+    const level = (): bigint => gic!.getDeviceAttr(VgicGroup.LEVEL_INFO, 32);
+    // They begin as edge-triggered, and have no level then; a restored one shows when the configuration is.
+    vm.irqLine(SPI(40), true);
+    gic!.setDeviceAttr(VgicGroup.LEVEL_INFO, 32, 0x300);
+    expect(level()).toBe(0n);
+    gic!.setDeviceAttr(VgicGroup.DIST_REGS, 0xc08, 0);
+    expect(level()).toBe(0x300n);
+    vm.irqLine(SPI(40), false);
+    vm.irqLine(SPI(42), true);
+    expect(level()).toBe(0x600n);
+    expect(errnoOf(() => gic!.getDeviceAttr(VgicGroup.LEVEL_INFO, 32 | (1 << 10)))).toBe('EINVAL');
+  });
+
+  test('the last redistributor is the last of what is contiguous', () => {
+    const typers = (regions: readonly (readonly [base: number, count: number])[]): number[] => {
+      const vm = kvm.createVm();
+      for (let id = 0; id < 3; id++) vm.createVcpu(id);
+      const gic = vm.createDevice(7);
+      for (const [index, [base, count]] of regions.entries()) {
+        const region = (BigInt(count) << 52n) | BigInt(base) | BigInt(index);
+        gic.setDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_REDIST_REGION, region);
+      }
+      gic.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.INIT);
+      return [0n, 1n, 2n].map((id) => Number(gic.getDeviceAttr(VgicGroup.REDIST_REGS, (id << 32n) | 8n) & 0x10n));
+    };
+    const away = [
+      [GICR, 2],
+      [GICR + 0x10_0000, 2],
+    ] as const;
+    const next = [
+      [GICR, 2],
+      [GICR + 0x4_0000, 2],
+    ] as const;
+    expect(typers(away)).toEqual([0, 16, 16]);
+    expect(typers(next)).toEqual([0, 0, 16]);
+    expect(typers([[GICR, 4]])).toEqual([0, 0, 16]);
+  });
+
+  test('ICC_SGI1R_EL1: an Aff3 that no vCPU has sends nothing', () => {
+    const { vcpu, load: put } = makeVm(kvm, { gic: true });
+    const send = (value: bigint): number[] => [...mov(0, value), msr(Sysreg.ICC_SGI1R, 0)];
+    const hppir = [mrs(9, Sysreg.ICC_HPPIR1), ...tell(9, 9)];
+    put(
+      RAM,
+      enableGic(0xffff),
+      send((1n << 48n) | (3n << 24n) | 1n),
+      hppir,
+      send((1n << 32n) | (3n << 24n) | 1n),
+      hppir,
+    );
+    put(RAM + 0x800, NOP, send((3n << 24n) | 1n), hppir);
+    expect([runToExit(vcpu), runToExit(vcpu)]).toEqual(['write 0x9000004/8 0x3ff', 'write 0x9000004/8 0x3ff']);
+    vcpu.setOneReg(Reg.PC, BigInt(RAM + 0x800));
+    expect(runToExit(vcpu)).toBe('write 0x9000004/8 0x3');
   });
 
   test("the timers' PPIs can be chosen before the first run", () => {

@@ -28,8 +28,9 @@ export interface Deactivation {
   deactivated(irq: VgicIrq): void;
 }
 
-/** ICC_CTLR_EL1: PRIbits (five bits of priority), IDbits 16. */
+/** ICC_CTLR_EL1: PRIbits (five bits of priority), IDbits 16, A3V (an SGI may name an Aff3, though no vCPU has one). */
 const CTLR_PRI_BITS = 4 << 8;
+const CTLR_A3V = 1 << 15;
 const CTLR_CBPR = 1;
 const CTLR_EOIMODE = 2;
 /** The lowest ICC_BPR0_EL1 that leaves every implemented bit in the group priority. */
@@ -229,7 +230,7 @@ export class CpuInterface {
   }
 
   get ctlr(): number {
-    return CTLR_PRI_BITS | (this.#control.cbpr ? CTLR_CBPR : 0) | (this.#control.eoiMode ? CTLR_EOIMODE : 0);
+    return CTLR_A3V | CTLR_PRI_BITS | (this.#control.cbpr ? CTLR_CBPR : 0) | (this.#control.eoiMode ? CTLR_EOIMODE : 0);
   }
 
   set ctlr(value: number) {

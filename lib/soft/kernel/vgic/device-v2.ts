@@ -81,7 +81,7 @@ export class VgicV2Device extends DeviceFd implements Device {
         if (id === BigInt(VgicAddr.V2_CPU)) return this.#vgic.cpuBase;
         throw noAttr(syscall);
       case VgicGroup.NR_IRQS:
-        return BigInt(this.#vgic.nrIrqs);
+        return BigInt(this.#vgic.nrIrqsAttr);
       case VgicGroup.DIST_REGS: {
         const { vcpu, offset } = this.#register(id, syscall);
         if (!this.#vgic.distributorV2.has(offset)) throw noAttr(syscall);

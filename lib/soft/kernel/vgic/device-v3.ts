@@ -2,8 +2,8 @@ import { type Device, DeviceType, KvmError, VgicAddr, VgicCtrl, VgicGroup } from
 import { attrInteger } from '../attr-value.js';
 import { DeviceFd, type DeviceOwner, noAttr } from './device-fd.js';
 import { Distributor } from './distributor.js';
-import { isRestorable, restoreIcc, saveIcc } from './icc.js';
-import type { VgicIrq } from './irq.js';
+import { isRestorable, isSavedIcc, restoreIcc, saveIcc } from './icc.js';
+import { NR_PRIVATE, NR_SGIS, type VgicIrq } from './irq.js';
 import { Redistributor } from './redistributor.js';
 import { ADDR_UNDEFINED, type Vgic } from './vgic.js';
 
@@ -22,6 +22,7 @@ export class VgicV3Device extends DeviceFd implements Device {
     this.#vgic = vgic;
   }
 
+  /** @throws KvmError EINVAL the attribute names an MPIDR that no vCPU has */
   hasDeviceAttr(group: number, attr: number | bigint): boolean {
     this.check('KVM_HAS_DEVICE_ATTR');
     const id = BigInt(attr);
@@ -37,15 +38,15 @@ export class VgicV3Device extends DeviceFd implements Device {
       case VgicGroup.CTRL:
         return id === BigInt(VgicCtrl.INIT) || id === BigInt(VgicCtrl.SAVE_PENDING_TABLES);
       case VgicGroup.DIST_REGS:
-        return Distributor.has(offsetOf(id));
+        return this.#vgic.distributor.has(offsetOf(id));
       case VgicGroup.REDIST_REGS:
+        this.#checkVcpu(id, 'KVM_HAS_DEVICE_ATTR');
         return Redistributor.has(offsetOf(id));
       case VgicGroup.LEVEL_INFO:
         return ((id >> LEVEL_INFO_SHIFT) & LEVEL_INFO_MASK) === 0n;
-      case VgicGroup.CPU_SYSREGS: {
-        const redistributor = this.#vgic.redistributorAt(affinityOf(id));
-        return redistributor !== undefined && saveIcc(redistributor.cpu, Number(id & 0xffffn)) !== undefined;
-      }
+      case VgicGroup.CPU_SYSREGS:
+        this.#checkVcpu(id, 'KVM_HAS_DEVICE_ATTR');
+        return isSavedIcc(Number(id & 0xffffn));
       default:
         return false;
     }
@@ -69,9 +70,9 @@ export class VgicV3Device extends DeviceFd implements Device {
         return;
       case VgicGroup.DIST_REGS: {
         const register = Number(attrInteger(value, 4));
-        this.#checkRegs(syscall);
         const offset = offsetOf(id);
-        if (!Distributor.has(offset)) throw noAttr(syscall);
+        this.#checkRegs(syscall, Distributor.isEarly(offset));
+        if (!this.#vgic.distributor.has(offset)) throw noAttr(syscall);
         this.#vgic.distributor.restore(offset, register);
         return;
       }
@@ -87,7 +88,7 @@ export class VgicV3Device extends DeviceFd implements Device {
         const register = Number(attrInteger(value, 8) & 0xffff_ffffn);
         const { cpu } = this.#redistributor(id, syscall);
         const index = Number(id & 0xffffn);
-        if (saveIcc(cpu, index) === undefined) throw noAttr(syscall);
+        checkIcc(index, syscall);
         if (!isRestorable(cpu, index, register)) {
           throw new KvmError('EINVAL', syscall, 'the value claims what this CPU interface has not');
         }
@@ -97,7 +98,7 @@ export class VgicV3Device extends DeviceFd implements Device {
       case VgicGroup.LEVEL_INFO: {
         const levels = Number(attrInteger(value, 4));
         for (const [bit, irq] of this.#levelIrqs(id, syscall)) {
-          if (irq.edge) continue;
+          // Also of one that is edge-triggered: its configuration may be restored later.
           irq.lineLevel = ((levels >>> bit) & 1) !== 0;
           this.#vgic.route(irq);
         }
@@ -116,11 +117,11 @@ export class VgicV3Device extends DeviceFd implements Device {
       case VgicGroup.ADDR:
         return this.#getAddress(id, value);
       case VgicGroup.NR_IRQS:
-        return BigInt(this.#vgic.nrIrqs);
+        return BigInt(this.#vgic.nrIrqsAttr);
       case VgicGroup.DIST_REGS: {
-        this.#checkRegs(syscall);
         const offset = offsetOf(id);
-        if (!Distributor.has(offset)) throw noAttr(syscall);
+        this.#checkRegs(syscall, Distributor.isEarly(offset));
+        if (!this.#vgic.distributor.has(offset)) throw noAttr(syscall);
         return BigInt(this.#vgic.distributor.save(offset));
       }
       case VgicGroup.REDIST_REGS: {
@@ -130,13 +131,17 @@ export class VgicV3Device extends DeviceFd implements Device {
         return BigInt(redistributor.read(offset, 4, true));
       }
       case VgicGroup.CPU_SYSREGS: {
-        const register = saveIcc(this.#redistributor(id, syscall).cpu, Number(id & 0xffffn));
-        if (register === undefined) throw noAttr(syscall);
+        const { cpu } = this.#redistributor(id, syscall);
+        const index = Number(id & 0xffffn);
+        checkIcc(index, syscall);
+        const register = saveIcc(cpu, index);
+        if (register === undefined)
+          throw new KvmError('EINVAL', syscall, 'priorities have five bits: one register holds them');
         return BigInt(register);
       }
       case VgicGroup.LEVEL_INFO: {
         let levels = 0;
-        for (const [bit, irq] of this.#levelIrqs(id, syscall)) if (irq.lineLevel) levels |= 1 << bit;
+        for (const [bit, irq] of this.#levelIrqs(id, syscall)) if (irq.lineLevel && !irq.edge) levels |= 1 << bit;
         return BigInt(levels >>> 0);
       }
       default:
@@ -161,12 +166,8 @@ export class VgicV3Device extends DeviceFd implements Device {
         this.#vgic.addRegion(Number(region & 0xfffn), region & 0xf_ffff_ffff_0000n, count);
         return;
       }
-      // The GICv2's addresses are known, but not to this model.
-      case VgicAddr.V2_DIST:
-      case VgicAddr.V2_CPU:
-        throw new KvmError('ENODEV', 'KVM_SET_DEVICE_ATTR', 'not an address of a GICv3');
       default:
-        throw new KvmError('ENODEV', 'KVM_SET_DEVICE_ATTR', `no address ${id}`);
+        throw noAttr('KVM_SET_DEVICE_ATTR');
     }
   }
 
@@ -185,7 +186,7 @@ export class VgicV3Device extends DeviceFd implements Device {
         return (BigInt(region.count) << 52n) | BigInt(region.base) | BigInt(index);
       }
       default:
-        throw new KvmError('ENODEV', 'KVM_GET_DEVICE_ATTR', `no address ${id}`);
+        throw noAttr('KVM_GET_DEVICE_ATTR');
     }
   }
 
@@ -196,32 +197,39 @@ export class VgicV3Device extends DeviceFd implements Device {
     if (!this.#vgic.lpis.savePending()) throw new KvmError('EFAULT', syscall, 'a pending table is not in RAM');
   }
 
-  /** Registers can be read and written only between the vGIC's initialisation and a run. */
-  #checkRegs(syscall: string): void {
-    if (!this.#vgic.initialized) throw new KvmError('EBUSY', syscall, 'the vGIC is not initialised');
+  /**
+   * Registers can be read and written only between the vGIC's initialisation and a run.
+   * @param isEarly but for those that say what it is to be like
+   */
+  #checkRegs(syscall: string, isEarly = false): void {
     this.checkStopped(syscall);
+    if (!this.#vgic.initialized && !isEarly) throw new KvmError('EBUSY', syscall, 'the vGIC is not initialised');
+  }
+
+  /** @throws KvmError EINVAL no vCPU has the affinity that the attribute names */
+  #checkVcpu(id: bigint, syscall: string): void {
+    if (!this.#vgic.hasAffinity(affinityOf(id))) throw new KvmError('EINVAL', syscall, 'no vCPU has this MPIDR');
   }
 
   #redistributor(id: bigint, syscall: string): Redistributor {
-    const redistributor = this.#vgic.redistributorAt(affinityOf(id));
-    if (redistributor === undefined && this.#vgic.initialized) {
-      throw new KvmError('EINVAL', syscall, 'no vCPU has this MPIDR');
-    }
+    this.#checkVcpu(id, syscall);
     this.#checkRegs(syscall);
-    return redistributor!;
+    return this.#vgic.redistributorAt(affinityOf(id))!;
   }
 
   #levelIrqs(id: bigint, syscall: string): [number, VgicIrq][] {
+    const redistributor = this.#redistributor(id, syscall);
     if (((id >> LEVEL_INFO_SHIFT) & LEVEL_INFO_MASK) !== 0n) {
       throw new KvmError('EINVAL', syscall, 'only the line level is known');
     }
     const first = Number(id & LEVEL_INFO_INTID);
     if (first % 32 !== 0) throw new KvmError('EINVAL', syscall, `INTID ${first} is not a multiple of 32`);
-    const redistributor = this.#redistributor(id, syscall);
     const irqs: [number, VgicIrq][] = [];
     for (let bit = 0; bit < 32; bit++) {
       const intid = first + bit;
-      const irq = intid < 32 ? redistributor.irq(intid) : this.#vgic.spi(intid);
+      // SGIs have no line.
+      if (intid < NR_SGIS) continue;
+      const irq = intid < NR_PRIVATE ? redistributor.irq(intid) : this.#vgic.spi(intid);
       if (irq !== undefined) irqs.push([bit, irq]);
     }
     return irqs;
@@ -231,3 +239,7 @@ export class VgicV3Device extends DeviceFd implements Device {
 const offsetOf = (id: bigint): number => Number(id & 0xffff_ffffn);
 /** Bits 63..32: Aff3.Aff2.Aff1.Aff0. */
 const affinityOf = (id: bigint): number => Number((id >> 32n) & 0xffff_ffffn);
+
+function checkIcc(index: number, syscall: string): void {
+  if (!isSavedIcc(index)) throw new KvmError('ENOENT', syscall, 'no such register of the CPU interface');
+}

@@ -2,7 +2,7 @@ import { KvmError } from '../../../kvm/index.js';
 import type { IoDevice } from '../io-bus.js';
 import { IIDR_PRODUCT, IIDR_REVISION_LATEST, IIDR_REVISION_SHIFT } from './distributor.js';
 import { NR_PRIVATE, NR_SGIS, type VgicIrq } from './irq.js';
-import { type IrqSource, isIrqRegister, readIrqRegister, writeIrqRegister } from './irq-registers.js';
+import { firstIrq, type IrqSource, isIrqRegister, readIrqRegister, writeIrqRegister } from './irq-registers.js';
 import type { Vgic } from './vgic.js';
 
 /** GICD registers that a GICv2 has of its own (IHI 0048, 4.3). */
@@ -185,12 +185,6 @@ export class DistributorV2 implements IoDevice {
 
 const isTargets = (offset: number): boolean => offset >= GICD_ITARGETSR && offset < GICD_ITARGETSR_END;
 const isSgiPending = (offset: number): boolean => offset >= GICD_CPENDSGIR && offset < GICD_SPENDSGIR_END;
-
-/** The first INTID of a register of the blocks that {@link isIrqRegister} knows: of one bit, eight, or two an INTID. */
-export function firstIrq(offset: number): number {
-  if (offset < 0x400) return (offset & 0x7f) * 8;
-  return offset < GICD_ITARGETSR ? offset - 0x400 : (offset - GICD_ITARGETSR_END) * 4;
-}
 
 function readBytes(len: number, byte: (i: number) => number): number {
   if (len === 2) return 0;

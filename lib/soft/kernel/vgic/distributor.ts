@@ -1,7 +1,7 @@
 import { KvmError } from '../../../kvm/index.js';
 import type { IoDevice } from '../io-bus.js';
 import { NR_PRIVATE, type VgicIrq } from './irq.js';
-import { type IrqSource, isIrqRegister, readIrqRegister, writeIrqRegister } from './irq-registers.js';
+import { firstIrq, type IrqSource, isIrqRegister, readIrqRegister, writeIrqRegister } from './irq-registers.js';
 import type { Vgic } from './vgic.js';
 
 /** GICD registers (IHI 0069, 12.9). */
@@ -9,6 +9,10 @@ const GICD_CTLR = 0x0000;
 const GICD_TYPER = 0x0004;
 const GICD_IIDR = 0x0008;
 const GICD_TYPER2 = 0x000c;
+const GICD_STATUSR = 0x0010;
+const GICD_ITARGETSR = 0x0800;
+const GICD_IGRPMODR = 0x0d00;
+const GICD_IGRPMODR_END = 0x0d80;
 const GICD_IROUTER = 0x6000;
 const GICD_IROUTER_END = 0x8000;
 const GICD_IDREGS = 0xffd0;
@@ -59,16 +63,11 @@ export class Distributor implements IoDevice, IrqSource {
   }
 
   /** Whether user space may save and restore the 32-bit register at `offset`. */
-  static has(offset: number): boolean {
-    return (
-      (offset & 3) === 0 &&
-      offset >= 0 &&
-      (offset <= 0x10 ||
-        isIrqRegister(offset) ||
-        (offset >= 0xd00 && offset < 0xf00) ||
-        (offset >= GICD_IROUTER && offset < GICD_IROUTER_END) ||
-        (offset >= GICD_IDREGS && offset < GICD_SIZE))
-    );
+  has(offset: number): boolean {
+    if ((offset & 3) !== 0 || offset < 0 || offset >= GICD_SIZE) return false;
+    if (offset <= GICD_STATUSR || offset >= GICD_IDREGS) return true;
+    const intid = firstIntid(offset);
+    return intid !== undefined && intid < this.#vgic.nrIrqs;
   }
 
   read(offset: number, len: number): number {
@@ -93,11 +92,20 @@ export class Distributor implements IoDevice, IrqSource {
         throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', `GICD_IIDR can't be 0x${value.toString(16)}`);
       }
       this.#revision = revision;
-    } else if (offset === GICD_TYPER2 && value !== 0) {
-      throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', 'GICD_TYPER2 is 0');
+    } else if (offset === GICD_TYPER2) {
+      // What it could say (no active state of SGIs) is to be agreed on before the vGIC is initialised, and is not offered.
+      if (value !== 0) {
+        const code = this.#vgic.initialized ? 'EBUSY' : 'EINVAL';
+        throw new KvmError(code, 'KVM_SET_DEVICE_ATTR', 'GICD_TYPER2 is 0');
+      }
     } else {
       this.#write(offset, 4, value, true);
     }
+  }
+
+  /** The registers that can be set before the vGIC is initialised: what it is to be like. */
+  static isEarly(offset: number): boolean {
+    return offset === GICD_IIDR || offset === GICD_TYPER2;
   }
 
   /** Whether GICR_CTLR states its fixed bits, which revision 3 brought. */
@@ -119,6 +127,9 @@ export class Distributor implements IoDevice, IrqSource {
         return (this.#vgic.hasIts ? TYPER_ID_BITS_LPIS | TYPER_LPIS : TYPER_ID_BITS) | (this.#vgic.nrIrqs / 32 - 1);
       case GICD_IIDR:
         return this.iidr;
+      // Reads as ones in the kernel too: no error is ever reported.
+      case GICD_STATUSR:
+        return 0xffff_ffff;
       case GICD_PIDR2:
         return PIDR2_GICV3;
       default:
@@ -138,4 +149,13 @@ export class Distributor implements IoDevice, IrqSource {
       this.#vgic.setEnabled((value & CTLR_ENABLE_G1) !== 0);
     }
   }
+}
+
+/** The first INTID of a register that is about some; `undefined` for others. */
+function firstIntid(offset: number): number | undefined {
+  if (isIrqRegister(offset)) return firstIrq(offset);
+  if (offset >= GICD_ITARGETSR && offset < GICD_ITARGETSR + 0x400) return offset - GICD_ITARGETSR;
+  if (offset >= GICD_IGRPMODR && offset < GICD_IGRPMODR_END) return (offset - GICD_IGRPMODR) * 8;
+  if (offset >= GICD_IROUTER && offset < GICD_IROUTER_END) return (offset - GICD_IROUTER) >>> 3;
+  return undefined;
 }

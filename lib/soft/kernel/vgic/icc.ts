@@ -26,8 +26,10 @@ const ICC_IGRPEN1 = sysregIndex(3, 0, 12, 12, 7);
 
 /** ICC_SRE_EL1: system registers only (SRE, DFB, DIB). */
 const SRE = 7;
-/** ICC_CTLR_EL1.PRIbits and IDbits, which a restore can't change. */
+/** ICC_CTLR_EL1: PRIbits, IDbits, and SEIS with A3V, which a restore must name as they are. */
 const CTLR_PRI_BITS = 7 << 8;
+const CTLR_ID_BITS = 7 << 11;
+const CTLR_FEATURES = 3 << 14;
 
 const INTID_MASK = 0xff_ffffn;
 
@@ -99,10 +101,38 @@ export function writeIcc(vgic: Vgic, cpu: CpuInterface, index: number, value: bi
   }
 }
 
-/** Whether `value` is one that {@link restoreIcc} can put into ICC_CTLR_EL1 or ICC_SRE_EL1 (arm-vgic-v3.rst, CPU_SYSREGS). */
+/** ICC_AP0R1_EL1 to ICC_AP0R3_EL1 and those of Group 1: known to a save and restore, and not there with five bits of priority. */
+const isSpareActivePriority = (index: number): boolean =>
+  (index > ICC_AP0R0 && index <= ICC_AP0R0 + 3) || (index > ICC_AP1R0 && index <= ICC_AP1R0 + 3);
+
+const STATE: ReadonlySet<number> = new Set([
+  ICC_PMR,
+  ICC_BPR0,
+  ICC_BPR1,
+  ICC_AP0R0,
+  ICC_AP1R0,
+  ICC_CTLR,
+  ICC_SRE,
+  ICC_IGRPEN0,
+  ICC_IGRPEN1,
+]);
+
+/** Whether KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS knows the register. */
+export const isSavedIcc = (index: number): boolean => STATE.has(index) || isSpareActivePriority(index);
+
+/**
+ * Whether `value` is one that {@link restoreIcc} can put into the register (kernel: set_gic_ctlr and its neighbours): with no more bits
+ * of priority and INTID than there are, and the same features.
+ */
 export function isRestorable(cpu: CpuInterface, index: number, value: number): boolean {
-  if (index === ICC_CTLR) return (value & CTLR_PRI_BITS) === (cpu.ctlr & CTLR_PRI_BITS);
-  return index !== ICC_SRE || (value & 1) === 1;
+  if (index === ICC_SRE) return (value & 1) === 1;
+  if (index !== ICC_CTLR) return STATE.has(index);
+  const { ctlr } = cpu;
+  return (
+    (value & CTLR_PRI_BITS) <= (ctlr & CTLR_PRI_BITS) &&
+    (value & CTLR_ID_BITS) <= (ctlr & CTLR_ID_BITS) &&
+    (value & CTLR_FEATURES) === (ctlr & CTLR_FEATURES)
+  );
 }
 
 export function restoreIcc(cpu: CpuInterface, index: number, value: number): boolean {

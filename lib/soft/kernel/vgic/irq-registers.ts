@@ -25,6 +25,12 @@ const ICFGR_END = 0xd00;
 export const isIrqRegister = (offset: number): boolean =>
   (offset >= IGROUPR && offset < IPRIORITYR_END) || (offset >= ICFGR && offset < ICFGR_END);
 
+/** The first INTID that a register of these blocks is about: they have one bit an INTID, eight, or two. */
+export function firstIrq(offset: number): number {
+  if (offset < IPRIORITYR) return (offset & 0x7f) * 8;
+  return offset < IPRIORITYR_END ? offset - IPRIORITYR : (offset - ICFGR) * 4;
+}
+
 function bitOf(irq: VgicIrq, block: number, raw: boolean): boolean {
   switch (block) {
     case IGROUPR:

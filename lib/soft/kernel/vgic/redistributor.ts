@@ -43,8 +43,6 @@ export class Redistributor implements IrqSource {
   readonly #irqs: VgicIrq[] = [];
   #lpisEnabled = false;
   #pendbaser = initialBase(PEND_INNER);
-  /** GICR_TYPER.Last: no redistributor follows this one in its region. */
-  last = false;
 
   constructor(vgic: Vgic, cpu: CpuInterface) {
     this.#vgic = vgic;
@@ -107,7 +105,9 @@ export class Redistributor implements IrqSource {
         return IIDR;
       case GICR_TYPER:
         return (
-          ((this.cpu.vcpu.id & 0xffff) << 8) | (this.last ? TYPER_LAST : 0) | (this.#vgic.hasIts ? TYPER_PLPIS : 0)
+          ((this.cpu.vcpu.id & 0xffff) << 8) |
+          (this.#vgic.isLast(this) ? TYPER_LAST : 0) |
+          (this.#vgic.hasIts ? TYPER_PLPIS : 0)
         );
       case GICR_TYPER_HIGH:
         return this.cpu.vcpu.affinity;
@@ -182,8 +182,6 @@ export class RedistributorRegion implements IoDevice {
 
   constructor(redistributors: readonly Redistributor[]) {
     this.#redistributors = redistributors;
-    const last = redistributors.at(-1);
-    if (last !== undefined) last.last = true;
   }
 
   isWide(offset: number): boolean {

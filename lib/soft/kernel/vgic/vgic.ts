@@ -82,6 +82,12 @@ export class Vgic implements Deactivation {
     return [...this.#vcpus()].length;
   }
 
+  /** @param affinity Aff3.Aff2.Aff1.Aff0 */
+  hasAffinity(affinity: number): boolean {
+    for (const vcpu of this.#vcpus()) if (vcpu.affinity === affinity) return true;
+    return false;
+  }
+
   hasVcpu(id: number): boolean {
     for (const vcpu of this.#vcpus()) if (vcpu.id === id) return true;
     return false;
@@ -98,6 +104,11 @@ export class Vgic implements Deactivation {
   /** INTIDs, SGIs and PPIs included. */
   get nrIrqs(): number {
     return this.#nrIrqs === 0 ? DEFAULT_NR_IRQS : this.#nrIrqs;
+  }
+
+  /** What KVM_DEV_ARM_VGIC_GRP_NR_IRQS reads: without SPIs as long as nobody has said how many. */
+  get nrIrqsAttr(): number {
+    return this.#nrIrqs === 0 ? NR_PRIVATE : this.#nrIrqs;
   }
 
   /** KVM_DEV_ARM_VGIC_GRP_NR_IRQS. @throws KvmError EINVAL, EBUSY */
@@ -152,21 +163,45 @@ export class Vgic implements Deactivation {
     if (last !== undefined && count === 0 && last.count === 0) {
       throw new KvmError('EEXIST', 'KVM_SET_DEVICE_ATTR', "the redistributors' address is set");
     }
-    const mixes = last !== undefined && (count === 0) !== (last.count === 0);
+    const mixes = last !== undefined && count === 0 && last.count !== 0;
     if (mixes || index !== this.#regions.length) {
       const rule = 'REDIST and REDIST_REGION do not mix, and regions come in the order of their index';
       throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', rule);
     }
     const size = (count === 0 ? this.vcpuCount : count) * GICR_SIZE;
-    const start = checkRange(base, size, this.#ipaSize, FRAME_ALIGN[3]);
-    const overlaps = (at: number, bytes: number): boolean => start < at + bytes && at < start + size;
-    if (
-      (this.#distBase !== undefined && overlaps(this.#distBase, GICD_SIZE)) ||
-      this.#regions.some((r) => overlaps(r.base, r.count * GICR_SIZE))
-    ) {
+    const start = Number(base);
+    if (this.#overlapsFrames(start, size)) {
       throw new KvmError('EINVAL', 'KVM_SET_DEVICE_ATTR', `the region overlaps another at 0x${start.toString(16)}`);
     }
+    checkRange(base, size, this.#ipaSize, FRAME_ALIGN[3]);
     this.#regions.push({ base: start, count });
+  }
+
+  #regionSize({ count }: RegionAddress): number {
+    return (count === 0 ? this.vcpuCount : count) * GICR_SIZE;
+  }
+
+  /** Whether a range overlaps the distributor or a region of redistributors. */
+  #overlapsFrames(start: number, size: number): boolean {
+    const overlaps = (at: number, bytes: number): boolean => start < at + bytes && at < start + size;
+    if (this.#distBase !== undefined && overlaps(this.#distBase, GICD_SIZE)) return true;
+    return this.#regions.some((region) => overlaps(region.base, this.#regionSize(region)));
+  }
+
+  /** GICR_TYPER.Last: no redistributor follows at once, in its region or in one that begins where its region ends. */
+  isLast(redistributor: Redistributor): boolean {
+    const all = [...this.#redistributors.values()];
+    let first = 0;
+    for (const { base, count } of this.#regions) {
+      const here = count === 0 ? all.slice(first) : all.slice(first, first + count);
+      first += here.length;
+      if (!here.includes(redistributor)) continue;
+      if (here.at(-1) !== redistributor) return false;
+      const isFull = here.length === count;
+      const follows = this.#regions.some((other) => other.base === base + count * GICR_SIZE && first < all.length);
+      return !(isFull && follows);
+    }
+    return false;
   }
 
   /** KVM_DEV_ARM_VGIC_CTRL_INIT: makes the interrupts; idempotent. No vCPU can be made afterwards. */
@@ -225,6 +260,11 @@ export class Vgic implements Deactivation {
     if (this.#distBase === undefined || capacity < vcpus.length) {
       throw new KvmError('ENXIO', 'KVM_RUN', "the vGIC's addresses are not all set");
     }
+    const distributor = this.#distBase;
+    const overlaps = this.#regions.some(
+      (r) => r.base < distributor + GICD_SIZE && distributor < r.base + this.#regionSize(r),
+    );
+    if (overlaps) throw new KvmError('EINVAL', 'KVM_RUN', "the vGIC's frames overlap");
     if (!this.#initialized) throw new KvmError('EBUSY', 'KVM_RUN', 'the vGIC is not initialised');
     let left = [...this.#redistributors.values()];
     for (const region of this.#regions) {
@@ -232,7 +272,7 @@ export class Vgic implements Deactivation {
       left = left.slice(here.length);
       if (here.length > 0) bus.addDevice(region.base, here.length * GICR_SIZE, new RedistributorRegion(here));
     }
-    bus.addDevice(this.#distBase, GICD_SIZE, this.distributor);
+    bus.addDevice(distributor, GICD_SIZE, this.distributor);
   }
 
   redistributor(vcpuId: number): Redistributor | undefined {
@@ -327,7 +367,8 @@ export class Vgic implements Deactivation {
   }
 
   /**
-   * ICC_SGI1R_EL1, ICC_SGI0R_EL1 and ICC_ASGI1R_EL1 (kernel: vgic_v3_dispatch_sgi).
+   * ICC_SGI1R_EL1, ICC_SGI0R_EL1 and ICC_ASGI1R_EL1 (kernel: vgic_v3_dispatch_sgi). Aff0 of a vCPU is below 16, so that
+   * no range selector (RS) is offered, and it is ignored.
    * @param group1 whether the register may make Group 1 interrupts pending: those of ICC_SGI1R_EL1
    */
   sendSgi(self: CpuInterface, value: bigint, group1: boolean): void {
@@ -340,11 +381,10 @@ export class Vgic implements Deactivation {
     if (aff3 !== 0n) return;
     const aff2 = Number((value >> 32n) & 0xffn);
     const aff1 = Number((value >> 16n) & 0xffn);
-    const range = Number((value >> 44n) & 0xfn) << 4;
     const list = Number(value & 0xffffn);
     for (let i = 0; i < NR_SGIS; i++) {
       if ((list & (1 << i)) === 0) continue;
-      const redistributor = this.#byAffinity.get((aff2 << 16) | (aff1 << 8) | (range + i));
+      const redistributor = this.#byAffinity.get((aff2 << 16) | (aff1 << 8) | i);
       if (redistributor !== undefined) this.#sendSgi(redistributor.irq(intid)!, group1);
     }
   }
@@ -364,7 +404,7 @@ export class Vgic implements Deactivation {
 
 /**
  * The address of a GIC's frames (kernel: vgic_check_iorange).
- * @throws KvmError EINVAL not aligned; E2BIG beyond the IPA size
+ * @throws KvmError EINVAL not aligned, or wrapping around; E2BIG beyond the IPA size
  */
 export function checkRange(base: bigint, size: number, ipaSize: number, alignment: number): number {
   if (base % BigInt(alignment) !== 0n) {
@@ -372,6 +412,13 @@ export function checkRange(base: bigint, size: number, ipaSize: number, alignmen
       'EINVAL',
       'KVM_SET_DEVICE_ATTR',
       `0x${base.toString(16)} is not aligned to 0x${alignment.toString(16)}`,
+    );
+  }
+  if (base + BigInt(size) > 0xffff_ffff_ffff_ffffn) {
+    throw new KvmError(
+      'EINVAL',
+      'KVM_SET_DEVICE_ATTR',
+      `0x${base.toString(16)} is so high that the frame wraps around`,
     );
   }
   if (base + BigInt(size) > BigInt(ipaSize)) {
