@@ -12,6 +12,7 @@ import {
   PL011,
   PL031,
   PL061,
+  PMU_PPI,
   POWER_KEY_GPIO,
   RAM_BASE,
   TIMER_PPIS,
@@ -37,6 +38,8 @@ export interface BoardDescription {
   readonly gic?: 2 | 3 | undefined;
   /** Whether the GICv3 has an ITS. */
   readonly its?: boolean | undefined;
+  /** Whether the vCPUs have PMUs. */
+  readonly pmu?: boolean | undefined;
   /** Bytes. */
   readonly memorySize: number;
   /** virtio-mmio slots with a device behind them. */
@@ -65,6 +68,7 @@ export function boardFdt(board: BoardDescription): Uint8Array {
     cpus(w, board.cpus);
     w.node(unit('memory', RAM_BASE), () => w.string('device_type', 'memory').reg('reg', [RAM_BASE, board.memorySize]));
     timer(w, board);
+    if (board.pmu === true) pmu(w, board);
     gic(w, board);
     w.node('apb-pclk', () =>
       w
@@ -114,15 +118,22 @@ function cpus(w: FdtWriter, count: number): void {
   });
 }
 
-function timer(w: FdtWriter, { cpus, gic: version = 3 }: BoardDescription): void {
-  // A GICv2's specifier of a PPI says which CPUs have it, in bits 15..8.
-  const flags = LEVEL_HIGH | (version === 2 ? (2 ** cpus - 1) << 8 : 0);
+/** The flags of a PPI's specifier: a GICv2's says which CPUs have it, in bits 15..8. */
+const ppiFlags = ({ cpus, gic: version = 3 }: BoardDescription): number =>
+  LEVEL_HIGH | (version === 2 ? (2 ** cpus - 1) << 8 : 0);
+
+function timer(w: FdtWriter, board: BoardDescription): void {
+  const flags = ppiFlags(board);
   w.node('timer', () =>
     w
       .stringList('compatible', 'arm,armv8-timer', 'arm,armv7-timer')
       .cells('interrupts', ...TIMER_PPIS.flatMap((ppi) => [GIC_PPI, ppi, flags]))
       .flag('always-on'),
   );
+}
+
+function pmu(w: FdtWriter, board: BoardDescription): void {
+  w.node('pmu', () => w.string('compatible', 'arm,armv8-pmuv3').cells('interrupts', GIC_PPI, PMU_PPI, ppiFlags(board)));
 }
 
 function gic(w: FdtWriter, { cpus, gic: version = 3, its = false }: BoardDescription): void {

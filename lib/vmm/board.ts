@@ -55,6 +55,9 @@ export const NR_IRQS = 288;
 /** PPIs of the generic timer, as the device tree counts them (INTID minus 16): secure physical, physical, virtual, hypervisor. */
 export const TIMER_PPIS = [13, 14, 11, 10] as const;
 
+/** PPI of the PMUs, counted so too; its INTID is 16 more. */
+export const PMU_PPI = 7;
+
 export const RAM_BASE = 0x4000_0000;
 /** QEMU's limit for RAM below the high memory regions: 255 GiB. */
 export const MAX_RAM = 255 * 2 ** 30;

@@ -4,10 +4,12 @@ import {
   type GuestMemory,
   type Kvm,
   KvmError,
+  PmuAttr,
   Reg,
   sysregId,
   type Vcpu,
   VcpuFeature,
+  VcpuGroup,
   VgicAddr,
   VgicCtrl,
   VgicGroup,
@@ -23,6 +25,7 @@ import {
   PL011,
   PL031,
   PL061,
+  PMU_PPI,
   POWER_KEY_GPIO,
   RAM_BASE,
 } from './board.js';
@@ -216,7 +219,10 @@ export class Machine {
       this.#vcpus.push(vcpu);
       this.#closers.push(() => vcpu.close());
     }
-    const features = 1 << VcpuFeature.PSCI_0_2;
+    if (this.#options.pmu && this.#vm.checkExtension(Cap.ARM_PMU_V3) === 0) {
+      throw new VmError('ERR_INVALID_OPTION', 'pmu: this KVM has none for its guests; leave the option out');
+    }
+    const features = (1 << VcpuFeature.PSCI_0_2) | (this.#options.pmu ? 1 << VcpuFeature.PMU_V3 : 0);
     // All but the first wait for PSCI CPU_ON.
     for (const vcpu of this.#vcpus) {
       vcpu.init(target, vcpu.id === 0 ? features : features | (1 << VcpuFeature.POWER_OFF));
@@ -241,6 +247,11 @@ export class Machine {
     }
     gic.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.INIT);
     if (this.#options.its) this.#createIts();
+    if (!this.#options.pmu) return;
+    for (const vcpu of this.#vcpus) {
+      vcpu.setDeviceAttr(VcpuGroup.PMU_V3_CTRL, PmuAttr.IRQ, PMU_PPI + 16);
+      vcpu.setDeviceAttr(VcpuGroup.PMU_V3_CTRL, PmuAttr.INIT);
+    }
   }
 
   #createIts(): void {
@@ -337,6 +348,7 @@ export function machineDtb(
     cpus: options.cpus,
     gic: options.gic,
     its: options.its,
+    pmu: options.pmu,
     memorySize: options.memory,
     virtioSlots,
     bootargs: options.cmdline ?? '',

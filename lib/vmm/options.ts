@@ -42,6 +42,8 @@ export interface MicroVmOptions {
   readonly gic?: 2 | 3 | undefined;
   /** Whether the GICv3 has an ITS, which turns the MSIs of devices into interrupts (LPIs). Default: `false`. */
   readonly its?: boolean | undefined;
+  /** Whether the vCPUs have a PMU: `perf` in the guest counts cycles and instructions. Default: `false`. */
+  readonly pmu?: boolean | undefined;
   /** virtio-blk disks, in order: /dev/vda, /dev/vdb … */
   readonly disks?: readonly DiskSpec[] | undefined;
   /** Names of virtio-console ports (`/dev/virtio-ports/NAME` in a guest with udev), found in {@link MicroVm.ports}. */
@@ -76,6 +78,7 @@ export interface ResolvedOptions {
   readonly cpus: number;
   readonly gic: 2 | 3;
   readonly its: boolean;
+  readonly pmu: boolean;
   readonly disks: readonly DiskSpec[];
   readonly ports: readonly string[];
   readonly console: ConsoleKind;
@@ -145,6 +148,7 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
     cpus: true,
     gic: true,
     its: true,
+    pmu: true,
     disks: true,
     ports: true,
     console: true,
@@ -168,6 +172,7 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
     cpus: integer(options.cpus, 'cpus', 1, MAX_CPUS) ?? 1,
     gic: (integer(options.gic, 'gic', 2, 3) ?? 3) as 2 | 3,
     its: boolean(options.its, 'its') ?? false,
+    pmu: boolean(options.pmu, 'pmu') ?? false,
     disks: disks(options.disks),
     ports: ports(options.ports),
     console: choice(options.console, 'console', ['pl011', 'hvc0']) ?? 'pl011',

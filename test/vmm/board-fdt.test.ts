@@ -72,6 +72,19 @@ test('a GICv2 has its two frames, and the timer says which CPUs have its interru
   expect(findCompatible(root, 'arm,gic-v3')).toEqual([]);
 });
 
+test('PMUs are told where there are some, to each CPU of a GICv2', () => {
+  expect(findNode(readFdt(tree), '/pmu')).toBeUndefined();
+  const withPmu = (gic: 2 | 3): readonly number[] | undefined => {
+    const pmu = boardFdt({ cpus: 4, memorySize: 2 ** 30, virtioSlots: [], gic, pmu: true });
+    const [node] = findCompatible(readFdt(pmu), 'arm,armv8-pmuv3');
+    return cells(node!, 'interrupts');
+  };
+  expect([withPmu(3), withPmu(2)]).toEqual([
+    [1, 7, 4],
+    [1, 7, 0xf04],
+  ]);
+});
+
 const dtc = spawnSync('dtc', ['--version']).error === undefined;
 (dtc ? test : test.skip).each([
   ['the board', tree],
