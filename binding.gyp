@@ -38,7 +38,12 @@
           '-fstack-protector-strong',
         ],
         # nodelete: a signal may arrive while the last environment goes away.
-        'ldflags': ['-Wl,-z,now', '-Wl,-z,relro', '-Wl,-z,nodelete'],
+        'ldflags': [
+          '-Wl,-z,now',
+          '-Wl,-z,relro',
+          '-Wl,-z,nodelete',
+          '-Wl,--version-script=<(module_root_dir)/native/exports.map',
+        ],
         'conditions': [
           ['sanitize!=""', {
             'cflags': ['-fsanitize=<(sanitize)', '-fno-omit-frame-pointer', '-g'],

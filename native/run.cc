@@ -33,7 +33,7 @@ std::unordered_map<uint64_t, Vcpu*>& registry() {
 
 // A plain store that the compiler leaves where it is: the kernel reads the byte.
 void store_immediate_exit(abi::run* run, bool on) {
-  std::atomic_ref<uint8_t>(run->immediate_exit).store(on ? 1 : 0, std::memory_order_seq_cst);
+  __atomic_store_n(&run->immediate_exit, on ? 1 : 0, __ATOMIC_SEQ_CST);
 }
 
 int find_signal() {

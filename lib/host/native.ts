@@ -129,13 +129,14 @@ export type NativeResult =
   | { readonly native: Native }
   | { readonly native: undefined /** One sentence for the user. */; readonly reason: string };
 
-/** Where `npm run build:native` puts it, from `dist/host/`. */
-const BUILDS = ['../../build/Release/kvm.node', '../../build/Debug/kvm.node'];
+/** The package, from `dist/host/`. */
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
 let found: NativeResult | undefined;
 
 /**
- * Loads the addon, at the first call. Never throws.
+ * Loads the addon, at the first call: what `npm run build:native` built, else the package's prebuilt one for this machine.
+ * Never throws.
  * @param file the addon's file, in place of the package's own
  */
 export function loadNative(file?: string): NativeResult {
@@ -145,29 +146,54 @@ export function loadNative(file?: string): NativeResult {
   if (process.arch !== 'arm64' && process.arch !== 'x64') {
     return { native: undefined, reason: `the native addon is for arm64 and x64, and this is ${process.arch}` };
   }
-  if (file !== undefined) return tryLoad([file]);
-  found ??= tryLoad(BUILDS.map((build) => fileURLToPath(new URL(build, import.meta.url))));
+  const require = createRequire(import.meta.url);
+  if (file !== undefined) return load(require, file);
+  found ??= loadOwn(require);
   return found;
 }
 
-function tryLoad(files: readonly string[]): NativeResult {
-  const require = createRequire(import.meta.url);
-  const failures: string[] = [];
-  for (const file of files) {
-    try {
-      const native = require(file) as Native;
-      if (typeof native.openKvm === 'function' && typeof native.setGuestDebug === 'function') return { native };
-      failures.push(`${file} is no addon of this version`);
-    } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (code !== 'MODULE_NOT_FOUND') failures.push(`${file}: ${message}`);
-    }
+function loadOwn(require: NodeJS.Require): NativeResult {
+  let file: string;
+  try {
+    file = findAddon(require);
+  } catch {
+    return {
+      native: undefined,
+      reason: notThere(`for ${process.platform}-${process.arch} (${isMusl() ? 'musl' : 'glibc'})`),
+    };
   }
-  return {
-    native: undefined,
-    reason:
-      failures.length === 0
-        ? "the native addon is not built (in a checkout of elvisor's repository: npm run build:native)"
-        : `the native addon does not load: ${failures.join('; ')}`,
-  };
+  return load(require, file);
+}
+
+/** @throws Error where there is none */
+function findAddon(require: NodeJS.Require): string {
+  // node-gyp-build takes only Alpine for a system with musl, but looks at this variable first.
+  const given = process.env.LIBC;
+  if (given === undefined && isMusl()) process.env.LIBC = 'musl';
+  try {
+    return (require('node-gyp-build') as { path(root: string): string }).path(ROOT);
+  } finally {
+    if (given === undefined) delete process.env.LIBC;
+  }
+}
+
+/** Whether this Node was built for musl: one for glibc says which glibc it runs on. */
+function isMusl(): boolean {
+  const { header } = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
+  return header.glibcVersionRuntime === undefined;
+}
+
+const notThere = (where: string): string =>
+  `there is no native addon ${where} (in a checkout of elvisor's repository: npm run build:native)`;
+
+function load(require: NodeJS.Require, file: string): NativeResult {
+  try {
+    const native = require(file) as Native;
+    if (typeof native.openKvm === 'function' && typeof native.vcpuStart === 'function') return { native };
+    return { native: undefined, reason: `the native addon does not load: ${file} is no addon of this version` };
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'MODULE_NOT_FOUND') return { native: undefined, reason: notThere(`at ${file}`) };
+    return { native: undefined, reason: `the native addon does not load: ${file}: ${message}` };
+  }
 }

@@ -122,7 +122,7 @@ describe('the tarball', () => {
     expect(code).toEqual([...lib.map((f) => `lib/${f}`), ...built].sort());
     const rest = packed.filter((f) => !/^(dist|lib)\//.test(f));
     const pages = rest.filter((f) => /^(docs|examples)\//.test(f));
-    expect(rest.filter((f) => !pages.includes(f))).toEqual([
+    expect(rest.filter((f) => !pages.includes(f) && !f.startsWith('prebuilds/'))).toEqual([
       'CHANGELOG.md',
       'CONTRIBUTING.md',
       'LICENSE',
@@ -211,6 +211,12 @@ describe('installing it in an empty project', () => {
       expect(stdout + stderr).not.toMatch(/ignored build scripts|ERR_PNPM/i);
       const version = await ran(join(other, 'node_modules', '.bin', manifest.name), ['--version'], other);
       expect(version.stdout).toBe(`${manifest.name} ${manifest.version}\n`);
+      if (!PREBUILT) return;
+      writeFileSync(
+        join(other, 'addon.mjs'),
+        `import { probeHost } from 'elvisor/host'; console.log((${SAYS})(probeHost()));`,
+      );
+      expect((await ran(process.execPath, ['addon.mjs'], other)).stdout).toBe('loaded\n');
     },
     120_000,
   );
@@ -285,7 +291,77 @@ describe('types', () => {
   }, 120_000);
 });
 
+/** Whether the tarball carries the addon for this machine (`npm run prebuild`). */
+const PREBUILT = existsSync(join(ROOT, 'prebuilds', `${process.platform}-${process.arch}`));
+const testPrebuilt = PREBUILT ? test : test.skip;
+/** What the host backend must not lack: whether there is a KVM is the machine's affair. */
+const SAYS = `({ available, cause }) => (available || cause !== 'addon' ? 'loaded' : cause)`;
+
 describe.each(NODES)('on %s', (node) => {
+  testPrebuilt(
+    'the prebuilt addon loads: by import, by require, in Workers, twice in a process',
+    async () => {
+      // A second copy of the package is a second addon.
+      cpSync(join(app, 'node_modules', manifest.name), join(app, 'copy'), { recursive: true });
+      writeFileSync(
+        join(app, 'addon.mjs'),
+        `import { createRequire } from 'node:module';
+       import { Worker } from 'node:worker_threads';
+       import { openHost, probeHost } from 'elvisor/host';
+       import * as second from './copy/dist/host/index.js';
+       const says = ${SAYS};
+       const told = [says(probeHost()), says(second.probeHost()), says(createRequire(import.meta.url)('elvisor/host').probeHost())];
+       const inWorker = () => new Promise((done, failed) => new Worker(
+         "import { parentPort } from 'node:worker_threads'; import { probeHost } from 'elvisor/host'; parentPort.postMessage(probeHost());",
+         { eval: true, type: 'module' },
+       ).once('message', (found) => done(says(found))).once('error', failed));
+       if (probeHost().available) {
+         const vms = [openHost, second.openHost].map((open) => open().createVm());
+         try {
+           vms[0].setUserMemoryRegion({ slot: 0, guestPhysAddr: 0, memorySize: 4096 * 16, memory: vms[1].createMemory(4096 * 16) });
+         } catch (error) {
+           if (error.code !== 'EINVAL' && error.code !== 'EBADF') throw error;
+         }
+       }
+       console.log(...told, ...(await Promise.all([inWorker(), inWorker()])));`,
+      );
+      const { stdout, stderr } = await ran(node, ['addon.mjs'], app);
+      expect({ stdout, stderr }).toEqual({ stdout: `${Array(5).fill('loaded').join(' ')}\n`, stderr: '' });
+    },
+    60_000,
+  );
+
+  testPrebuilt(
+    'the prebuilt addon loads in jest',
+    async () => {
+      const suite = join(app, 'jest');
+      mkdirSync(suite, { recursive: true });
+      writeFileSync(
+        join(suite, 'jest.config.json'),
+        '{ "transform": {}, "testMatch": ["**/*.test.mjs"], "watchman": false }',
+      );
+      writeFileSync(
+        join(suite, 'addon.test.mjs'),
+        `import { probeHost } from 'elvisor/host';
+       const says = ${SAYS};
+       test('it loads', () => expect(says(probeHost())).toBe('loaded'));`,
+      );
+      const jest = join(ROOT, 'node_modules/jest/bin/jest.js');
+      const args = [
+        '--experimental-vm-modules',
+        '--no-warnings',
+        jest,
+        '--rootDir',
+        suite,
+        '--config',
+        join(suite, 'jest.config.json'),
+      ];
+      const { stderr } = await ran(node, args, suite);
+      expect(stderr).toContain('1 passed');
+    },
+    60_000,
+  );
+
   const main = () => join(app, 'node_modules', manifest.name, 'dist/cli/main.js');
 
   test('import and require give the same, and say nothing', async () => {

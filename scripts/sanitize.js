@@ -1,0 +1,73 @@
+/**
+ * npm run test:native:sanitize: builds the addon with the sanitizers (cmake-js, into build/sanitize/) and runs the native
+ * tests with each. A report of a sanitizer fails the run. Needs g++ with libasan, libubsan and libtsan, cmake, and /dev/kvm.
+ *
+ *     npm run test:native:sanitize [-- [address|thread] [jest's arguments]]
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const SANITIZERS = {
+  address: { flags: 'address,undefined', library: 'libasan.so' },
+  thread: { flags: 'thread', library: 'libtsan.so' },
+};
+const TESTS = ['test/native', 'test/host', 'test/contract/neutral'];
+
+const args = process.argv.slice(2);
+const chosen = args[0] in SANITIZERS ? [args.shift()] : Object.keys(SANITIZERS);
+const tests = args.length > 0 ? args : TESTS;
+
+function must(command, commandArgs, env = {}) {
+  const { status, error } = spawnSync(command, commandArgs, {
+    cwd: root,
+    stdio: 'inherit',
+    env: { ...process.env, ...env },
+  });
+  if (status === 0) return;
+  console.error(`sanitize: ${command} ${commandArgs.join(' ')}: ${error?.message ?? `exit ${status}`}`);
+  process.exit(1);
+}
+
+for (const name of chosen) {
+  const { flags, library } = SANITIZERS[name];
+  const dir = join(root, 'build', 'sanitize', name);
+  const reports = join(dir, 'reports');
+  rmSync(reports, { recursive: true, force: true });
+  mkdirSync(reports, { recursive: true });
+  const cmakeJs = join(root, 'node_modules/cmake-js/bin/cmake-js');
+  // node-gyp-build looks for build/Release in the folder that ELVISOR_PREBUILD names.
+  must(process.execPath, [cmakeJs, 'compile', '--out', join(dir, 'build'), `--CDELVISOR_SANITIZE=${flags}`]);
+  const found = spawnSync('g++', [`-print-file-name=${library}`], { encoding: 'utf8' }).stdout?.trim() ?? '';
+  if (!existsSync(found)) {
+    console.error(`sanitize: g++ has no ${library}`);
+    process.exit(1);
+  }
+  const log = `log_path=${join(reports, 'report')}`;
+  const env = {
+    ELVISOR_PREBUILD: dir,
+    REQUIRE_KVM: '1',
+    LD_PRELOAD: found,
+    // Node itself leaves at its end what the system takes back.
+    ASAN_OPTIONS: `detect_leaks=0:${log}`,
+    UBSAN_OPTIONS: `print_stacktrace=1:${log}`,
+    TSAN_OPTIONS: `second_deadlock_stack=1:${log}`,
+  };
+  // ThreadSanitizer knows no address space as random as today's kernels make it.
+  const jest = [
+    '--experimental-vm-modules',
+    '--no-warnings',
+    join(root, 'node_modules/jest/bin/jest.js'),
+    '-i',
+    ...tests,
+  ];
+  const settings = Object.entries(env).map(([key, value]) => `${key}=${value}`);
+  must('setarch', ['-R', 'env', ...settings, process.execPath, ...jest]);
+  // A child process that only its parent sees may have reported, too.
+  const told = readdirSync(reports);
+  for (const file of told) console.error(readFileSync(join(reports, file), 'utf8'));
+  if (told.length > 0) process.exit(1);
+  console.log(`sanitize: ${flags}: clean`);
+}
