@@ -1,16 +1,17 @@
 /**
- * npm run prebuild: the addon for every platform that the package carries, cross-compiled here by one compiler that brings
+ * npm run build:prebuilds: the addon for every platform that the package carries, cross-compiled here by one compiler that brings
  * every libc: zig (`ZIG`, or the one on the PATH). Writes prebuilds/linux-ARCH/kvm.LIBC.node, which is never committed.
  *
- *     npm run prebuild                          all four
- *     npm run prebuild -- linux-arm64-musl      some of them
+ *     npm run build:prebuilds                          all four
+ *     npm run build:prebuilds -- linux-arm64-musl      some of them
  */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { useOwnHeaders } from './node-headers.js';
 
 /** What Node.js itself asks of a system, so that the addon loads wherever Node does. */
 const GLIBC_FLOOR = '2.28';
@@ -58,9 +59,7 @@ function writeTools(dir, { triple }) {
   }
 }
 
-/** Where this Node's headers are, so that none are fetched. */
-const nodedir = resolve(process.execPath, '../..');
-if (existsSync(join(nodedir, 'include/node/node_api.h'))) process.env.npm_config_nodedir ??= nodedir;
+useOwnHeaders();
 
 /** A copy of what is compiled: prebuildify moves its result out of `build/`, which must not be the developer's. */
 async function build(name) {
@@ -68,8 +67,7 @@ async function build(name) {
   const dir = join(root, 'build', 'prebuild', name);
   rmSync(dir, { recursive: true, force: true });
   mkdirSync(dir, { recursive: true });
-  for (const each of ['binding.gyp', 'native', 'package.json'])
-    cpSync(join(root, each), join(dir, each), { recursive: true });
+  for (const each of ['binding.gyp', 'native']) cpSync(join(root, each), join(dir, each), { recursive: true });
   symlinkSync(join(root, 'node_modules'), join(dir, 'node_modules'));
   writeTools(dir, target);
   Object.assign(process.env, {

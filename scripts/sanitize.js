@@ -8,6 +8,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { useOwnHeaders } from './node-headers.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const SANITIZERS = {
@@ -16,6 +17,7 @@ const SANITIZERS = {
 };
 const TESTS = ['test/native', 'test/host', 'test/contract/neutral'];
 
+useOwnHeaders();
 const args = process.argv.slice(2);
 const chosen = args[0] in SANITIZERS ? [args.shift()] : Object.keys(SANITIZERS);
 const tests = args.length > 0 ? args : TESTS;

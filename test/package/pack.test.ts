@@ -291,7 +291,7 @@ describe('types', () => {
   }, 120_000);
 });
 
-/** Whether the tarball carries the addon for this machine (`npm run prebuild`). */
+/** Whether the tarball carries the addon for this machine (`npm run build:prebuilds`). */
 const PREBUILT = existsSync(join(ROOT, 'prebuilds', `${process.platform}-${process.arch}`));
 const testPrebuilt = PREBUILT ? test : test.skip;
 /** What the host backend must not lack: whether there is a KVM is the machine's affair. */

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test as jestTest } from '@jest/globals';
 import { readElf } from './elf.ts';
 
-/** What `npm run prebuild` writes. */
+/** What `npm run build:prebuilds` writes. */
 const PREBUILDS = fileURLToPath(new URL('../../prebuilds/', import.meta.url));
 const MACHINES = { 'linux-x64': 62, 'linux-arm64': 183 } as const;
 const FILES = Object.keys(MACHINES).flatMap((dir) => ['glibc', 'musl'].map((libc) => ({ dir, libc })));
@@ -17,7 +17,7 @@ const REQUIRED = process.env.REQUIRE_PREBUILDS === '1';
 const testAll = REQUIRED ? jestTest : jestTest.skip;
 
 describe('the prebuilt addons', () => {
-  testAll('are there for every platform, and nothing else is (npm run prebuild)', () => {
+  testAll('are there for every platform, and nothing else is (npm run build:prebuilds)', () => {
     const found = readdirSync(PREBUILDS, { recursive: true, encoding: 'utf8' }).filter((f) => f.endsWith('.node'));
     expect(found.sort()).toEqual(FILES.map(({ dir, libc }) => join(dir, `kvm.${libc}.node`)).sort());
   });
