@@ -146,6 +146,17 @@ describe('TCR_EL1.HD', () => {
     expect(vm.execute([STORE], { x: { 0: other } })).toMatchObject({ iss: PERMISSION_3 | WNR });
     expect(vm.read64(leaf) & READ_ONLY).toBe(READ_ONLY);
   });
+  test('what EL0 could make dirty is writable to it, and so EL1 does not execute it', () => {
+    for (const [ap, iss] of [
+      [3, PERMISSION_3],
+      [2, 0x1234],
+    ] as const) {
+      const at = map(DBM, ap);
+      const code = vm.place([0xd4024681]); // svc #0x1234
+      vm.write64(at, (vm.read64(at) & ~0xffff_f000n) | BigInt(code));
+      expect(vm.start(VA).iss).toBe(iss);
+    }
+  });
   test('an atomic that reads first makes it dirty too', () => {
     const at = map(DBM, 3);
     expect(attempt(0xf8200001, at)).toEqual(['ok', 'Aw']); // ldadd x0, x1, [x0]
