@@ -63,6 +63,8 @@ interface Taken {
   readonly far: bigint | undefined;
   readonly elr: bigint;
   readonly spsr: bigint;
+  /** PAN, UAO and SSBS in the handler; not DIT, which an exception leaves as it is, and QEMU 7.2 clears. */
+  readonly pstate: bigint;
 }
 
 /** What an attempt did. */
@@ -131,13 +133,15 @@ export class SystemProgram {
       this.vm.place([hvc(0)], end);
       const ours = this.vm.start(CODE, { x: {} });
       if (ours.stop !== CpuStop.HVC || ours.hvc !== 0)
-        throw new Error(`the engine stopped with ${ours.stop} at 0x${this.vm.cpu.getPc().toString(16)}`);
+        throw new Error(
+          `the engine stopped with ${ours.stop} at 0x${this.vm.cpu.getPc().toString(16)}, in "${this.#names.at(this.#read(this.vm.memory.bytes.slice(LOG - RAM, LOG - RAM + LOG_SIZE)).length - 1)}"`,
+        );
       const ourLog = this.vm.memory.bytes.slice(LOG - RAM, LOG - RAM + LOG_SIZE);
       const args = ['-M', 'virt', '-cpu', cpu, '-m', '128M', '-display', 'none', '-serial', 'none', '-monitor', 'none'];
       args.push('-semihosting-config', 'enable=on,target=native');
       args.push('-kernel', image);
-      const { status, stderr } = spawnSync(QEMU, args, { timeout: 120_000, encoding: 'utf8' });
-      if (status !== 0) throw new Error(`${QEMU} ended with ${status}: ${stderr}`);
+      const { status, signal, stderr } = spawnSync(QEMU, args, { timeout: 30_000, encoding: 'utf8' });
+      if (status !== 0) throw new Error(`${QEMU} ended with ${signal ?? status}: ${stderr}`);
       const qemuLog = new Uint8Array(readFileSync(logFile));
       const a = this.#read(ourLog);
       const b = this.#read(qemuLog);
@@ -155,11 +159,12 @@ export class SystemProgram {
       if (word === MARK + BigInt(out.length)) out.push([]);
       else if (word >> 8n === TAKEN >> 8n) {
         const [esr, far, elr, spsr] = words.subarray(at + 1, at + 5) as unknown as [bigint, bigint, bigint, bigint];
-        at += 4;
+        const pstate = words.subarray(at + 5, at + 8).reduce((bits, part) => bits | part);
+        at += 7;
         const withFar = WITH_FAR.includes(Number(esr >> 26n) & 0x3f);
         // Interrupts leave no syndrome.
         const vector = Number(word & 0xffn);
-        out.at(-1)?.push(describe({ vector, esr, far: withFar ? far : undefined, elr, spsr: spsr & ~BTYPE }));
+        out.at(-1)?.push(describe({ vector, esr, far: withFar ? far : undefined, elr, spsr: spsr & ~BTYPE, pstate }));
       } else if (out.length === this.#names.length && word === 0n && words.subarray(at).every((w) => w === 0n)) break;
       else out.at(-1)?.push(`0x${word.toString(16)}`);
     }
@@ -168,7 +173,7 @@ export class SystemProgram {
 }
 
 const describe = (t: Taken): string =>
-  `vector 0x${(t.vector * 0x80).toString(16)} ESR 0x${t.esr.toString(16)} ELR 0x${t.elr.toString(16)} SPSR 0x${t.spsr.toString(16)}` +
+  `vector 0x${(t.vector * 0x80).toString(16)} ESR 0x${t.esr.toString(16)} ELR 0x${t.elr.toString(16)} SPSR 0x${t.spsr.toString(16)}, in the handler 0x${t.pstate.toString(16)}` +
   (t.far === undefined ? '' : ` FAR 0x${t.far.toString(16)}`);
 
 /** Logs the exception and goes on at X28, at EL1h. */
@@ -176,7 +181,10 @@ function handler(n: number): number[] {
   return [
     ...mov(WORK, TAKEN | BigInt(n)),
     logWord(WORK),
-    ...[REG.ESR_EL1, REG.FAR_EL1, REG.ELR_EL1, REG.SPSR_EL1].flatMap((r) => [mrs(WORK, r), logWord(WORK)]),
+    ...[REG.ESR_EL1, REG.FAR_EL1, REG.ELR_EL1, REG.SPSR_EL1, REG.PAN, REG.UAO, REG.SSBS].flatMap((r) => [
+      mrs(WORK, r),
+      logWord(WORK),
+    ]),
     msr(REG.ELR_EL1, RESUME),
     movz(WORK, Number(EL1H | MASKED)),
     msr(REG.SPSR_EL1, WORK),
