@@ -54,6 +54,8 @@ export interface CpuHost {
    * executing (decoding, compiling, translating, taking exceptions). `true` has the effect of {@link Cpu.requestStop}.
    */
   overdue?(): boolean;
+  /** 64 random bits, for RNDR and RNDRRS. Without it there is no FEAT_RNG. */
+  random64?(): bigint;
 }
 
 /** Breakpoints, and watchpoints, of a processor. */

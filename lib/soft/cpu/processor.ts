@@ -41,6 +41,9 @@ const KEPT_BY_ILLEGAL_RETURN = BigInt(Pstate.SSBS | Pstate.DIT | Pstate.UAO | 0x
 const SR_ISAR1 = sysregByIndex(sysregIndex(3, 0, 0, 6, 1))!;
 const PAUTH_ID_MASK = 0xff00_0ff0n;
 
+/** ID_AA64ISAR0_EL1.RNDR. */
+const RNDR_ID_FIELD = 1n << 60n;
+
 const isIdentification = (r: (typeof SYSREGS)[number]): boolean =>
   r.access === 'constant' || r === SR.CTR_EL0 || r === SR.DCZID_EL0;
 
@@ -106,6 +109,10 @@ export class Processor implements Cpu {
     );
     this.#maintenance = new Maintenance(this.#state, this.mmu, () => machine.cpus.map((cpu) => cpu.mmu));
     for (const r of SYSREGS) if (isIdentification(r)) this.#state.set64(r.offset, r.reset);
+    if (host.random64 !== undefined) {
+      const isar0 = sysregByIndex(sysregIndex(3, 0, 0, 6, 0))!;
+      this.#state.set64(isar0.offset, isar0.reset | RNDR_ID_FIELD);
+    }
     this.reset();
   }
 

@@ -61,14 +61,19 @@ export class CpuState {
     return BigInt(((nzcv << 28) | low) >>> 0);
   }
 
-  /** The translation tables of the EL and PAN that are left are still in use: see Mmu.regimeSelected. */
-  setPstate(value: bigint): void {
-    const bits = Number(value & 0xffff_ffffn);
-    this.bankSp();
+  /** Sets the flags from bits 31..28. */
+  setNzcv(bits: number): void {
     this.set64(Offset.N, bits & 0x8000_0000 ? 1n << 63n : 0n);
     this.set64(Offset.Z, bits & 0x4000_0000 ? 0n : 1n);
     this.set32(Offset.C, (bits >>> 29) & 1);
     this.set64(Offset.V, bits & 0x1000_0000 ? 1n << 63n : 0n);
+  }
+
+  /** The translation tables of the EL and PAN that are left are still in use: see Mmu.regimeSelected. */
+  setPstate(value: bigint): void {
+    const bits = Number(value & 0xffff_ffffn);
+    this.bankSp();
+    this.setNzcv(bits);
     this.set32(Offset.DAIF, bits & Daif.ALL);
     this.set32(Offset.PAN, bits & Pstate.PAN);
     this.set32(Offset.UAO, bits & Pstate.UAO);

@@ -205,6 +205,8 @@ const KEYS = SR.APIAKeyLo_EL1.index;
 
 /** Encodings without a word of their own: parts of PSTATE, FPCR, FPSR and registers computed on reading. */
 export const PSEUDO = {
+  RNDR: sysregIndex(3, 3, 2, 4, 0),
+  RNDRRS: sysregIndex(3, 3, 2, 4, 1),
   SPSEL: sysregIndex(3, 0, 4, 2, 0),
   CURRENT_EL: sysregIndex(3, 0, 4, 2, 2),
   PAN: sysregIndex(3, 0, 4, 2, 3),

@@ -151,6 +151,9 @@ export class SystemRegisters {
         return BigInt(state.get32(Offset.DIT));
       case PSEUDO.SSBS:
         return BigInt(state.get32(Offset.SSBS));
+      case PSEUDO.RNDR:
+      case PSEUDO.RNDRRS:
+        return this.#random();
       case SR.CTR_EL0.index:
         return this.#el0Needs(Sctlr.UCT) ? state.get64(SR.CTR_EL0.offset) : 0n;
       case SR.DCZID_EL0.index: {
@@ -169,6 +172,15 @@ export class SystemRegisters {
     }
     const value = el === 0 ? this.#mrsAtEl0(index) : (this.#mrsAtEl1(index) ?? this.#host.readSysreg(index));
     return value ?? BigInt(state.leave(ExitCode.UNDEFINED));
+  }
+
+  /** RNDR and RNDRRS never fail here: NZCV is 0000. */
+  #random(): bigint {
+    const state = this.#state;
+    const value = this.#host.random64?.();
+    if (value === undefined) return BigInt(state.leave(ExitCode.UNDEFINED));
+    state.setNzcv(0);
+    return value;
   }
 
   /** What is left of the op1 = 3 space is the kernel half's. */

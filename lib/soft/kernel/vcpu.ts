@@ -558,6 +558,10 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     return value === undefined ? undefined : BigInt(value);
   }
 
+  random64(): bigint {
+    return this.vm.random64();
+  }
+
   overdue(): boolean {
     return this.vm.clock.isOverdue();
   }
