@@ -1,7 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { sysregIndex } from '#lib/kvm/registers.js';
 import { openSoft } from '#lib/soft/index.js';
-import { hvc as callHost, store as put, mrs as read, mov as set } from '../../contract/asm.ts';
 import { DEVICE, describeExit, makeVm, RAM } from '../../contract/machine.ts';
 import { hvc, mov, mrs, msr, store } from '../a64.ts';
 import { BareMetal, EL0T, REG } from '../bare-metal.ts';
