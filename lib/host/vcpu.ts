@@ -192,7 +192,11 @@ export class HostVcpu implements Vcpu {
 
   setOneReg(id: bigint, value: bigint): void {
     const bytes = registerBytes(id, 'KVM_SET_ONE_REG');
-    let left = BigInt.asUintN(bytes.length * 8, value);
+    if (value !== BigInt.asUintN(bytes.length * 8, value)) {
+      const detail = `0x${value.toString(16)} is not an unsigned number of ${bytes.length} bytes`;
+      throw new KvmError('EINVAL', 'KVM_SET_ONE_REG', detail);
+    }
+    let left = value;
     for (let i = 0; i < bytes.length; i++, left >>= 8n) bytes[i] = Number(left & 0xffn);
     const result = this.#native.setOneReg(this.#handle, id, bytes);
     if (result < 0) throw kvmError(result, 'KVM_SET_ONE_REG', `register 0x${id.toString(16)}`);

@@ -1,3 +1,5 @@
+import { release } from 'node:os';
+import { test } from '@jest/globals';
 import { openHost, probeHost } from '#lib/host/index.js';
 import type { Kvm } from '#lib/kvm/index.js';
 import { openSoft } from '#lib/soft/index.js';
@@ -6,38 +8,65 @@ import { openSoft } from '#lib/soft/index.js';
 export interface Backend {
   readonly name: string;
   open(): Kvm;
-  /** `run()` returns `idleMs` instead of waiting in WFI. */
+  /** `run()` returns `idleMs` instead of waiting in WFI, and listeners are called from inside the guest's store. */
   readonly inTurn: boolean;
-}
-
-/** Every backend that is there. */
-export const backends: readonly Backend[] = [
-  { name: 'soft', open: () => openSoft(), inTurn: true },
-  { name: 'soft, virtual clock', open: () => openSoft({ clock: 'virtual' }), inTurn: true },
-];
-
-/** A KVM that the part of the suite runs on that is the same for every architecture. */
-export interface NeutralBackend extends Backend {
+  /** The Linux that it is, or that it is a model of: major and minor version. */
+  readonly linux: readonly [major: number, minor: number];
   /** The architecture of its guests. */
   readonly arch: 'arm64' | 'x64';
 }
+
+const SOFT = { inTurn: true, linux: [7, 3], arch: 'arm64' } as const;
+const [major = 0, minor = 0] = release().split('.').map(Number);
+const HOST: Backend = {
+  name: 'host',
+  open: () => openHost(),
+  inTurn: false,
+  linux: [major, minor],
+  arch: process.arch === 'arm64' ? 'arm64' : 'x64',
+};
+const ALL: readonly Backend[] = [
+  { name: 'soft', open: () => openSoft(), ...SOFT },
+  { name: 'soft, virtual clock', open: () => openSoft({ clock: 'virtual' }), ...SOFT },
+  HOST,
+];
 
 const host = probeHost();
 /** The host's KVM is left out, by this name, where it cannot be used; `REQUIRE_KVM=1` runs, and so fails, its tests all the same. */
 export const skippedBackends: readonly string[] =
   host.available || process.env.REQUIRE_KVM === '1' ? [] : [`host (${host.reason})`];
 
+/** `ELVISOR_BACKENDS`: the names of those to test, with semicolons between; all if it is not set. */
+const named = process.env.ELVISOR_BACKENDS?.split(';');
+const present = ALL.filter(
+  (backend) =>
+    (named === undefined || named.includes(backend.name)) && (backend !== HOST || skippedBackends.length === 0),
+);
+
 /** Every backend that is there, the host's with guests of any architecture included. */
-export const neutralBackends: readonly NeutralBackend[] = [
-  ...backends.map((backend) => ({ ...backend, arch: 'arm64' as const })),
-  ...(skippedBackends.length === 0
-    ? [
-        {
-          name: 'host',
-          open: () => openHost(),
-          inTurn: false,
-          arch: process.arch === 'arm64' ? 'arm64' : 'x64',
-        } as const,
-      ]
-    : []),
-];
+export const neutralBackends: readonly Backend[] = present;
+
+/** Every backend that is there and has arm64 guests. */
+export const backends: readonly Backend[] = present.filter(({ arch }) => arch === 'arm64');
+
+type Block = (name: string, body: () => void | Promise<void>) => void;
+const skipped =
+  (reason: string): Block =>
+  (name, body) =>
+    test.skip(`${name} (skipped: ${reason})`, body);
+
+/** `test`, where the backend is that Linux or a newer one. */
+export function since({ linux }: Backend, version: `${number}.${number}`): Block {
+  const [wantedMajor = 0, wantedMinor = 0] = version.split('.').map(Number);
+  const [major, minor] = linux;
+  return major > wantedMajor || (major === wantedMajor && minor >= wantedMinor)
+    ? test
+    : skipped(`new in Linux ${version}, this is ${linux.join('.')}`);
+}
+
+/** `test`, where vCPUs run in turn on one thread and what they wait for is told: the rest of the contract says nothing of it. */
+export const whereInTurn = ({ inTurn }: Backend): Block => (inTurn ? test : skipped('the kernel waits inside KVM_RUN'));
+
+/** QEMU before 8.0 leaves SSE out of the syndrome (Arm ARM DDI 0487, ISS encoding for a Data Abort): a host that it emulates is told of no sign. */
+export const whereSignIsTold = ({ inTurn }: Backend): Block =>
+  !inTurn && process.env.ELVISOR_ARM64_HOST !== undefined ? skipped("the emulated host's syndrome has no SSE") : test;

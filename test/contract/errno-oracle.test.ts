@@ -4,30 +4,36 @@ import { backends } from './backends.ts';
 import { parseRecording, probe } from './errno-oracle.ts';
 import { ANY, type Difference, NOT_ASKED, RECORDINGS } from './known-differences.ts';
 
-describe.each(RECORDINGS)('what Linux $name answered', ({ file, differences }) => {
+describe.each(RECORDINGS)('what Linux $name answered', ({ name, file, differences }) => {
   const recording = parseRecording(readFileSync(new URL(`data/${file}`, import.meta.url), 'utf8'));
   // A row that was asked twice differs twice for the same reason.
   const difference = (row: string): Difference | undefined =>
     differences.get(row) ?? differences.get(row.replace(/#\d+$/, ''));
 
-  describe.each(backends)('on $name', ({ open }) => {
-    const kvm = open();
-    const answers = probe(
-      kvm,
-      [...recording.keys()].filter((row) => row.startsWith('C ')),
-    );
-    kvm.close();
+  for (const { name: host, linux } of backends.filter((backend) => !backend.inTurn)) {
+    test.skip(`on ${host} (skipped: recorded on ${name}, this is ${linux.join('.')})`, () => {});
+  }
 
-    test.each([...recording])('%s', (row, recorded) => {
-      if (NOT_ASKED.has(row)) return;
-      const expected = difference(row)?.answer ?? recorded;
-      expect(answers.get(row)).toEqual(expected === ANY ? expect.any(String) : expected);
-    });
+  for (const { name: backend, open } of backends.filter(({ inTurn }) => inTurn)) {
+    describe(`on ${backend}`, () => {
+      const kvm = open();
+      const answers = probe(
+        kvm,
+        [...recording.keys()].filter((row) => row.startsWith('C ')),
+      );
+      kvm.close();
 
-    test('nothing is asked that was not recorded', () => {
-      expect([...answers.keys()].filter((row) => !recording.has(row))).toEqual([]);
+      test.each([...recording])('%s', (row, recorded) => {
+        if (NOT_ASKED.has(row)) return;
+        const expected = difference(row)?.answer ?? recorded;
+        expect(answers.get(row)).toEqual(expected === ANY ? expect.any(String) : expected);
+      });
+
+      test('nothing is asked that was not recorded', () => {
+        expect([...answers.keys()].filter((row) => !recording.has(row))).toEqual([]);
+      });
     });
-  });
+  }
 
   test('every difference is one: a row that has become equal leaves the list', () => {
     const stale = [...differences].filter(([row, { answer }]) => !recording.has(row) || recording.get(row) === answer);

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { IoeventfdFlag, IrqfdFlag, type Kvm } from '#lib/kvm/index.js';
 import { b, daifClr, mov, store, WFI } from './asm.ts';
-import { backends } from './backends.ts';
+import { backends, since, whereInTurn } from './backends.ts';
 import { DEVICE, enableGic, errnoOf, GICD, IRQ_VECTOR, irqHandler, makeVm, RAM, runToExit } from './machine.ts';
 
 const enableSpi40 = (edge: boolean): number[] => [
@@ -16,14 +16,20 @@ const enableSpi40 = (edge: boolean): number[] => [
 /** GSI 8 is SPI 8, INTID 40. */
 const GSI = 8;
 
-describe.each(backends)('eventfds on $name', ({ open }) => {
+/** Lets the event loop call listeners, as it does on the host, until there is what they should have brought. */
+async function until(isThere: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 100 && !isThere(); turn++) await new Promise((done) => setTimeout(done, 1));
+}
+
+describe.each(backends)('eventfds on $name', (backend) => {
+  const { open, inTurn } = backend;
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();
   });
   afterEach(() => kvm.close());
 
-  test('an eventfd counts, and gives its count to a reader or a listener', () => {
+  test('an eventfd counts, and gives its count to a reader or a listener', async () => {
     const fd = kvm.createEventFd();
     fd.signal();
     fd.signal(4);
@@ -31,13 +37,16 @@ describe.each(backends)('eventfds on $name', ({ open }) => {
     const seen: number[] = [];
     fd.signal(2);
     fd.onSignal((count) => seen.push(count));
+    await until(() => seen.length === 1);
     fd.signal(3);
+    await until(() => seen.length === 2);
     expect(seen).toEqual([2, 3]);
     expect(fd.read()).toBe(0);
     expect([0, -1, 1.5, Number.NaN].map((n) => errnoOf(() => fd.signal(n)))).toEqual(Array(4).fill('EINVAL'));
     fd.onSignal(undefined);
-    fd.signal(Number.MAX_SAFE_INTEGER);
-    expect(errnoOf(() => fd.signal())).toBe('EAGAIN');
+    // The kernel's counter has 64 bits, the software's 53.
+    for (let i = 0; i < 2048; i++) errnoOf(() => fd.signal(Number.MAX_SAFE_INTEGER));
+    expect(errnoOf(() => fd.signal(Number.MAX_SAFE_INTEGER))).toBe('EAGAIN');
     fd.close();
     fd.close();
     expect([() => fd.signal(), () => fd.read(), () => fd.onSignal(undefined)].map(errnoOf)).toEqual(
@@ -56,7 +65,7 @@ describe.each(backends)('eventfds on $name', ({ open }) => {
     const woken: number[] = [];
     vm.onRunnable((v) => woken.push(v.id));
     fd.signal();
-    expect(woken).toEqual([0]);
+    if (inTurn) expect(woken).toEqual([0]);
     expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
     expect(runToExit(vcpu)).toBe('idle for ever');
     vm.irqfd({ fd, gsi: GSI, flags: IrqfdFlag.DEASSIGN });
@@ -75,7 +84,7 @@ describe.each(backends)('eventfds on $name', ({ open }) => {
     expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
   });
 
-  test('a RESAMPLE irqfd holds the line until the guest ends the interrupt', () => {
+  test('a RESAMPLE irqfd holds the line until the guest ends the interrupt', async () => {
     const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
     put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
     put(IRQ_VECTOR, irqHandler());
@@ -83,14 +92,31 @@ describe.each(backends)('eventfds on $name', ({ open }) => {
     const resampleFd = kvm.createEventFd();
     expect(errnoOf(() => vm.irqfd({ fd, gsi: GSI, flags: IrqfdFlag.RESAMPLE }))).toBe('EBADF');
     vm.irqfd({ fd, gsi: GSI, flags: IrqfdFlag.RESAMPLE, resampleFd });
+    let ended = 0;
+    resampleFd.onSignal(() => ended++);
+    expect(runToExit(vcpu)).toBe('idle for ever');
+    for (const times of [1, 2]) {
+      fd.signal();
+      expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
+      expect(ended).toBe(times - 1);
+      expect(runToExit(vcpu)).toBe('idle for ever');
+      await until(() => ended === times);
+      expect(ended).toBe(times);
+    }
+  });
+
+  whereInTurn(backend)('a RESAMPLE listener can raise the line again before the guest goes on', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
+    put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
+    put(IRQ_VECTOR, irqHandler());
+    const [fd, resampleFd] = [kvm.createEventFd(), kvm.createEventFd()];
+    vm.irqfd({ fd, gsi: GSI, flags: IrqfdFlag.RESAMPLE, resampleFd });
     let again = 2;
     resampleFd.onSignal(() => {
       if (--again > 0) fd.signal();
     });
-    expect(runToExit(vcpu)).toBe('idle for ever');
     fd.signal();
     expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
-    expect(again).toBe(2);
     expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
     expect(runToExit(vcpu)).toBe('idle for ever');
     expect(again).toBe(0);
@@ -115,17 +141,21 @@ describe.each(backends)('eventfds on $name', ({ open }) => {
     expect(errnoOf(() => vm.setGsiRouting(many))).toBe('EINVAL');
   });
 
-  test('irqfds: gsi, flags and closed eventfds are checked', () => {
+  since(backend, '7.3')('irqfds: a gsi has a limit', () => {
+    const { vm } = makeVm(kvm, { gic: true });
+    expect(errnoOf(() => vm.irqfd({ fd: kvm.createEventFd(), gsi: 4096 }))).toBe('EINVAL');
+  });
+
+  test('irqfds: flags and closed eventfds are checked', () => {
     const { vm } = makeVm(kvm, { gic: true });
     const fd = kvm.createEventFd();
-    expect(errnoOf(() => vm.irqfd({ fd, gsi: 4096 }))).toBe('EINVAL');
     expect(errnoOf(() => vm.irqfd({ fd, gsi: 0, flags: 4 }))).toBe('EINVAL');
     vm.irqfd({ fd, gsi: 0 });
     fd.close();
     expect(errnoOf(() => vm.irqfd({ fd, gsi: 0 }))).toBe('EBADF');
   });
 
-  test('an ioeventfd takes the writes that match it, by length and value, without an exit', () => {
+  test('an ioeventfd takes the writes that match it, by length and value, without an exit', async () => {
     const { vm, vcpu, load: put } = makeVm(kvm);
     const [any, four, five] = [kvm.createEventFd(), kvm.createEventFd(), kvm.createEventFd()];
     vm.ioeventfd({ fd: any, addr: DEVICE + 0x10, len: 0 });
@@ -149,24 +179,28 @@ describe.each(backends)('eventfds on $name', ({ open }) => {
     five.onSignal((count) => seen.push(count));
     expect(runToExit(vcpu)).toBe('write 0x9000000/2 0x4');
     expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x6');
-    expect([any.read(), four.read(), seen]).toEqual([2, 1, [1, 1]]);
+    const heard = (): number => seen.reduce((sum, count) => sum + count, 0);
+    await until(() => heard() === 2);
+    expect([any.read(), four.read(), heard()]).toEqual([2, 1, 2]);
+    // In turn, a listener is called at each store.
+    if (inTurn) expect(seen).toEqual([1, 1]);
   });
 
-  test('an ioeventfd ends with DEASSIGN, and with its eventfd', () => {
+  test('an ioeventfd ends with DEASSIGN, and takes stores on where its eventfd is closed', () => {
     const { vm, vcpu, load: put } = makeVm(kvm);
     const fd = kvm.createEventFd();
     const io = { fd, addr: DEVICE, len: 4 };
-    put(RAM, mov(1, DEVICE), mov(2, 2), store(4, 2, 1), store(4, 2, 1), store(4, 2, 1));
+    put(RAM, mov(1, DEVICE), mov(2, 2), store(4, 2, 1), store(4, 2, 1), store(4, 2, 1, 8));
     vm.ioeventfd(io);
     expect(errnoOf(() => vm.ioeventfd({ ...io, flags: IoeventfdFlag.DEASSIGN, len: 8 }))).toBe('ENOENT');
     vm.ioeventfd({ ...io, flags: IoeventfdFlag.DEASSIGN });
     expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x2');
     vm.ioeventfd(io);
     fd.close();
-    expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x2');
+    expect(runToExit(vcpu)).toBe('write 0x9000008/4 0x2');
   });
 
-  test('run() inside a listener is refused, and the guest goes on', () => {
+  whereInTurn(backend)('run() inside a listener is refused, and the guest goes on', () => {
     const { vm, vcpu, load: put } = makeVm(kvm);
     const fd = kvm.createEventFd();
     vm.ioeventfd({ fd, addr: DEVICE, len: 0 });

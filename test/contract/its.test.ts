@@ -1,11 +1,12 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { Cap, type Kvm, VgicAddr, VgicCtrl, VgicGroup } from '#lib/kvm/index.js';
 import { load, mov, mrs, msr, store } from './asm.ts';
-import { backends } from './backends.ts';
+import { backends, since } from './backends.ts';
 import { Cmd, Gicr, Gits, INDIRECT, ITS, makeIts, startIts, Table, TRANSLATER, VALID, type Words } from './its.ts';
 import { errnoOf, GICD, GICR, makeVm, RAM, Sysreg } from './machine.ts';
 
-describe.each(backends)('ITS on $name', ({ open }) => {
+describe.each(backends)('ITS on $name', (backend) => {
+  const { open } = backend;
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();
@@ -24,7 +25,7 @@ describe.each(backends)('ITS on $name', ({ open }) => {
     return its;
   };
 
-  test('the frames identify an ITS of KVM; distributor and redistributors have LPIs then', () => {
+  since(backend, '7.3')('the frames identify an ITS of KVM; distributor and redistributors have LPIs then', () => {
     const without = makeVm(kvm, { gic: true });
     expect(without.gic!.getDeviceAttr(VgicGroup.DIST_REGS, 4)).toBe(0x48_0001n);
     expect(without.vm.checkExtension(Cap.MSI_DEVID)).toBe(0);
@@ -158,13 +159,16 @@ describe.each(backends)('ITS on $name', ({ open }) => {
     expect(take()).toBe(1023);
   });
 
-  test('LPIs come by priority, then by number, and wait until they are enabled', () => {
+  test('LPIs come by priority, and wait until they are enabled', () => {
     const its = makeMapped();
     its.configure(8194, 0x41);
     its.configure(8195, 0xa0);
     its.commands(Cmd.inv(5, 2), Cmd.inv(5, 3));
     for (const event of [3, 1, 0, 2]) its.commands(Cmd.int(5, event));
-    expect([its.take(), its.take(), its.take(), its.take()]).toEqual([8194, 8192, 8193, 1023]);
+    const taken = [its.take(), its.take(), its.take(), its.take()];
+    expect([taken[0], taken[3]]).toEqual([8194, 1023]);
+    // Which of two with the same priority comes first is the interrupt controller's choice.
+    expect(taken.slice(1, 3).sort()).toEqual([8192, 8193]);
     its.configure(8195, 0xa1);
     expect(its.pending()).toBe(1023);
     its.commands(Cmd.invall(0));
@@ -196,7 +200,7 @@ describe.each(backends)('ITS on $name', ({ open }) => {
     expect(its.ask(its.vcpu, [...mov(1, GICR + 0xc0), load(4, 9, 1)])).toBe(0);
   });
 
-  test('MOVI, MOVALL and MAPC send LPIs to other vCPUs, pending ones too', () => {
+  since(backend, '7.3')('MOVI, MOVALL and MAPC send LPIs to other vCPUs, pending ones too', () => {
     const its = makeMapped(2);
     const [zero, one] = [its.vcpus[0]!, its.vcpus[1]!];
     its.commands(Cmd.int(5, 0), Cmd.mapc(1, 1), Cmd.movi(5, 0, 1));
@@ -264,7 +268,7 @@ describe.each(backends)('ITS on $name', ({ open }) => {
     }
   });
 
-  test('an ITS does not start without its tables, and has them read-only while it is on', () => {
+  since(backend, '7.3')('an ITS does not start without its tables, and has them read-only while it is on', () => {
     const its = makeIts(kvm);
     its.set(Gits.CTLR, 1);
     expect(its.get(Gits.CTLR)).toBe(0x8000_0000n);
@@ -343,7 +347,7 @@ describe.each(backends)('ITS on $name', ({ open }) => {
     fd.close();
   });
 
-  test('tables are saved in the layout of ABI revision 0, and restored from it', () => {
+  since(backend, '7.3')('tables are saved in the layout of ABI revision 0, and restored from it', () => {
     const its = startIts(makeIts(kvm, 2));
     its.configure(8192, 0xa1);
     its.configure(9000, 0xb1);

@@ -1,8 +1,11 @@
+import { HostVcpu } from '#lib/host/index.js';
 import {
   type Device,
   type GuestMemory,
+  type IntrExit,
   type Kvm,
   KvmError,
+  MpState,
   Reg,
   sysregIndex,
   TARGET_GENERIC_V8,
@@ -141,12 +144,26 @@ export function describeExit(exit: VcpuExit): string {
   }
 }
 
+/** Of `run()`, in ms: on the host longer than what a test's guest waits for, because the end of a run ends WFI, too. */
+const quantumOf = (vcpu: Vcpu): number => (vcpu instanceof HostVcpu ? 20 : 1);
+/** Of quanta, after which a guest that should exit is one that never does. */
+const limitOf = (vcpu: Vcpu): number => (vcpu instanceof HostVcpu ? 25 : 500);
+
+/** What a run() that nothing but time ended says of a vCPU: whether nothing will ever wake it. */
+function isIdleForEver(vcpu: Vcpu, exit: IntrExit, waitsBefore: bigint): boolean {
+  if (!(vcpu instanceof HostVcpu)) return exit.idleMs === Number.POSITIVE_INFINITY;
+  return vcpu.getMpState() !== MpState.RUNNABLE || waitsOf(vcpu) > waitsBefore;
+}
+const waitsOf = (vcpu: Vcpu): bigint =>
+  vcpu instanceof HostVcpu ? (vcpu.readStats().get('wfi_exit_stat')?.[0] ?? 0n) : 0n;
+
 /** Runs a vCPU until it exits with anything but `intr`. */
 export function runToExit(vcpu: Vcpu): string {
-  for (let i = 0; i < 500; i++) {
-    const exit = vcpu.run(1);
+  for (let i = limitOf(vcpu); i > 0; i--) {
+    const waits = waitsOf(vcpu);
+    const exit = vcpu.run(quantumOf(vcpu));
     if (exit.reason !== 'intr') return describeExit(exit);
-    if (exit.idleMs === Number.POSITIVE_INFINITY) return 'idle for ever';
+    if (isIdleForEver(vcpu, exit, waits)) return 'idle for ever';
     if (exit.idleMs !== undefined) Atomics.wait(SLEEPER, 0, 0, exit.idleMs);
   }
   throw new Error('the guest did not exit');
@@ -157,14 +174,17 @@ const SLEEPER = new Int32Array(new SharedArrayBuffer(4));
 export function runInTurn({ vm, vcpus }: TestVm): string {
   const asleep = new Set<Vcpu>();
   vm.onRunnable((vcpu) => asleep.delete(vcpu));
-  for (let i = 0; i < 500; i++) {
+  for (let i = limitOf(vcpus[0]!); i > 0; i--) {
     for (const vcpu of vcpus) {
       if (asleep.has(vcpu)) continue;
-      const exit = vcpu.run(1);
+      const waits = waitsOf(vcpu);
+      const exit = vcpu.run(quantumOf(vcpu));
       if (exit.reason !== 'intr') return `${vcpu.id}: ${describeExit(exit)}`;
-      if (exit.idleMs === Number.POSITIVE_INFINITY) asleep.add(vcpu);
+      if (isIdleForEver(vcpu, exit, waits)) asleep.add(vcpu);
     }
     if (asleep.size === vcpus.length) return 'idle for ever';
+    // The host does not say when a vCPU becomes runnable.
+    for (const vcpu of vcpus) if (vcpu instanceof HostVcpu) asleep.delete(vcpu);
   }
   throw new Error('the guest did not exit');
 }

@@ -3,6 +3,9 @@ import { Cap, type Kvm, KvmError } from '#lib/kvm/index.js';
 import { backends } from './backends.ts';
 import { errnoOf } from './machine.ts';
 
+/** Capabilities that are a VM's alone. */
+const ASKED_OF_VMS: readonly number[] = [Cap.MSI_DEVID, Cap.ARM_CACHEABLE_PFNMAP_SUPPORTED];
+
 describe.each(backends)('system on $name', ({ open }) => {
   let kvm: Kvm;
   beforeEach(() => {
@@ -18,8 +21,9 @@ describe.each(backends)('system on $name', ({ open }) => {
   test('a VM answers the capabilities that the system does', () => {
     const vm = kvm.createVm();
     for (const cap of Object.values(Cap)) {
-      if (cap === Cap.MSI_DEVID || cap === Cap.ARM_CACHEABLE_PFNMAP_SUPPORTED) {
-        expect(errnoOf(() => kvm.checkExtension(cap))).toBe('EINVAL');
+      if (ASKED_OF_VMS.includes(cap)) {
+        // A kernel that is older than the capability says 0 to both.
+        if (vm.checkExtension(cap) !== 0) expect(errnoOf(() => kvm.checkExtension(cap))).toBe('EINVAL');
       } else {
         expect(vm.checkExtension(cap)).toBe(kvm.checkExtension(cap));
       }

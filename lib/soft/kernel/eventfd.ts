@@ -25,6 +25,13 @@ export class SoftEventFd implements EventFd {
     this.#deliver();
   }
 
+  /** A guest's store, by an ioeventfd: nobody is there to be told that the count is full, or that the eventfd is closed. */
+  signalFromGuest(): void {
+    if (this.#closed) return;
+    this.#count = Math.min(this.#count + 1, Number.MAX_SAFE_INTEGER);
+    this.#deliver();
+  }
+
   #deliver(): void {
     if (this.#count === 0) return;
     if (this.#sinks.size > 0) {
@@ -71,7 +78,7 @@ export class SoftEventFd implements EventFd {
     return this.#closed;
   }
 
-  /** Ends its irqfds, as closing does in the kernel. Its ioeventfds end too: nothing could read them any more. */
+  /** Ends its irqfds, as closing does in the kernel. Its ioeventfds stay, and take the guest's stores. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

@@ -117,13 +117,4 @@ export class IoBus {
     if (left.length === 0) this.#eventFds.delete(io.addr);
     else this.#eventFds.set(io.addr, left);
   }
-
-  /** Forgets the ioeventfds of a closed eventfd. */
-  forget(fd: SoftEventFd): void {
-    for (const [addr, list] of this.#eventFds) {
-      const left = list.filter((io) => io.fd !== fd);
-      if (left.length === 0) this.#eventFds.delete(addr);
-      else if (left.length !== list.length) this.#eventFds.set(addr, left);
-    }
-  }
 }

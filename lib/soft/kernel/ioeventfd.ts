@@ -24,12 +24,8 @@ export function setIoeventfd(ioeventfd: Ioeventfd, mmio: IoBus, pio: IoBus): voi
   const fd = asEventFd(ioeventfd.fd, 'KVM_IOEVENTFD');
   const bus = (flags & IoeventfdFlag.PIO) === 0 ? mmio : pio;
   const io = { addr, len, datamatch, fd };
-  if ((flags & IoeventfdFlag.DEASSIGN) !== 0) {
-    bus.removeEventFd(io);
-  } else {
-    bus.addEventFd(io);
-    fd.onClose(() => bus.forget(fd));
-  }
+  if ((flags & IoeventfdFlag.DEASSIGN) !== 0) bus.removeEventFd(io);
+  else bus.addEventFd(io);
 }
 
 const invalid = (detail: string): KvmError => new KvmError('EINVAL', 'KVM_IOEVENTFD', detail);

@@ -152,7 +152,7 @@ export class Memslots {
     if (!(memory instanceof SoftGuestMemory) || memory.machine !== this.#machine) {
       throw invalid("the memory is not one of this VM's");
     }
-    if (memory.closed) throw invalid('the memory is closed');
+    if (memory.closed) throw new KvmError('EBADF', SYSCALL, 'the memory is closed');
     if (offset + size > memory.size) throw invalid(`the memory has ${memory.size} bytes, ${offset + size} are needed`);
     if (memory.isGuestMemfd !== isMemfd) throw invalid('MemFlag.GUEST_MEMFD is for memory of createGuestMemfd() only');
     if (old !== undefined && !mayChange(old, region, flags, offset)) {

@@ -384,7 +384,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       if (io !== undefined) {
         this.stats.mmioKernel++;
         cpu.skipInstruction();
-        io.fd.signal();
+        io.fd.signalFromGuest();
         return undefined;
       }
       if (bus.hasDevice(ipa, size)) {

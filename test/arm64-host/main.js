@@ -1,0 +1,106 @@
+#!/usr/bin/env node
+/**
+ * The contract suite, the addon's tests and the launcher on the genuine /dev/kvm of an arm64 Linux, which boots under
+ * qemu-system-aarch64 with EL2 on any machine.
+ *
+ *   npm run test:arm64-host -- [MODE...] [--files REGEXP] [--verbose]
+ *
+ * Ends with the line `N passed, N failed, N skipped` and status 0 or 1; 77 where something that it needs is not there.
+ */
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { crossCompile } from './addon.js';
+import { planLayer, projectLayer, systemLayer } from './layers.js';
+import { boot } from './machine.js';
+import { DEFAULT_MODES, GROUPS, MODES } from './modes.js';
+import { SKIPPED, Skip } from './skip.js';
+import { cacheDir, debianGuest, nodeForArm64 } from './sources.js';
+import { needProgram } from './spawn.js';
+
+const TEST = fileURLToPath(new URL('../', import.meta.url));
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    files: { type: 'string', default: '' },
+    verbose: { type: 'boolean', short: 'v', default: false },
+  },
+});
+const names = positionals.length > 0 ? positionals : DEFAULT_MODES;
+const unknown = names.filter((name) => !(name in MODES));
+if (unknown.length > 0) {
+  console.error(`test:arm64-host: no mode ${unknown.join(', ')}; there are ${Object.keys(MODES).join(', ')}`);
+  process.exit(2);
+}
+
+const counts = { passed: 0, failed: 0, skipped: 0 };
+try {
+  await runModes();
+} catch (error) {
+  if (!(error instanceof Skip)) throw error;
+  for (const name of names) console.log(`skipped: arm64 host, ${name}: ${error.message}`);
+  counts.skipped += names.length;
+}
+console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+process.exitCode = counts.failed > 0 ? 1 : counts.passed > 0 ? 0 : SKIPPED;
+
+async function runModes() {
+  needProgram('qemu-system-aarch64', 'qemu-system-arm');
+  needProgram('aarch64-linux-gnu-g++', 'g++-aarch64-linux-gnu');
+  const cache = cacheDir();
+  await mkdir(cache, { recursive: true });
+  const [guest, node] = [await debianGuest(), await nodeForArm64(cache)];
+  const addon = await crossCompile(cache, node);
+  const layers = [await systemLayer(guest, node), await projectLayer(addon, guest)];
+  const work = await mkdtemp(join(tmpdir(), 'elvisor-arm64-host-'));
+  try {
+    for (const name of names) {
+      const mode = MODES[name];
+      const groups = await filesOf(mode.groups, new RegExp(values.files));
+      const plan = planLayer({ groups, env: { REQUIRE_KVM: '1', ELVISOR_BACKENDS: 'host', ELVISOR_ARM64_HOST: name } });
+      const initrd = join(work, 'initrd');
+      await writeFile(initrd, Buffer.concat([...layers, plan]));
+      console.log(`${name}: ${mode.title}; ${guest.description}`);
+      const options = { mode, kernel: guest.kernel, initrd, groups: Object.keys(groups), onResult: report(name) };
+      await boot({ ...options, onLine: values.verbose ? (line) => console.log(`  | ${line}`) : undefined });
+    }
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+/** @param {string} mode @returns {(result: import('./machine.js').Result) => void} */
+function report(mode) {
+  return ({ file, test, status, errors = [] }) => {
+    counts[status]++;
+    const name = `${mode}: ${file.replace(/^test\//, '')}: ${test}`;
+    if (status === 'passed') console.log(`  ok ${name}`);
+    else if (status === 'skipped') console.log(`skipped: ${name}`);
+    else console.log(`  FAILED ${name}\n${errors.join('\n').replace(/^/gm, '      ')}`);
+  };
+}
+
+/**
+ * @param {readonly string[]} groups
+ * @param {RegExp} wanted
+ * @returns {Promise<Record<string, string[]>>} the compiled files of each group that has any
+ */
+async function filesOf(groups, wanted) {
+  const found = {};
+  for (const group of groups) {
+    for (const path of GROUPS[group]) {
+      const names = path.endsWith('.ts')
+        ? [path]
+        : (await readdir(join(TEST, path)))
+            .filter((name) => name.endsWith('.test.ts'))
+            .map((name) => `${path}/${name}`);
+      for (const name of names.filter((name) => wanted.test(name)).sort()) {
+        found[group] ??= [];
+        found[group].push(`test/${name.replace(/\.ts$/, '.js')}`);
+      }
+    }
+  }
+  return found;
+}
