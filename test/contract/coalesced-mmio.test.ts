@@ -1,12 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Kvm } from '#lib/kvm/index.js';
 import { b, load, mov, store } from './asm.ts';
-import { backends } from './backends.ts';
+import { backends, since } from './backends.ts';
 import { DEVICE, errnoOf, makeVm, RAM, runToExit } from './machine.ts';
 
 const ZONE = 0xa00_0000;
 
-describe.each(backends)('coalesced MMIO on $name', ({ open }) => {
+describe.each(backends)('coalesced MMIO on $name', (backend) => {
+  const { open } = backend;
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();
@@ -31,7 +32,8 @@ describe.each(backends)('coalesced MMIO on $name', ({ open }) => {
     expect(runToExit(vcpu)).toBe('read 0xa000004/4');
   });
 
-  test('what has no room in the ring is an exit, and the next finds room again', () => {
+  // Before, the kernel took a ring for full that was not.
+  since(backend, '6.12')('what has no room in the ring is an exit, and the next finds room again', () => {
     const { vm, vcpu, load: put } = makeVm(kvm);
     vm.registerCoalescedMmio(ZONE, 4);
     put(RAM, mov(1, ZONE), store(4, 31, 1), b(-1));

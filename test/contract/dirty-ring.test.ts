@@ -1,7 +1,7 @@
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect } from '@jest/globals';
 import { Cap, type DirtyPage, type Kvm, MemFlag, Reg, TARGET_GENERIC_V8, type Vcpu, type Vm } from '#lib/kvm/index.js';
 import { addImm, mov, store } from './asm.ts';
-import { backends } from './backends.ts';
+import { backends, since } from './backends.ts';
 import { DEVICE, errnoOf, RAM, runToExit } from './machine.ts';
 
 const PAGE = 0x1_0000;
@@ -11,7 +11,8 @@ const RESERVED = 64;
 const LOGGED = 0xa000_0000;
 const DONE = 'write 0x9000000/4 0x0';
 
-describe.each(backends)('dirty rings on $name', ({ open }) => {
+describe.each(backends)('dirty rings on $name', (backend) => {
+  const { open } = backend;
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();
@@ -37,7 +38,7 @@ describe.each(backends)('dirty rings on $name', ({ open }) => {
   const done = (): number[] => [...mov(20, DEVICE), store(4, 31, 20)];
   const touch = (offset: number): number[] => [...mov(1, LOGGED + offset), store(1, 31, 1)];
 
-  test('each page that the guest stores to is there once, until it is collected and reset', () => {
+  since(backend, '6.2')('each page that the guest stores to is there once, until it is collected and reset', () => {
     const again = touch(0x3000);
     const { vm, vcpu } = start(
       PAGE,
@@ -69,7 +70,7 @@ describe.each(backends)('dirty rings on $name', ({ open }) => {
     expect(vcpu.collectDirtyPages()).toEqual([{ slot: 3, offset: 3 }]);
   });
 
-  test('a full ring is an exit, until it is reset; no page is lost', () => {
+  since(backend, '6.2')('a full ring is an exit, until it is reset; no page is lost', () => {
     const pages = 5000;
     // X1 the page, X2 how many are left.
     const loop = [
@@ -100,29 +101,32 @@ describe.each(backends)('dirty rings on $name', ({ open }) => {
     expect(seen.length).toBe(pages);
   });
 
-  test('the rings come before vCPUs, once, in a size that is a power of two; without a bitmap there is none', () => {
-    const vm = kvm.createVm();
-    const enable = (cap: number, ...args: number[]): string => errnoOf(() => vm.enableCap(cap, args));
-    expect(errnoOf(() => vm.resetDirtyRings())).toBe('EINVAL');
-    expect(enable(Cap.DIRTY_LOG_RING_WITH_BITMAP)).toBe('EINVAL');
-    expect([0, 1024, 0x1_0010, 0x20_0000].map((size) => enable(Cap.DIRTY_LOG_RING_ACQ_REL, size))).toEqual([
-      'EINVAL',
-      'EINVAL',
-      'EINVAL',
-      'E2BIG',
-    ]);
-    expect(enable(Cap.DIRTY_LOG_RING_ACQ_REL, 0x1_0000)).toBe('OK');
-    expect(enable(Cap.DIRTY_LOG_RING_ACQ_REL, 0x1_0000)).toBe('EINVAL');
-    expect(errnoOf(() => vm.getDirtyLog(0))).toBe('ENXIO');
-    expect(errnoOf(() => vm.clearDirtyLog(0, 0, 64, new Uint8Array(8)))).toBe('ENXIO');
-    expect(enable(Cap.DIRTY_LOG_RING_WITH_BITMAP)).toBe('OK');
-    expect(errnoOf(() => vm.getDirtyLog(0))).toBe('ENOENT');
-    const late = kvm.createVm();
-    late.createVcpu(0);
-    expect(errnoOf(() => late.enableCap(Cap.DIRTY_LOG_RING_ACQ_REL, [0x1_0000]))).toBe('EINVAL');
-  });
+  since(backend, '6.2')(
+    'the rings come before vCPUs, once, in a size that is a power of two; without a bitmap there is none',
+    () => {
+      const vm = kvm.createVm();
+      const enable = (cap: number, ...args: number[]): string => errnoOf(() => vm.enableCap(cap, args));
+      expect(errnoOf(() => vm.resetDirtyRings())).toBe('EINVAL');
+      expect(enable(Cap.DIRTY_LOG_RING_WITH_BITMAP)).toBe('EINVAL');
+      expect([0, 1024, 0x1_0010, 0x20_0000].map((size) => enable(Cap.DIRTY_LOG_RING_ACQ_REL, size))).toEqual([
+        'EINVAL',
+        'EINVAL',
+        'EINVAL',
+        'E2BIG',
+      ]);
+      expect(enable(Cap.DIRTY_LOG_RING_ACQ_REL, 0x1_0000)).toBe('OK');
+      expect(enable(Cap.DIRTY_LOG_RING_ACQ_REL, 0x1_0000)).toBe('EINVAL');
+      expect(errnoOf(() => vm.getDirtyLog(0))).toBe('ENXIO');
+      expect(errnoOf(() => vm.clearDirtyLog(0, 0, 64, new Uint8Array(8)))).toBe('ENXIO');
+      expect(enable(Cap.DIRTY_LOG_RING_WITH_BITMAP)).toBe('OK');
+      expect(errnoOf(() => vm.getDirtyLog(0))).toBe('ENOENT');
+      const late = kvm.createVm();
+      late.createVcpu(0);
+      expect(errnoOf(() => late.enableCap(Cap.DIRTY_LOG_RING_ACQ_REL, [0x1_0000]))).toBe('EINVAL');
+    },
+  );
 
-  test('without rings a vCPU has collected nothing', () => {
+  since(backend, '6.2')('without rings a vCPU has collected nothing', () => {
     const vm = kvm.createVm();
     const vcpu = vm.createVcpu(0);
     expect(vcpu.collectDirtyPages()).toEqual([]);
