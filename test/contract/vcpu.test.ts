@@ -277,6 +277,18 @@ describe.each(backends)('vCPU on $name', (backend) => {
     expect([Reg.x(5), Reg.PC, Reg.PSTATE].map((id) => vcpu.getOneReg(id))).toEqual([0n, 0n, 0x3c5n]);
   });
 
+  test('an exit is completed after an init(), too', () => {
+    const { vcpu, load: put } = makeVm(kvm);
+    put(RAM, mov(1, DEVICE), load(4, 2, 1), powerOff);
+    const exit = vcpu.run();
+    if (exit.reason !== 'mmio') throw new Error(exit.reason);
+    exit.data.set([1, 2, 3, 4]);
+    vcpu.init(5, 1 << 2);
+    vcpu.immediateExit = true;
+    expect(vcpu.run().reason).toBe('intr');
+    expect([Reg.x(1), Reg.x(2), Reg.PC].map((id) => vcpu.getOneReg(id))).toEqual([0n, 0x04030201n, 4n]);
+  });
+
   test('a suspended vCPU exits with WAKEUP when an interrupt comes', () => {
     const { vm, vcpu } = makeVm(kvm);
     vcpu.setMpState(MpState.SUSPENDED);

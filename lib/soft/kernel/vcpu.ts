@@ -189,7 +189,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     this.cpu.setFiq(this.#fiq);
     this.timer.reset();
     this.#halted = false;
-    this.#pending = Pending.NONE;
+    // What an exit left to do stays to be done, as in the kernel: it belongs to the next run().
     this.#reset = undefined;
   }
 
