@@ -11,6 +11,7 @@ import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { fetchDefaultGuest } from '../dist/guest/index.js';
+import { median, qemuArgs, wholeNumber } from './common.js';
 
 const { values } = parseArgs({
   options: {
@@ -25,12 +26,8 @@ const { values } = parseArgs({
     json: { type: 'boolean', default: false },
   },
 });
-const pairs = Number(values.pairs);
-const warmup = Number(values.warmup);
-if (!(Number.isInteger(pairs) && pairs > 0 && Number.isInteger(warmup) && warmup >= 0)) {
-  console.error('bench/boot: --pairs and --warmup are whole numbers; --pairs is at least 1');
-  process.exit(2);
-}
+const pairs = wholeNumber('bench/boot', 'pairs', values.pairs, 1);
+const warmup = wholeNumber('bench/boot', 'warmup', values.warmup, 0);
 if ((values.kernel === undefined) !== (values.initrd === undefined)) {
   console.error('bench/boot: --kernel and --initrd come together');
   process.exit(2);
@@ -39,25 +36,11 @@ const guest =
   values.kernel === undefined ? await fetchDefaultGuest() : { kernel: values.kernel, initrd: values.initrd };
 
 const elvisor = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
-const image = ['--kernel', guest.kernel, '--initrd', guest.initrd, '--append', values.append];
+const machine = { kernel: guest.kernel, initrd: guest.initrd, append: values.append };
+const image = Object.entries(machine).flatMap(([name, value]) => [`--${name}`, value]);
 const contestants = {
   elvisor: [values.node, [elvisor, 'run', '--backend', 'soft', '--memory', '512M', '--no-reboot', ...image]],
-  qemu: [
-    values.qemu,
-    [
-      '-M',
-      'virt,gic-version=3',
-      '-cpu',
-      'cortex-a57',
-      '-m',
-      '512',
-      '-nographic',
-      '-no-reboot',
-      '-nodefaults',
-      '-serial',
-      'stdio',
-    ].concat(image.map((arg) => arg.replace(/^--/, '-'))),
-  ],
+  qemu: [values.qemu, qemuArgs(machine)],
 };
 
 /** Milliseconds from spawn to the marker; the process is killed then. */
@@ -91,12 +74,6 @@ function boot(name) {
     });
   });
 }
-
-const median = (numbers) => {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-};
 
 const times = { elvisor: [], qemu: [] };
 try {

@@ -1,0 +1,206 @@
+// The suite's disks: a file system with programs from Debian's arm64 packages, the suite's own programs and its data, and a
+// raw disk to read. Made once and kept in the user's cache directory, outside the project.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { readFile, rename } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { PrivateApt } from '../../dist/guest/apt.js';
+import { cacheDir, withWorkDir } from '../../dist/guest/cache.js';
+import { LINEAR, makeData, makeDisk, ROWS, SCRIPTS } from './rows.js';
+
+const PACKAGES = [
+  'busybox-static',
+  'coreutils',
+  'dash',
+  'findutils',
+  'gzip',
+  'lua5.4',
+  'python3-minimal',
+  'sqlite3',
+  'tar',
+  'zstd',
+];
+/** Only to compile with. */
+const LIBRARY = 'libssl-dev';
+/** What packages depend on and no program here needs to run. */
+const LEFT_OUT = /^(dpkg|debconf|install-info|media-types|debianutils|.*-common|libssl3(t64)?)$/;
+/** Merged in Debian: `bin` is `usr/bin`. */
+const MERGED = ['bin', 'lib', 'sbin'];
+
+const SOURCES = fileURLToPath(new URL('guest/', import.meta.url));
+const COMPILER = 'aarch64-linux-gnu-gcc';
+const FLAGS = ['-std=gnu11', '-O2', '-ffp-contract=off', '-Wall', '-Wextra', '-static', '-pthread'];
+
+/** Reads rows by name and runs each between two marks; see marks.js. */
+const AGENT = `#!/bin/dash
+export PATH=/usr/bin:/usr/sbin HOME=/root LC_ALL=C
+stty raw -echo -opost
+echo @ready
+while read -r name; do
+  [ -e /bench/rows/$name.setup ] && dash /bench/rows/$name.setup </dev/null >/dev/null 2>&1
+  echo "@start $name"
+  dash /bench/rows/$name </dev/null >/tmp/out 2>&1
+  echo "@end $name $?"
+  head -c 2000 /tmp/out
+  echo "@done $name"
+  rm -f /tmp/out /tmp/text
+done
+`;
+
+/** What the default guest's shell is told, to get there. */
+export const TO_AGENT = [
+  'mount -t ext4 -o ro,noatime /dev/vda /root',
+  'mount -t proc proc /root/proc && mount -t sysfs sysfs /root/sys && mount --bind /dev /root/dev',
+  'mount -t tmpfs tmpfs /root/tmp',
+  'exec chroot /root /bench/agent',
+].join(' && ');
+
+/** @throws Error a tool that is missing, and how to get it */
+function needTools() {
+  const missing = [
+    [COMPILER, 'gcc-aarch64-linux-gnu'],
+    ['mke2fs', 'e2fsprogs'],
+  ].filter(
+    ([program]) =>
+      spawnSync(program, ['-V'], { env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` } }).error,
+  );
+  if (missing.length === 0) return;
+  const [programs, packages] = [0, 1].map((i) => missing.map((pair) => pair[i]));
+  throw new Error(`there is no ${programs.join(', ')} here; on Debian: apt-get install ${packages.join(' ')}`);
+}
+
+/**
+ * The disks' paths, made if the cache has none of this suite.
+ * @returns `{ root, data, versions }`: versions by package
+ */
+export async function suiteDisks({ say }) {
+  const cache = cacheDir();
+  const base = join(cache, 'bench');
+  mkdirSync(base, { recursive: true });
+  const packages = join(base, `packages-${hashOf([PACKAGES.join(), LIBRARY])}`);
+  if (!existsSync(packages)) await withWorkDir(cache, (work) => fetchPackages(work, packages, say));
+  const versions = JSON.parse(await readFile(join(packages, 'versions.json'), 'utf8'));
+  const sources = readdirSync(SOURCES)
+    .sort()
+    .map((name) => readFileSync(join(SOURCES, name)));
+  const self = readFileSync(fileURLToPath(import.meta.url));
+  const rows = [...ROWS, ...LINEAR].map(({ name, setup, run }) => [name, setup, run]);
+  const key = hashOf([
+    JSON.stringify([versions, SCRIPTS, rows]),
+    self,
+    ...sources,
+    readFileSync(new URL('rows.js', import.meta.url)),
+  ]);
+  const disks = join(base, `disks-${key}`);
+  if (!existsSync(disks)) {
+    needTools();
+    say('making the disks');
+    await withWorkDir(cache, (work) => makeDisks(work, packages, disks));
+    // Those of earlier suites: 200 MB each.
+    for (const name of readdirSync(base)) {
+      if (name.startsWith('disks-') && join(base, name) !== disks) rmSync(join(base, name), { recursive: true });
+    }
+  }
+  return { root: join(disks, 'root.img'), data: join(disks, 'data.img'), versions };
+}
+
+/** Fetches and unpacks the packages, with what they depend on: `root` to run, `dev` to compile with. */
+async function fetchPackages(work, into, say) {
+  const aptDir = join(work, 'apt');
+  mkdirSync(aptDir);
+  const { ELVISOR_DEBIAN_MIRROR: mirror, ELVISOR_DEBIAN_SUITE: suite } = process.env;
+  const apt = await PrivateApt.create(aptDir, { override: { ...(mirror && { mirror }), ...(suite && { suite }) } });
+  say('fetching package lists');
+  await apt.update(() => {});
+  const wanted = new Map();
+  const visit = async (name) => {
+    if (wanted.has(name) || LEFT_OUT.test(name)) return;
+    const found = await apt.show(name);
+    if (found === undefined) return;
+    wanted.set(name, found);
+    for (const dependency of found.depends) await visit(dependency);
+  };
+  for (const name of PACKAGES) await visit(name);
+  const library = await apt.show(LIBRARY);
+  const missing = [...PACKAGES.filter((name) => !wanted.has(name)), ...(library === undefined ? [LIBRARY] : [])];
+  if (missing.length > 0) throw new Error(`the archive has no arm64 package ${missing.join(', ')}`);
+  say(`fetching ${wanted.size + 1} packages`);
+  const made = join(work, 'packages');
+  for (const [dir, packages] of [
+    ['root', [...wanted.values()]],
+    ['dev', [library]],
+  ]) {
+    const to = join(made, dir);
+    mkdirSync(join(to, 'usr'), { recursive: true });
+    for (const name of MERGED) {
+      mkdirSync(join(to, 'usr', name));
+      symlinkSync(`usr/${name}`, join(to, name));
+    }
+    for (const file of await apt.download(packages, join(work, `debs-${dir}`), () => {})) {
+      // dpkg-deb -x would put a directory in the place of a link.
+      const tar = execFileSync('dpkg-deb', ['--fsys-tarfile', file], { maxBuffer: 1 << 30 });
+      execFileSync('tar', ['-x', '--keep-directory-symlink', '--no-same-owner', '-C', to], { input: tar });
+    }
+  }
+  const all = [...wanted.values(), library].map(({ name, version }) => [name, version]);
+  writeFileSync(join(made, 'versions.json'), JSON.stringify(Object.fromEntries(all.sort())));
+  await rename(made, into);
+}
+
+async function makeDisks(work, packages, into) {
+  const root = join(work, 'root');
+  execFileSync('cp', ['-a', join(packages, 'root'), root]);
+  for (const waste of ['usr/share', 'var']) rmSync(join(root, waste), { recursive: true, force: true });
+  const put = (path, content, mode = 0o644) => {
+    const to = join(root, path);
+    mkdirSync(dirname(to), { recursive: true });
+    writeFileSync(to, content);
+    chmodSync(to, mode);
+  };
+  for (const dir of ['proc', 'sys', 'dev', 'tmp', 'root']) mkdirSync(join(root, dir), { recursive: true });
+  put('bench/agent', AGENT, 0o755);
+  for (const [name, script] of Object.entries(SCRIPTS)) put(`bench/${name}`, script);
+  for (const { name, setup, run } of [...ROWS, ...LINEAR]) {
+    put(`bench/rows/${name}`, run);
+    if (setup !== undefined) put(`bench/rows/${name}.setup`, setup);
+  }
+  for (const [path, bytes] of makeData()) put(`data/${path}`, bytes);
+  const dev = join(packages, 'dev/usr');
+  for (const source of readdirSync(SOURCES).filter((name) => name.endsWith('.c'))) {
+    const name = source.slice(0, -2);
+    const ssl = name === 'crypto' ? includes(dev) : [[], []];
+    const args = [...FLAGS, ...ssl[0], '-o', join(root, 'bench', name), join(SOURCES, source), ...ssl[1], '-lm'];
+    // The static libcrypto warns of what resolves names; nothing here does.
+    execFileSync(COMPILER, args, { stdio: ['ignore', 'ignore', name === 'crypto' ? 'ignore' : 'inherit'] });
+  }
+  const made = join(work, 'disks');
+  mkdirSync(made);
+  const image = join(made, 'root.img');
+  const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
+  const format = ['-q', '-t', 'ext4', '-O', '^has_journal', '-E', 'root_owner=0:0', '-d', root, image, '192M'];
+  execFileSync('mke2fs', format, { stdio: ['ignore', 'ignore', 'inherit'], env });
+  writeFileSync(join(made, 'data.img'), makeDisk());
+  await rename(made, into);
+}
+
+function includes(dev) {
+  const headers = ['include', 'include/aarch64-linux-gnu'].map((dir) => `-I${join(dev, dir)}`);
+  return [headers, [join(dev, 'lib/aarch64-linux-gnu/libcrypto.a')]];
+}
+
+function hashOf(parts) {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part).update('\0');
+  return hash.digest('hex').slice(0, 12);
+}

@@ -1,0 +1,65 @@
+// How long after its start `elvisor run` executes the guest's first instruction.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+
+/**
+ * An arm64 Image of `bytes` whose first instructions write a character to the PL011, so that its first sign of life needs no
+ * more of the guest than that; it costs as much to load as a real kernel of that size.
+ */
+function firstSign(bytes) {
+  const image = Buffer.alloc(bytes, 0xa5);
+  image.fill(0, 0, 128);
+  // b #64; then, behind the header: mov x1, #0x0900_0000; mov w0, #'!'; str w0, [x1]; b .
+  image.writeUInt32LE(0x1400_0010, 0);
+  image.writeBigUInt64LE(BigInt(bytes), 16);
+  image.writeBigUInt64LE(0b1010n, 24);
+  image.writeUInt32LE(0x644d_5241, 56);
+  const code = [0xd2a1_2001, 0x5280_0420, 0xb900_0020, 0x1400_0000];
+  for (const [i, word] of code.entries()) image.writeUInt32LE(word, 64 + 4 * i);
+  return image;
+}
+
+/** Milliseconds from spawn to the first byte on stdout; the process is killed then. */
+function firstByte(command, args) {
+  return new Promise((resolve, reject) => {
+    const start = performance.now();
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    let errors = '';
+    child.stderr.on('data', (chunk) => {
+      errors += chunk;
+    });
+    child.stdout.once('data', () => {
+      resolve(performance.now() - start);
+      child.kill('SIGKILL');
+    });
+    child.on('error', reject);
+    child.on('close', () => reject(new Error(`${command} ended before its first byte: ${errors}`)));
+  });
+}
+
+/**
+ * @returns `{ node, start }`, milliseconds: Node's own start, and how much later the guest's first instruction was; the
+ * lowest of `tries`, because what disturbs a measurement only ever adds to it
+ */
+export async function startTimes({ guest, node, tries = 5 }) {
+  const dir = mkdtempSync(join(tmpdir(), 'elvisor-start-'));
+  try {
+    const kernel = join(dir, 'Image');
+    writeFileSync(kernel, firstSign(statSync(guest.kernel).size));
+    const run = [CLI, 'run', '--backend', 'soft', '--kernel', kernel, '--initrd', guest.initrd];
+    const [bare, whole] = [[], []];
+    for (let i = 0; i < tries; i++) {
+      bare.push(await firstByte(node, ['-e', 'process.stdout.write("!")']));
+      whole.push(await firstByte(node, run));
+    }
+    const own = Math.min(...bare);
+    return { node: own, start: Math.min(...whole) - own };
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
