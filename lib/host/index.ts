@@ -48,9 +48,8 @@ export type HostAvailability = { readonly available: true } | ({ readonly availa
 export function openHost(options: HostOptions = {}): Kvm {
   const opened = openDevice(options);
   if ('kvm' in opened) return opened.kvm;
-  const message = sentence(whyNot(opened, options));
-  const code = 'addon' in opened ? (opened.access === 'ok' ? 'ENOSYS' : opened.access) : opened.error;
-  throw new KvmError(code in Errno ? (code as ErrnoCode) : 'EIO', code === 'ENOSYS' ? 'dlopen' : 'open', message);
+  const { code, syscall } = failureOf(opened);
+  throw new KvmError(code in Errno ? (code as ErrnoCode) : 'EIO', syscall, sentence(whyNot(opened, options)));
 }
 
 /** Whether {@link openHost} would work here. Never throws; what it opens it closes. */
@@ -98,8 +97,11 @@ function openDevice({ device = DEV_KVM, addon }: HostOptions): { readonly kvm: K
   const { native } = loaded;
   const handle = native.openKvm(device);
   if (typeof handle === 'number') {
-    const { code } = kvmError(handle, 'open');
-    return { error: code, message: code === 'ENOTTY' ? `${device} is not KVM` : `${device} can't be opened: ${code}` };
+    const { code, message } = kvmError(handle, 'open');
+    return {
+      error: code,
+      message: code === 'ENOTTY' ? `${device} is not KVM` : `${device} can't be opened (${message})`,
+    };
   }
   const version = native.getApiVersion(handle);
   if (version === API_VERSION) return { kvm: new HostKvm(native, handle) };
@@ -107,12 +109,16 @@ function openDevice({ device = DEV_KVM, addon }: HostOptions): { readonly kvm: K
   return { error: 'EINVAL', message: `${device} speaks version ${version} of KVM's API, not ${API_VERSION}` };
 }
 
+/** The errno's name, and the call that gave it. */
+function failureOf(closed: Closed): { readonly code: string; readonly syscall: string } {
+  if ('addon' in closed) {
+    return closed.access === 'ok' ? { code: 'ENOSYS', syscall: 'dlopen' } : { code: closed.access, syscall: 'access' };
+  }
+  return { code: closed.error, syscall: closed.error === 'EINVAL' ? 'KVM_GET_API_VERSION' : 'open' };
+}
+
 /** Why it did not open, from what can be read at once. */
 function whyNot(closed: Closed, { device = DEV_KVM }: HostOptions): Refusal {
-  return whyClosed(
-    collectFacts(
-      thisMachine(() => closed, { quick: true }),
-      device,
-    ),
-  )!;
+  const source = thisMachine(() => closed, { quick: true });
+  return whyClosed(collectFacts(source, device))!;
 }

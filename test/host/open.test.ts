@@ -24,6 +24,9 @@ describe('without what the host backend needs', () => {
     expect(probeHost(options)).toMatchObject({ available: false, cause: 'addon' });
     expect(() => openHost(options)).toThrow(expect.objectContaining({ code: 'ENOSYS' }));
     if (LINUX) expect(() => openHost(options)).toThrow(/npm run build:native/);
+    // Where there is no device either, that is what matters.
+    const neither = { ...options, device: '/nowhere/kvm' };
+    expect(() => openHost(neither)).toThrow(expect.objectContaining({ code: 'ENOENT', syscall: 'access' }));
   });
 
   test('a file that is no addon is named', () => {

@@ -58,13 +58,17 @@ export function hasGuestEl2(facts: HostFacts): boolean {
   return 'kvm' in facts.open && facts.open.kvm.capabilities.ARM_EL2 === 1;
 }
 
-/** A line of `/proc/interrupts`. */
-export function interruptLine(facts: HostFacts, name: string): string | undefined {
+/** The line of `/proc/interrupts` that an interrupt's name ends. */
+function interruptLine(facts: HostFacts, name: string): string | undefined {
   return fileText(facts, Source.INTERRUPTS)
     ?.split('\n')
-    .find((line) => line.trimEnd().endsWith(name))
-    ?.replace(/\s+/g, ' ')
-    .trim();
+    .find((line) => line.trimEnd().endsWith(name));
+}
+
+/** A claim that an interrupt makes by being there. */
+export function interruptClaim<T>(facts: HostFacts, name: string, value: T): Claim<T> | undefined {
+  if (interruptLine(facts, name) === undefined) return undefined;
+  return { value, confidence: 'certain', source: Source.INTERRUPTS, said: `${name} is there` };
 }
 
 /** What an interrupt's number says of the kernel's timer. */
@@ -88,7 +92,7 @@ const TIMER_PPIS: { readonly [intid: string]: TimerClue } = {
 /** What the kernel's own timer says; nothing on hosts without a GIC, which number their interrupts in other ways. */
 export function timerClue(facts: HostFacts): (Omit<TimerClue, 'name'> & { readonly said: string }) | undefined {
   const line = interruptLine(facts, 'arch_timer');
-  const intid = line === undefined ? undefined : /\bGIC\S* (\d+) /.exec(line)?.[1];
+  const intid = line === undefined ? undefined : /\bGIC\S*\s+(\d+)\s/.exec(line)?.[1];
   const clue = intid === undefined ? undefined : TIMER_PPIS[intid];
   return clue && { boot: clue.boot, kernel: clue.kernel, said: `arch_timer is on ${intid}, ${clue.name} PPI` };
 }

@@ -49,8 +49,8 @@ export function concludeHost(facts: HostFacts): HostInfo {
 function gicOf(facts: HostFacts): Finding<string> {
   if (facts.arch !== 'arm64') return weigh<string>([]);
   const interrupt = /\b((?:GIC|AIC)\S*)\s+\d+\s.*\barch_timer$/m.exec(fileText(facts, Source.INTERRUPTS) ?? '')?.[1];
-  // GICv2 was called GIC-0, after its number, until Linux 4.18.
-  const name = interrupt?.startsWith('GIC-') ? 'GICv2' : interrupt?.replace(/^AIC.*/, 'AIC');
+  // Old kernels call a GICv2 GIC-0, after its number; a GICv5 has names for its parts.
+  const name = interrupt?.startsWith('GIC-') ? 'GICv2' : interrupt?.replace(/^(GICv\d|AIC).*/, '$1');
   const line = logLine(facts, /\bGICv\d: /);
   return weigh<string>([
     name === undefined

@@ -14,7 +14,7 @@ import {
 import type { HostFacts } from './facts.js';
 import { bootElOf, conditionsOf, cpuVheOf, kernelElOf, predictedRow } from './levels.js';
 import { type CpuVhe, decideMode, isBefore, type KvmMode } from './modes.js';
-import type { Finding, ModeOrigin } from './types.js';
+import type { Confidence, Finding, ModeOrigin } from './types.js';
 
 /** What KVM is. */
 export function kvmModeOf(facts: HostFacts): Finding<KvmMode> {
@@ -93,6 +93,8 @@ export function kvmModeAskedOf(facts: HostFacts): Finding<string> {
   return weigh([{ value: asked, confidence: 'certain', source: Source.CMDLINE, said: `kvm-arm.mode=${asked}` }]);
 }
 
+const CPUS: readonly CpuVhe[] = ['no', 'yes', 'only'];
+
 /** Whether the mode would be another without what the command line says. The table knows. */
 export function kvmModeFromOf(facts: HostFacts): Finding<ModeOrigin> {
   const { value: mode, confidence: modeConfidence } = kvmModeOf(facts);
@@ -105,16 +107,19 @@ export function kvmModeFromOf(facts: HostFacts): Finding<ModeOrigin> {
   if (line.option === 'default' && line.override === 'no') {
     return { value: 'cpu', confidence: 'certain', evidence: [said] };
   }
-  const vhe = cpuVheOf(facts);
   const without = { ...conditions, option: 'default', override: 'no' } as const;
-  const possible: readonly CpuVhe[] = vhe.value === null ? ['no', 'yes', 'only'] : [vhe.value];
-  const origins = possible
-    .filter((cpu) => decideMode({ ...conditions, vhe: cpu }).mode === mode)
-    .map((cpu): ModeOrigin => (decideMode({ ...without, vhe: cpu }).mode === mode ? 'cpu' : 'command-line'));
+  const originOn = (cpu: CpuVhe): ModeOrigin | undefined => {
+    if (decideMode({ ...conditions, vhe: cpu }).mode !== mode) return undefined;
+    return decideMode({ ...without, vhe: cpu }).mode === mode ? 'cpu' : 'command-line';
+  };
+  const doubted = (confidence: Confidence): Confidence => (modeConfidence === 'guess' ? 'guess' : confidence);
+  // Mostly it is the same whatever the CPU has.
+  const origins = new Set(CPUS.map(originOn).filter((origin) => origin !== undefined));
   const [value] = origins;
+  if (value !== undefined && origins.size === 1) return { value, confidence: doubted('certain'), evidence: [said] };
+  const vhe = cpuVheOf(facts);
+  const onThis = vhe.value === null ? undefined : originOn(vhe.value);
   // Where the table has another mode, something that is not in it had a hand in it.
-  if (value === undefined) return weigh<ModeOrigin>([]);
-  const isGuess = modeConfidence === 'guess' || origins.some((each) => each !== value);
-  const confidence = isGuess ? 'guess' : vhe.value === null ? 'certain' : vhe.confidence;
-  return { value, confidence, evidence: [said, ...vhe.evidence.slice(0, 1)] };
+  if (onThis === undefined) return weigh<ModeOrigin>([]);
+  return { value: onThis, confidence: doubted(vhe.confidence), evidence: [said, ...vhe.evidence.slice(0, 1)] };
 }

@@ -6,7 +6,7 @@ import {
   fileText,
   guestVh,
   hasGuestEl2,
-  interruptLine,
+  interruptClaim,
   kvmIsUp,
   logClaim,
   logLine,
@@ -35,7 +35,6 @@ const IMPLEMENTER_APPLE = '0x61';
 export function bootElOf(facts: HostFacts): Finding<BootEl> {
   if (facts.arch !== 'arm64') return weigh<BootEl>([]);
   const up = kvmIsUp(facts);
-  const vtimer = interruptLine(facts, 'kvm guest vtimer');
   const timer = timerClue(facts);
   const noHyp = logClaim<BootEl>(facts, /HYP mode not available/, 'EL1');
   return weigh<BootEl>([
@@ -50,7 +49,7 @@ export function bootElOf(facts: HostFacts): Finding<BootEl> {
       source: Source.INTERRUPTS,
       said: timer.said,
     },
-    vtimer === undefined ? undefined : { value: 'EL2', confidence: 'certain', source: Source.INTERRUPTS, said: vtimer },
+    interruptClaim(facts, 'kvm guest vtimer', 'EL2'),
     up && { ...up, value: 'EL2' },
     // Firmware at EL3 answers SMC. HVC goes to somebody at EL2, who has started the kernel below.
     fileText(facts, PSCI_METHOD) === 'hvc'
@@ -63,12 +62,11 @@ export function bootElOf(facts: HostFacts): Finding<BootEl> {
 export function kernelElOf(facts: HostFacts): Finding<KernelEl> {
   if (facts.arch !== 'arm64') return weigh<KernelEl>([]);
   const timer = timerClue(facts);
-  const ptimer = interruptLine(facts, 'kvm guest ptimer');
   const predicted = predictedRow(facts);
   return weigh<KernelEl>([
     timer && { value: timer.kernel, confidence: 'certain', source: Source.INTERRUPTS, said: timer.said },
     // A kernel at EL1 needs the physical timer itself, and gives guests none of their own.
-    ptimer === undefined ? undefined : { value: 'EL2', confidence: 'certain', source: Source.INTERRUPTS, said: ptimer },
+    interruptClaim(facts, 'kvm guest ptimer', 'EL2'),
     logClaim(facts, /detected: Virtualization Host Extensions/, 'EL2'),
     logClaim(facts, /\]: VHE(\+NV2)? mode initialized/, 'EL2'),
     logClaim(facts, /(Hyp|Protected) ([nh]VHE )?mode initialized/, 'EL1'),

@@ -4,7 +4,7 @@ import type { RefusalCause } from './refusal.js';
 
 /**
  * How sure a finding is. `certain`: the kernel said so, or behaves as only this makes it. `likely`: a sign that something else
- * could give, too. `guess`: what was asked for, without a sign that it happened. `none`: nothing says anything.
+ * could give, too. `guess`: the likeliest of what nothing tells apart. `none`: nothing says anything.
  */
 export type Confidence = 'certain' | 'likely' | 'guess' | 'none';
 

@@ -12,12 +12,16 @@ const HOSTS: Readonly<Record<string, readonly [BootEl, KernelEl, CpuVhe, KvmMode
   '6.1-protected': ['EL2', 'EL1', 'yes', 'protected-nvhe', 'command-line'],
   '6.1-none': ['EL2', 'EL2', 'yes', 'none', 'command-line'],
   '6.1-a57': ['EL2', 'EL1', 'no', 'nvhe', 'cpu'],
+  '6.1-a57-nvhe': ['EL2', 'EL1', 'no', 'nvhe', 'cpu'],
   '6.1-el1': ['EL1', 'EL1', 'yes', 'none', 'boot'],
   '6.1-gicv2': ['EL2', 'EL2', 'yes', 'vhe', 'cpu'],
   '6.12-nvhe': ['EL2', 'EL1', 'yes', 'nvhe', 'command-line'],
   '6.12-protected': ['EL2', 'EL1', 'yes', 'protected-hvhe', 'command-line'],
   '6.12-vh0': ['EL2', 'EL1', 'yes', 'nvhe', 'command-line'],
   '6.12-el1-ignored': ['EL1', 'EL1', 'yes', 'none', 'boot'],
+  '6.12-none-vh0': ['EL2', 'EL1', 'yes', 'none', 'command-line'],
+  '6.12-none-hvhe': ['EL2', 'EL1', 'yes', 'none', 'command-line'],
+  '6.12-a57-none': ['EL2', 'EL1', 'no', 'none', 'command-line'],
   '6.12-a57-nested': ['EL2', 'EL1', 'no', 'nvhe', 'cpu'],
   '6.12-a57-protected': ['EL2', 'EL1', 'no', 'protected-nvhe', 'command-line'],
   '6.12-16k': ['EL2', 'EL2', 'yes', 'vhe', 'cpu'],
@@ -139,4 +143,58 @@ test('where /proc/interrupts is hidden, as containers may have it, the command l
     const hidden = { ...facts, files: { ...facts.files, '/proc/interrupts': { text: '' } } };
     if (truth[3] !== 'none') expect([name, ...known(concludeHost(hidden))]).toEqual([name, ...truth]);
   }
+});
+
+describe('what no lab had', () => {
+  const vhe = recorded('6.12-16k');
+  const files = (others: Readonly<Record<string, string>>) => ({
+    ...vhe.files,
+    ...Object.fromEntries(Object.entries(others).map(([path, text]) => [path, { text }])),
+  });
+
+  test('Apple numbers its interrupts in its own way, and its CPUs have VHE only', () => {
+    const apple = {
+      '/proc/interrupts':
+        '2: 9 AIC 0 Level arch_timer\n3: 0 AIC 2 Level kvm guest ptimer\n4: 0 AIC 3 Level kvm guest vtimer',
+      '/proc/cpuinfo': 'Features : fp asimd atomics\nCPU implementer : 0x61',
+    };
+    const plain = withoutLog({ ...vhe, files: files(apple) });
+    expect(known(concludeHost(plain))).toEqual(['EL2', 'EL2', 'only', 'vhe', 'cpu']);
+    expect(concludeHost(plain).gic.value).toBe('AIC');
+    // nvhe is refused there: it is still VHE, and by the CPU.
+    const refused = { ...plain, files: files({ ...apple, '/proc/cmdline': 'kvm-arm.mode=nvhe' }) };
+    expect(known(concludeHost(refused))).toEqual(['EL2', 'EL2', 'only', 'vhe', 'cpu']);
+  });
+
+  test('an interrupt controller by other names', () => {
+    const gic = (line: string) =>
+      concludeHost({ ...vhe, files: files({ '/proc/interrupts': line }), log: undefined }).gic.value;
+    expect(gic('3: 5 7 GIC-0 26 Level arch_timer')).toBe('GICv2');
+    expect(gic('3: 5 7 GICv5-PPI 28 Level arch_timer')).toBe('GICv5');
+    expect(gic('3: 5 7 PLIC 28 Level arch_timer')).toBeNull();
+  });
+
+  test('CPUs that were not started alike', () => {
+    const log = {
+      source: '/dev/kmsg',
+      lines: ['CPU: CPUs started in inconsistent modes', 'kvm [1]: HYP mode not available'],
+    };
+    const facts = { ...recorded('6.1-el1'), log };
+    expect(known(concludeHost(facts)).toSpliced(2, 1)).toEqual(['mixed', 'EL1', 'none', 'boot']);
+  });
+
+  test('what contradicts itself is told with less confidence', () => {
+    const facts = { ...vhe, files: files({ '/proc/interrupts': '13: 1 GICv3 30 Level arch_timer' }) };
+    const { kernelEl } = concludeHost(facts);
+    expect(kernelEl.confidence).toBe('likely');
+    expect(kernelEl.evidence.length).toBeGreaterThan(1);
+  });
+
+  test('no arm64, no exception level', () => {
+    for (const others of [{ arch: 'x64' }, { platform: 'darwin', files: {}, log: undefined, arch: 'arm' }]) {
+      const info = concludeHost({ ...vhe, ...others });
+      expect(known(info)).toEqual([null, null, null, null, null]);
+      expect(info.device.usable).toBe(false);
+    }
+  });
 });
