@@ -24,7 +24,7 @@ const MODES = {
     'protected hVHE',
     'The kernel runs at EL1, below a hypervisor (pKVM) that uses VHE and guards guests from it.',
   ],
-  none: ['none', 'There is no KVM.'],
+  none: ['none', ''],
 } as const;
 
 const ORIGINS = { boot: "the boot loader's level", cpu: 'the CPU', 'command-line': 'the command line' } as const;
@@ -62,8 +62,13 @@ export function formatReport(report: HostReport): string {
     featureRow('MTE', report.mte),
     row('capabilities', capabilities, (named) => `${Object.keys(named).length}, --json names them`),
   ];
-  const tail = kvmMode.value === null || kvmMode.value === 'none' ? '' : `\n${MODES[kvmMode.value][1]}\n`;
-  return `${aligned(head)}\n${aligned(found.filter((each) => each !== undefined))}${tail}`;
+  const tail: string[] = [];
+  if (kvmMode.value !== null && kvmMode.value !== 'none') tail.push(MODES[kvmMode.value][1]);
+  if (report.unread.length > 0) {
+    tail.push(`Not read: ${report.unread.map(({ source, error }) => `${source} (${error})`).join(', ')}.`);
+  }
+  const findings = aligned(found.filter((each) => each !== undefined));
+  return [aligned(head), findings, ...tail.map((line) => `${line}\n`)].join('\n');
 }
 
 function row<T>(label: string, finding: Finding<T>, show: (value: T) => string): Row | undefined {
@@ -77,9 +82,9 @@ function row<T>(label: string, finding: Finding<T>, show: (value: T) => string):
 function featureRow(label: string, { host, guest }: FeatureFindings): Row | undefined {
   if (host.value === null && guest.value === null) return undefined;
   const show = ({ value }: Finding<boolean>): string => (value === null ? 'unknown' : value ? 'yes' : 'no');
-  const evidence = [host, guest].flatMap((finding) => finding.evidence.slice(0, 1));
-  const because = evidence.map(({ source, said }) => `${said} (${source})`).join('; ');
-  return [label, `host ${show(host)}, guests ${show(guest)}`, because];
+  const text = `host ${show(host)}, guests ${show(guest)}`;
+  const [first] = guest.value === null ? host.evidence : guest.evidence;
+  return first === undefined ? [label, text] : [label, text, `${first.said} (${first.source})`];
 }
 
 /** `ARM_VGIC_V3` as people say it. */

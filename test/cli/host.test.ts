@@ -26,12 +26,13 @@ describe('the report', () => {
     expect(row(report, 'mode is from')).toMatch(/^the command line +kvm-arm\.mode=protected \(\/proc\/cmdline\)$/);
     expect(row(report, "guests' GIC")).toMatch(/^GICv3, ITS /);
     expect(row(report, 'PMU')).toMatch(/^host yes, guests yes /);
-    expect(report).toMatch(/pKVM.*\n$/);
+    expect(report).toMatch(/\n\n.*pKVM.*\n$/);
   });
 
   test('says what it is not sure of, and what has had no effect', () => {
     const report = text(toNobody(recorded('6.1-protected')), SOFT);
     expect(row(report, 'KVM mode')).toMatch(/^protected nVHE, likely /);
+    expect(report).toMatch(/\n\nNot read: \/dev\/kmsg \(EPERM\), journalctl.*\.\n$/);
     expect(row(text(recorded('7.3-nested-nonv2'), KVM), 'mode is from')).toMatch(/^the CPU +kvm-arm\.mode=nested/);
   });
 
@@ -52,6 +53,19 @@ describe('the report', () => {
   test('has no trailing blanks', () => {
     expect(text(recorded('6.1-vhe'), KVM)).not.toMatch(/ $/m);
   });
+});
+
+test('the JSON has the fields that it has always had', () => {
+  const fields = [
+    ...['platform', 'arch', 'kernel', 'bootEl', 'kernelEl', 'kvmMode', 'kvmModeFrom', 'kvmModeAsked', 'cpuVhe', 'gic'],
+    ...['guestGics', 'ipaBits', 'pageSize', 'capabilities', 'pmu', 'sve', 'mte', 'device', 'unread'],
+  ];
+  for (const name of ['6.1-vhe', '6.1-el1']) {
+    const info = JSON.parse(JSON.stringify(concludeHost(recorded(name))));
+    expect(Object.keys(info)).toEqual(expect.arrayContaining(fields));
+    expect(info.bootEl).toEqual({ value: expect.anything(), confidence: 'certain', evidence: expect.any(Array) });
+    expect(Object.keys(info.device)).toEqual(expect.arrayContaining(['path', 'opens', 'usable']));
+  }
 });
 
 describe('elvisor host', () => {

@@ -90,7 +90,7 @@ function ipaBitsOf(facts: HostFacts): Finding<number> {
 function capabilitiesOf(facts: HostFacts): HostInfo['capabilities'] {
   if (!('kvm' in facts.open)) return weigh<never>([]);
   const { capabilities } = facts.open.kvm;
-  const said = `${Object.keys(capabilities).length} of those that mean something on arm64 are not 0`;
+  const said = `${Object.keys(capabilities).length} of KVM_CAP_* are not 0`;
   return weigh([{ value: capabilities, confidence: 'certain', source: CHECK_EXTENSION, said }]);
 }
 
