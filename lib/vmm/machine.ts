@@ -86,6 +86,7 @@ const USUAL_COUNTER_HZ = 62_500_000;
 const CNTFRQ_EL0 = sysregId(3, 3, 14, 0, 0);
 /** Bytes of `rng-seed`: what Linux's pool takes in full. */
 const RNG_SEED_BYTES = 64;
+const GIC_TYPE = { 2: DeviceType.ARM_VGIC_V2, 3: DeviceType.ARM_VGIC_V3 } as const;
 
 /**
  * One board, from power-on to power-off: a VM with its RAM, vCPUs, vGIC and devices, the kernel loaded and vCPU 0 at its
@@ -97,6 +98,7 @@ export class Machine {
   events: RunLoopEvents | undefined;
   readonly #vm: Vm;
   readonly #memory: GuestMemory;
+  readonly #gic: 2 | 3;
   readonly #vcpus: Vcpu[] = [];
   readonly #bus = new MmioBus();
   readonly #consoles: VmConsoles;
@@ -117,6 +119,7 @@ export class Machine {
       this.#vm = kvm.createVm(ipaBitsFor(options.memory));
       this.#closers.push(() => this.#vm.close());
       this.#memory = this.#createMemory();
+      this.#gic = this.#chooseGic();
       this.#createVcpus();
       this.#createVgic();
       const clock = options.clock === 'virtual' ? virtualClock(this.#vcpus[0]!) : hostClock(parts.scheduler);
@@ -229,13 +232,22 @@ export class Machine {
     }
   }
 
-  #createVgic(): void {
-    const version = this.#options.gic;
-    const type = version === 2 ? DeviceType.ARM_VGIC_V2 : DeviceType.ARM_VGIC_V3;
-    if (!this.#vm.testDevice(type)) {
-      throw new VmError('ERR_INVALID_OPTION', `gic: this KVM has no GICv${version}; give ${version === 2 ? 3 : 2}`);
+  /** The version asked for; else a GICv3, or a GICv2 on hosts that have nothing else (the Raspberry Pi 4, for one). */
+  #chooseGic(): 2 | 3 {
+    const { gic, its } = this.#options;
+    const has = (version: 2 | 3): boolean => this.#vm.testDevice(GIC_TYPE[version]);
+    if (gic !== undefined && !has(gic)) {
+      throw new VmError('ERR_INVALID_OPTION', `gic: this KVM has no GICv${gic}; leave the option out`);
     }
-    const gic = this.#vm.createDevice(type);
+    if (gic !== undefined || has(3)) return gic ?? 3;
+    if (its) throw new VmError('ERR_INVALID_OPTION', 'its: this KVM has no GICv3; leave the option out');
+    if (has(2)) return 2;
+    throw new VmError('ERR_BACKEND_UNAVAILABLE', 'this KVM has neither a GICv3 nor a GICv2 for its guests');
+  }
+
+  #createVgic(): void {
+    const version = this.#gic;
+    const gic = this.#vm.createDevice(GIC_TYPE[version]);
     this.#closers.push(() => gic.close());
     gic.setDeviceAttr(VgicGroup.NR_IRQS, 0, NR_IRQS);
     if (version === 2) {
@@ -306,7 +318,7 @@ export class Machine {
     const placement = placeBoot({ ram, kernel, initrdSize: initrd?.length, dtbSize: DTB_MAX_SIZE });
     for (const load of placement.kernel) this.#put(load);
     if (initrd !== undefined) this.#put({ address: placement.initrd!.start, bytes: initrd, size: initrd.length });
-    const dtb = machineDtb(this.#options, parts.dtb, virtioSlots, placement.initrd);
+    const dtb = machineDtb({ ...this.#options, gic: this.#gic }, parts.dtb, virtioSlots, placement.initrd);
     if (dtb.length > DTB_MAX_SIZE) {
       throw new VmError('ERR_DTB_TOO_BIG', `dtb: ${dtb.length} bytes; the boot protocol allows ${DTB_MAX_SIZE}`);
     }
@@ -346,7 +358,7 @@ export function machineDtb(
   const kaslr = virtual ? undefined : crypto.getRandomValues(new BigUint64Array(1))[0];
   return boardFdt({
     cpus: options.cpus,
-    gic: options.gic,
+    gic: options.gic ?? 3,
     its: options.its,
     pmu: options.pmu,
     memorySize: options.memory,

@@ -38,7 +38,7 @@ export interface MicroVmOptions {
   readonly memory?: number | string | undefined;
   /** vCPUs, 1 to 123. Default: 1. */
   readonly cpus?: number | undefined;
-  /** The interrupt controller: a GICv3, or a GICv2 for guests that know no other (at most eight vCPUs). Default: 3. */
+  /** The interrupt controller: a GICv3, or a GICv2 for guests that know no other (at most eight vCPUs). Default: 3, or 2 where the KVM has no other. */
   readonly gic?: 2 | 3 | undefined;
   /** Whether the GICv3 has an ITS, which turns the MSIs of devices into interrupts (LPIs). Default: `false`. */
   readonly its?: boolean | undefined;
@@ -76,7 +76,8 @@ export interface ResolvedOptions {
   /** Bytes. */
   readonly memory: number;
   readonly cpus: number;
-  readonly gic: 2 | 3;
+  /** `undefined`: what the KVM has. */
+  readonly gic: 2 | 3 | undefined;
   readonly its: boolean;
   readonly pmu: boolean;
   readonly disks: readonly DiskSpec[];
@@ -170,7 +171,7 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
     dtb: image(options.dtb, 'dtb'),
     memory: options.memory === undefined ? 512 * 2 ** 20 : parseMemory(options.memory),
     cpus: integer(options.cpus, 'cpus', 1, MAX_CPUS) ?? 1,
-    gic: (integer(options.gic, 'gic', 2, 3) ?? 3) as 2 | 3,
+    gic: integer(options.gic, 'gic', 2, 3) as 2 | 3 | undefined,
     its: boolean(options.its, 'its') ?? false,
     pmu: boolean(options.pmu, 'pmu') ?? false,
     disks: disks(options.disks),

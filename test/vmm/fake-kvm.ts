@@ -259,7 +259,7 @@ export class FakeVm {
   readonly devices: number[] = [];
   /** A GICv3, no GICv2 and no ITS. */
   testDevice(type: number): boolean {
-    return type === 7;
+    return this.kvm.vgics.includes(type);
   }
   createDevice(type: number): Device {
     this.devices.push(type);
@@ -326,6 +326,8 @@ export class FakeKvm {
   readonly script: Script;
   /** vCPUs that have threads of their own. */
   readonly threads: boolean;
+  /** Devices that can be made: VGICs by their KVM_DEV_TYPE. */
+  vgics: readonly number[] = [7];
 
   constructor(script: Script, threads = false) {
     this.script = script;

@@ -404,3 +404,28 @@ test('vCPUs that are idle wait for their interrupt; one that computes does not k
   expect((await vm.exited).reason).toBe('poweroff');
   expect(order).toEqual([1]);
 });
+
+describe('the interrupt controller', () => {
+  const gicOf = async (vgics: readonly number[], options: Partial<MicroVmOptions> = {}): Promise<string[]> => {
+    const fake = new FakeKvm(forever);
+    fake.vgics = vgics;
+    const vm = await TestVm.create({ kernel: tinyKernel(), memory: '16M', kvm: fake.kvm, ...options });
+    open.push(vm);
+    const tree = readFdt(fake.vms[0]!.dtb());
+    return ['arm,gic-v3', 'arm,cortex-a15-gic'].filter((name) => findCompatible(tree, name).length > 0);
+  };
+
+  test('is a GICv3, or a GICv2 where the KVM has nothing else', async () => {
+    expect(await gicOf([7])).toEqual(['arm,gic-v3']);
+    expect(await gicOf([5, 7])).toEqual(['arm,gic-v3']);
+    expect(await gicOf([5])).toEqual(['arm,cortex-a15-gic']);
+    expect(await gicOf([5, 7], { gic: 2 })).toEqual(['arm,cortex-a15-gic']);
+  });
+
+  test('that is not there is an error that says so', async () => {
+    await expect(gicOf([5], { gic: 3 })).rejects.toThrow(/gic: this KVM has no GICv3/);
+    await expect(gicOf([7], { gic: 2 })).rejects.toThrow(/gic: this KVM has no GICv2/);
+    await expect(gicOf([5], { its: true })).rejects.toThrow(/its: this KVM has no GICv3/);
+    await expect(gicOf([])).rejects.toThrow(expect.objectContaining({ code: 'ERR_BACKEND_UNAVAILABLE' }));
+  });
+});

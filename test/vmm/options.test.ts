@@ -10,7 +10,7 @@ test('the defaults', () => {
   expect(resolve({})).toMatchObject({
     memory: 2 ** 29,
     cpus: 1,
-    gic: 3,
+    gic: undefined,
     its: false,
     pmu: false,
     console: 'pl011',
