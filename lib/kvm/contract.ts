@@ -300,7 +300,13 @@ export interface Vcpu extends Closable, DeviceAttrs {
    * `dirty_ring_full` exit runs on, after `Vm.resetDirtyRings`. Nothing where there is no ring.
    */
   collectDirtyPages(): DirtyPage[];
-  /** KVM_SET_GUEST_DEBUG. @throws KvmError EINVAL */
+  /**
+   * KVM_SET_GUEST_DEBUG: while KVM_GUESTDBG_ENABLE is set, the guest's own breakpoints, watchpoints and single step rest, and
+   * every debug exception is an exit `debug`: BRK whether USE_SW_BP is set or not, each instruction with SINGLESTEP, what the
+   * registers say with USE_HW (KVM_CAP_GUEST_DEBUG_HW_BPS and _WPS say how many count). After a breakpoint PC is at it: to go
+   * on, step with it taken away. Without ENABLE the guest debugs itself again (Documentation/virt/kvm/api.rst 4.87).
+   * @throws KvmError EINVAL bits of `control` that have no meaning; more than 16 registers of a kind
+   */
   setGuestDebug(debug: GuestDebugControl): void;
   /** `kvm_run.s.regs.device_irq_level` (KVM_CAP_ARM_USER_IRQ): bit 0 virtual timer, bit 1 physical timer, bit 2 PMU. */
   readonly deviceIrqLevel: number;

@@ -49,9 +49,9 @@ export interface HypercallExit {
 /** KVM_EXIT_DEBUG: single step, breakpoint or watchpoint set by `setGuestDebug`. */
 export interface DebugExit {
   readonly reason: 'debug';
-  /** ESR_EL2 as the exception would report it. */
+  /** ESR_EL2, its low half: EC 0x30 breakpoint, 0x32 single step, 0x34 watchpoint, 0x3c BRK. */
   readonly hsr: number;
-  /** FAR_EL2: the watched address, for watchpoints. */
+  /** FAR_EL2: for watchpoints the watched address, else of no meaning. */
   readonly far: bigint;
 }
 
