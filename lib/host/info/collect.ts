@@ -27,7 +27,7 @@ export interface HostSource {
   readonly kernel: string;
   /** Bytes; 0 where it is not known. */
   pageSize(): number;
-  /** A file's text; '' for a directory. */
+  /** A file's text, unpacked where its name ends with .gz; '' for a directory. */
   read(path: string): ReadResult;
   /** The places of the kernel's log, best first. */
   readonly logs: readonly { readonly source: string; read(): ReadResult }[];

@@ -61,10 +61,11 @@ export const FACT_FILES: { readonly [path: string]: RegExp | undefined } = {
 
 /** The lines of the kernel's log that say something. */
 export const LOG_LINES =
-  /\bkvm\b|HYP mode|Protected KVM|Virtualization Host Extensions|VHE for hypervisor|Nested Virtualization|CPU\(s\) started|inconsistent modes|ID_AA64MMFR1_EL1\[11:8\]|Malformed early option 'kvm-arm|arch_timer: |IPA Size/i;
+  /\bkvm\b|Virtualization Host Extensions|VHE for hypervisor|Nested Virtualization|CPU\(s\) started|inconsistent modes|ID_AA64MMFR1_EL1\[11:8\]/i;
 
 /** The file of the kernel's configuration: which there is depends on the distribution. */
 export const configFiles = (kernel: string): readonly string[] => [
+  '/proc/config.gz',
   `/boot/config-${kernel}`,
   `/lib/modules/${kernel}/config`,
 ];

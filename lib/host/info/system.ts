@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { release } from 'node:os';
+import { gunzipSync } from 'node:zlib';
 import type { HostSource } from './collect.js';
 import type { ReadResult } from './facts.js';
 
@@ -33,7 +34,9 @@ export function access(path: string): string {
 
 function read(path: string): ReadResult {
   try {
-    return { text: statSync(path).isDirectory() ? '' : readFileSync(path, 'utf8') };
+    if (statSync(path).isDirectory()) return { text: '' };
+    const bytes = readFileSync(path);
+    return { text: (path.endsWith('.gz') ? gunzipSync(bytes, { maxOutputLength: 16 << 20 }) : bytes).toString() };
   } catch (error) {
     return { error: errnoName(error) };
   }

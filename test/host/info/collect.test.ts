@@ -1,3 +1,7 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from '@jest/globals';
 import { askKvm, collectFacts, type HostSource } from '#lib/host/info/collect.js';
 import { concludeHost } from '#lib/host/info/conclude.js';
@@ -109,6 +113,18 @@ describe('this machine', () => {
     expect(machine.read(import.meta.filename)).toEqual({ text: expect.stringContaining('has files, directories') });
     expect(machine.read('/nowhere/file')).toEqual({ error: 'ENOENT' });
     expect([access('/nowhere/kvm'), access('/dev/null')]).toEqual(['ENOENT', 'ok']);
+  });
+
+  test('has packed files', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'elvisor-'));
+    try {
+      writeFileSync(join(dir, 'config.gz'), gzipSync('# CONFIG_KVM is not set\n'));
+      writeFileSync(join(dir, 'broken.gz'), 'no gzip');
+      expect(machine.read(join(dir, 'config.gz'))).toEqual({ text: '# CONFIG_KVM is not set\n' });
+      expect(machine.read(join(dir, 'broken.gz'))).toEqual({ error: 'Z_DATA_ERROR' });
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
   });
 
   test('has pages, and a log that is readable or not', () => {
