@@ -35,7 +35,7 @@ if ((values.kernel === undefined) !== (values.initrd === undefined)) {
 const guest =
   values.kernel === undefined ? await fetchDefaultGuest() : { kernel: values.kernel, initrd: values.initrd };
 
-const elvisor = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+const elvisor = fileURLToPath(new URL('../dist/bundle/cli.js', import.meta.url));
 const machine = { kernel: guest.kernel, initrd: guest.initrd, append: values.append };
 const image = Object.entries(machine).flatMap(([name, value]) => [`--${name}`, value]);
 const contestants = {

@@ -8,7 +8,7 @@ import ts from 'typescript';
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const MANIFEST = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
   readonly dependencies: Readonly<Record<string, string>>;
-  readonly exports: Readonly<Record<string, string | { readonly default: string }>>;
+  readonly exports: Readonly<Record<string, string | { readonly types: string }>>;
 };
 
 /** What each room of the house may import from, besides itself: DESIGN.md's "imports run downwards only". */
@@ -145,7 +145,7 @@ describe('what runs in a browser', () => {
       const target = MANIFEST.exports[entry];
       if (typeof target !== 'object') throw new Error(`package.json has no entry ${entry}`);
       const seen = new Set<string>();
-      const queue = [target.default.replace('./dist/', '').replace(/\.js$/, '.ts')];
+      const queue = [target.types.replace('./dist/', '').replace(/\.d\.ts$/, '.ts')];
       for (let source = queue.pop(); source !== undefined; source = queue.pop()) {
         if (seen.has(source)) continue;
         seen.add(source);

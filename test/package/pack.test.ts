@@ -95,7 +95,7 @@ beforeAll(async () => {
   // A copy, because packing makes the build anew, and other tests run from the one here.
   const source = join(dir, 'source');
   mkdirSync(source);
-  const names = ['package.json', 'tsconfig.json', 'README.md', 'LICENSE', 'lib', ...manifest.files];
+  const names = ['package.json', 'tsconfig.json', 'rollup.config.js', 'README.md', 'LICENSE', 'lib', ...manifest.files.filter((f) => !/[!*]/.test(f))];
   for (const name of names.filter((n) => !/^!|^dist$/.test(n))) {
     if (existsSync(join(ROOT, name))) cpSync(join(ROOT, name), join(source, name), { recursive: true });
   }
@@ -117,9 +117,16 @@ afterAll(() => rmSync(dir, { recursive: true, force: true }));
 describe('the tarball', () => {
   test('holds the build with its sources, and what a reader wants, and nothing else', () => {
     const lib = readdirSync(join(ROOT, 'lib'), { recursive: true, encoding: 'utf8' }).filter((f) => f.endsWith('.ts'));
-    const built = lib.flatMap((f) => ['.js', '.js.map', '.d.ts', '.d.ts.map'].map((e) => `dist/${f.slice(0, -3)}${e}`));
-    const code = packed.filter((f) => /^(dist|lib)\//.test(f));
-    expect(code).toEqual([...lib.map((f) => `lib/${f}`), ...built].sort());
+    const types = lib.flatMap((f) => ['.d.ts', '.d.ts.map'].map((e) => `dist/${f.slice(0, -3)}${e}`));
+    const code = packed.filter((f) => /^(dist|lib)\//.test(f) && !f.startsWith('dist/bundle/'));
+    expect(code).toEqual([...lib.map((f) => `lib/${f}`), ...types].sort());
+    const bundle = packed.filter((f) => f.startsWith('dist/bundle/')).map((f) => f.slice('dist/bundle/'.length));
+    expect(bundle.filter((f) => !f.endsWith('.js'))).toEqual([]);
+    expect(bundle).toEqual(
+      expect.arrayContaining(['cli', 'compiler-worker', 'fdt', 'host', 'index', 'kvm', 'soft'].map((f) => `${f}.js`)),
+    );
+    // A few files, or it would not be one.
+    expect(bundle.length).toBeLessThan(40);
     const rest = packed.filter((f) => !/^(dist|lib)\//.test(f));
     const pages = rest.filter((f) => /^(docs|examples)\//.test(f));
     expect(rest.filter((f) => !pages.includes(f) && !f.startsWith('prebuilds/'))).toEqual([
@@ -131,6 +138,19 @@ describe('the tarball', () => {
     ]);
     expect(pages.filter((f) => !/^(docs\/[\w-]+\.(md|svg)|examples\/[\w-]+\.js)$/.test(f))).toEqual([]);
     expect(pages).toContain('docs/architecture.md');
+  });
+
+  test.each(['kvm', 'soft', 'fdt'])('its ./%s needs no Node', (entry) => {
+    const bundle = join(app, 'node_modules', manifest.name, 'dist', 'bundle');
+    const seen = new Set<string>();
+    const queue = [`./${entry}.js`];
+    for (let file = queue.pop(); file !== undefined; file = queue.pop()) {
+      if (seen.has(file)) continue;
+      seen.add(file);
+      const { importedFiles } = ts.preProcessFile(readFileSync(join(bundle, file), 'utf8'), true, true);
+      for (const { fileName } of importedFiles) if (fileName.startsWith('./')) queue.push(fileName);
+      expect(importedFiles.filter(({ fileName }) => !fileName.startsWith('./'))).toEqual([]);
+    }
   });
 
   test('names in its source maps only files that it holds', () => {
@@ -308,7 +328,7 @@ describe.each(NODES)('on %s', (node) => {
         `import { createRequire } from 'node:module';
        import { Worker } from 'node:worker_threads';
        import { openHost, probeHost } from 'elvisor/host';
-       import * as second from './copy/dist/host/index.js';
+       import * as second from './copy/dist/bundle/host.js';
        const says = ${SAYS};
        const told = [says(probeHost()), says(second.probeHost()), says(createRequire(import.meta.url)('elvisor/host').probeHost())];
        const inWorker = () => new Promise((done, failed) => new Worker(
@@ -362,7 +382,7 @@ describe.each(NODES)('on %s', (node) => {
     60_000,
   );
 
-  const main = () => join(app, 'node_modules', manifest.name, 'dist/cli/main.js');
+  const main = () => join(app, 'node_modules', manifest.name, 'dist/bundle/cli.js');
 
   test('import and require give the same, and say nothing', async () => {
     const names = JSON.stringify(ENTRIES);
