@@ -95,8 +95,8 @@ beforeAll(async () => {
   // A copy, because packing makes the build anew, and other tests run from the one here.
   const source = join(dir, 'source');
   mkdirSync(source);
-  const names = ['package.json', 'tsconfig.json', 'rollup.config.js', 'README.md', 'LICENSE', 'lib', ...manifest.files.filter((f) => !/[!*]/.test(f))];
-  for (const name of names.filter((n) => !/^!|^dist$/.test(n))) {
+  const names = ['package.json', 'tsconfig.json', 'rollup.config.js', 'README.md', 'LICENSE', 'lib', ...manifest.files];
+  for (const name of names.filter((n) => !/^!|^dist\//.test(n))) {
     if (existsSync(join(ROOT, name))) cpSync(join(ROOT, name), join(source, name), { recursive: true });
   }
   symlinkSync(join(ROOT, 'node_modules'), join(source, 'node_modules'), 'junction');
