@@ -479,6 +479,9 @@ describe.each(backends)('vGIC on $name', (backend) => {
     expect(get(VgicGroup.DIST_REGS, 0)).toBe('EBUSY');
     gic.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.INIT);
     expect(get(VgicGroup.DIST_REGS, 0)).toBe('OK');
+    expect(gic.getDeviceAttr(VgicGroup.DIST_REGS, 0x2000)).toBe(0n);
+    expect(errnoOf(() => gic.setDeviceAttr(VgicGroup.DIST_REGS, 0x2000, 1))).toBe('OK');
+    expect(gic.getDeviceAttr(VgicGroup.REDIST_REGS, 0x2000)).toBe(0n);
     expect(get(VgicGroup.REDIST_REGS, 5n << 32n)).toBe('EINVAL');
     expect(get(VgicGroup.CPU_SYSREGS, Sysreg.ICC_IAR1)).toBe('ENOENT');
     expect(get(VgicGroup.LEVEL_INFO, 33)).toBe('EINVAL');

@@ -4,7 +4,10 @@ import { hasGicc, restoreGicc, saveGicc } from './cpu-frame.js';
 import { DeviceFd, type DeviceOwner, noAttr } from './device-fd.js';
 import type { Vgic } from './vgic.js';
 
-/** The device fd of a GICv2 (`Documentation/virt/kvm/devices/arm-vgic.rst`). */
+/**
+ * The device fd of a GICv2 (`Documentation/virt/kvm/devices/arm-vgic.rst`). An offset without a register reads as zero and ignores
+ * writes; only KVM_HAS_DEVICE_ATTR tells.
+ */
 export class VgicV2Device extends DeviceFd implements Device {
   readonly type = DeviceType.ARM_VGIC_V2;
   readonly #vgic: Vgic;
@@ -55,15 +58,13 @@ export class VgicV2Device extends DeviceFd implements Device {
       case VgicGroup.DIST_REGS: {
         const register = Number(attrInteger(value, 4));
         const { vcpu, offset } = this.#register(id, syscall);
-        if (!this.#vgic.distributorV2.has(offset)) throw noAttr(syscall);
-        this.#vgic.distributorV2.restore(vcpu, offset, register);
+        if (this.#vgic.distributorV2.has(offset)) this.#vgic.distributorV2.restore(vcpu, offset, register);
         return;
       }
       case VgicGroup.CPU_REGS: {
         const register = Number(attrInteger(value, 4));
         const { vcpu, offset } = this.#register(id, syscall);
-        if (!hasGicc(offset)) throw noAttr(syscall);
-        restoreGicc(this.#vgic.redistributor(vcpu)!.cpu, offset, register);
+        if (hasGicc(offset)) restoreGicc(this.#vgic.redistributor(vcpu)!.cpu, offset, register);
         return;
       }
       default:
@@ -84,13 +85,11 @@ export class VgicV2Device extends DeviceFd implements Device {
         return BigInt(this.#vgic.nrIrqsAttr);
       case VgicGroup.DIST_REGS: {
         const { vcpu, offset } = this.#register(id, syscall);
-        if (!this.#vgic.distributorV2.has(offset)) throw noAttr(syscall);
-        return BigInt(this.#vgic.distributorV2.save(vcpu, offset));
+        return this.#vgic.distributorV2.has(offset) ? BigInt(this.#vgic.distributorV2.save(vcpu, offset)) : 0n;
       }
       case VgicGroup.CPU_REGS: {
         const { vcpu, offset } = this.#register(id, syscall);
-        if (!hasGicc(offset)) throw noAttr(syscall);
-        return BigInt(saveGicc(this.#vgic.redistributor(vcpu)!.cpu, offset) ?? 0);
+        return hasGicc(offset) ? BigInt(saveGicc(this.#vgic.redistributor(vcpu)!.cpu, offset) ?? 0) : 0n;
       }
       default:
         throw noAttr(syscall);

@@ -12,7 +12,10 @@ const LEVEL_INFO_SHIFT = 10n;
 const LEVEL_INFO_MASK = 0x3f_ffffn;
 const LEVEL_INFO_INTID = 0x3ffn;
 
-/** The device fd of a GICv3 (`Documentation/virt/kvm/devices/arm-vgic-v3.rst`). */
+/**
+ * The device fd of a GICv3 (`Documentation/virt/kvm/devices/arm-vgic-v3.rst`). An offset without a register reads as zero and ignores
+ * writes, as it does for the guest; only KVM_HAS_DEVICE_ATTR tells.
+ */
 export class VgicV3Device extends DeviceFd implements Device {
   readonly type = DeviceType.ARM_VGIC_V3;
   readonly #vgic: Vgic;
@@ -72,16 +75,14 @@ export class VgicV3Device extends DeviceFd implements Device {
         const register = Number(attrInteger(value, 4));
         const offset = offsetOf(id);
         this.#checkRegs(syscall, Distributor.isEarly(offset));
-        if (!this.#vgic.distributor.has(offset)) throw noAttr(syscall);
-        this.#vgic.distributor.restore(offset, register);
+        if (this.#vgic.distributor.has(offset)) this.#vgic.distributor.restore(offset, register);
         return;
       }
       case VgicGroup.REDIST_REGS: {
         const register = Number(attrInteger(value, 4));
         const redistributor = this.#redistributor(id, syscall);
         const offset = offsetOf(id);
-        if (!Redistributor.has(offset)) throw noAttr(syscall);
-        redistributor.write(offset, 4, register, true);
+        if (Redistributor.has(offset)) redistributor.write(offset, 4, register, true);
         return;
       }
       case VgicGroup.CPU_SYSREGS: {
@@ -121,14 +122,12 @@ export class VgicV3Device extends DeviceFd implements Device {
       case VgicGroup.DIST_REGS: {
         const offset = offsetOf(id);
         this.#checkRegs(syscall, Distributor.isEarly(offset));
-        if (!this.#vgic.distributor.has(offset)) throw noAttr(syscall);
-        return BigInt(this.#vgic.distributor.save(offset));
+        return this.#vgic.distributor.has(offset) ? BigInt(this.#vgic.distributor.save(offset)) : 0n;
       }
       case VgicGroup.REDIST_REGS: {
         const redistributor = this.#redistributor(id, syscall);
         const offset = offsetOf(id);
-        if (!Redistributor.has(offset)) throw noAttr(syscall);
-        return BigInt(redistributor.read(offset, 4, true));
+        return Redistributor.has(offset) ? BigInt(redistributor.read(offset, 4, true)) : 0n;
       }
       case VgicGroup.CPU_SYSREGS: {
         const { cpu } = this.#redistributor(id, syscall);
