@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { IoeventfdFlag, IrqfdFlag, type Kvm } from '#lib/kvm/index.js';
+import { IoeventfdFlag, IrqfdFlag, type Kvm, VgicGroup } from '#lib/kvm/index.js';
 import { b, daifClr, mov, store, WFI } from './asm.ts';
 import { backends, since, whereInTurn } from './backends.ts';
 import { DEVICE, enableGic, errnoOf, GICD, IRQ_VECTOR, irqHandler, makeVm, RAM, runToExit } from './machine.ts';
@@ -120,6 +120,41 @@ describe.each(backends)('eventfds on $name', (backend) => {
     expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
     expect(runToExit(vcpu)).toBe('idle for ever');
     expect(again).toBe(0);
+  });
+
+  test('RESAMPLE irqfds of one GSI share its level: each is told, and the last one takes the level with it', () => {
+    const { vm, vcpu, load: put, gic } = makeVm(kvm, { gic: true });
+    put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
+    put(IRQ_VECTOR, irqHandler());
+    const fds = [kvm.createEventFd(), kvm.createEventFd()] as const;
+    const resampled = [kvm.createEventFd(), kvm.createEventFd()] as const;
+    for (const i of [0, 1] as const) {
+      vm.irqfd({ fd: fds[i], gsi: GSI, flags: IrqfdFlag.RESAMPLE, resampleFd: resampled[i] });
+    }
+    expect(runToExit(vcpu)).toBe('idle for ever');
+    fds[0].signal();
+    fds[1].signal();
+    expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
+    expect(runToExit(vcpu)).toBe('idle for ever');
+    expect(resampled.map((fd) => fd.read())).toEqual([1, 1]);
+    const level = (): bigint => gic!.getDeviceAttr(VgicGroup.LEVEL_INFO, 32) & 0x100n;
+    fds[0].signal();
+    vm.irqfd({ fd: fds[0], gsi: GSI, flags: IrqfdFlag.DEASSIGN });
+    expect(level()).toBe(0x100n);
+    vm.irqfd({ fd: fds[1], gsi: GSI, flags: IrqfdFlag.DEASSIGN });
+    expect(level()).toBe(0n);
+    expect(runToExit(vcpu)).toBe('idle for ever');
+  });
+
+  test('an irqfd without RESAMPLE is an edge: on a level-triggered interrupt it comes and goes', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
+    put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
+    put(IRQ_VECTOR, irqHandler());
+    const fd = kvm.createEventFd();
+    vm.irqfd({ fd, gsi: GSI });
+    expect(runToExit(vcpu)).toBe('idle for ever');
+    fd.signal();
+    expect(runToExit(vcpu)).toBe('idle for ever');
   });
 
   test('routing decides which interrupt a GSI is', () => {

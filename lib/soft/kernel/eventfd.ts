@@ -4,14 +4,14 @@ import { type EventFd, KvmError } from '../../kvm/index.js';
 export type EventSink = () => void;
 
 /**
- * eventfd(2) in software. A signal is delivered at once, inside `signal()`: first to irqfds, which take the count,
+ * eventfd(2) in software. A signal is delivered at once, inside `signal()`: to the irqfd, which takes the count,
  * else to the listener.
  */
 export class SoftEventFd implements EventFd {
   #count = 0;
   #closed = false;
   #listener: ((count: number) => void) | undefined;
-  readonly #sinks = new Set<EventSink>();
+  #irqfd: { readonly sink: EventSink; readonly onClose: () => void } | undefined;
   readonly #onClose = new Set<() => void>();
 
   /** @throws KvmError EINVAL `n` is no integer from 1 to 2^53-1; EAGAIN the count would pass 2^53-1; EBADF closed */
@@ -34,9 +34,9 @@ export class SoftEventFd implements EventFd {
 
   #deliver(): void {
     if (this.#count === 0) return;
-    if (this.#sinks.size > 0) {
+    if (this.#irqfd !== undefined) {
       this.#count = 0;
-      for (const sink of this.#sinks) sink();
+      this.#irqfd.sink();
     } else if (this.#listener !== undefined) {
       const count = this.#count;
       this.#count = 0;
@@ -59,14 +59,22 @@ export class SoftEventFd implements EventFd {
     if (listener !== undefined) this.#deliver();
   }
 
-  /** Adds an irqfd; a count that is already there reaches it at once. */
-  addSink(sink: EventSink): void {
-    this.#sinks.add(sink);
+  /** Whether an irqfd, of whichever VM, takes its signals. */
+  get hasIrqfd(): boolean {
+    return this.#irqfd !== undefined;
+  }
+
+  /**
+   * Gives its signals to an irqfd; a count that is already there reaches it at once.
+   * @param onClose called when the eventfd is closed while the irqfd has it
+   */
+  bindIrqfd(sink: EventSink, onClose: () => void): void {
+    this.#irqfd = { sink, onClose };
     this.#deliver();
   }
 
-  removeSink(sink: EventSink): void {
-    this.#sinks.delete(sink);
+  unbindIrqfd(): void {
+    this.#irqfd = undefined;
   }
 
   /** Calls `forget` when the eventfd is closed. */
@@ -78,12 +86,13 @@ export class SoftEventFd implements EventFd {
     return this.#closed;
   }
 
-  /** Ends its irqfds, as closing does in the kernel. Its ioeventfds stay, and take the guest's stores. */
+  /** Ends its irqfd, as closing does in the kernel. Its ioeventfds stay, and take the guest's stores. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#listener = undefined;
-    this.#sinks.clear();
+    this.#irqfd?.onClose();
+    this.#irqfd = undefined;
     for (const forget of this.#onClose) forget();
     this.#onClose.clear();
   }

@@ -8,6 +8,7 @@ const NR_PINS = 1020 - 32;
 /** Where irqfds lead: GSI to SPI (0 is INTID 32), or to an MSI. */
 export class IrqRouting {
   #spis: ReadonlyMap<number, number> | undefined;
+  #gsis: ReadonlyMap<number, number> = new Map();
   #msis: ReadonlyMap<number, Msi> = new Map();
 
   /** The SPI of `gsi`; before KVM_SET_GSI_ROUTING, gsi n is SPI n. */
@@ -21,16 +22,16 @@ export class IrqRouting {
     return this.#msis.get(gsi);
   }
 
-  /** The GSIs that lead to `spi`. */
-  gsis(spi: number): number[] {
-    if (this.#spis === undefined) return [spi];
-    return [...this.#spis].filter(([, pin]) => pin === spi).map(([gsi]) => gsi);
+  /** The GSI that leads to `spi`: of several the last of the table, as in the kernel. */
+  gsi(spi: number): number | undefined {
+    return this.#spis === undefined ? spi : this.#gsis.get(spi);
   }
 
   /** KVM_SET_GSI_ROUTING. @throws KvmError EINVAL; nothing changes then */
   set(entries: readonly IrqRoutingEntry[]): void {
     if (entries.length > NR_GSIS) throw invalid(`${entries.length} entries are more than ${NR_GSIS}`);
     const spis = new Map<number, number>();
+    const gsis = new Map<number, number>();
     const msis = new Map<number, Msi>();
     for (const entry of entries) {
       if (!Number.isInteger(entry.gsi) || entry.gsi < 0 || entry.gsi >= NR_GSIS) {
@@ -46,8 +47,10 @@ export class IrqRouting {
         throw invalid(`pin ${entry.pin} is not below ${NR_PINS}`);
       }
       spis.set(entry.gsi, entry.pin);
+      gsis.set(entry.pin, entry.gsi);
     }
     this.#spis = spis;
+    this.#gsis = gsis;
     this.#msis = msis;
   }
 }

@@ -1,5 +1,5 @@
 import { type Irqfd, IrqfdFlag, KvmError, type Msi } from '../../kvm/index.js';
-import { asEventFd, type EventSink, type SoftEventFd } from './eventfd.js';
+import { asEventFd, type SoftEventFd } from './eventfd.js';
 import { type IrqRouting, NR_GSIS } from './irq-routing.js';
 import { NR_PRIVATE } from './vgic/irq.js';
 import type { Vgic } from './vgic/vgic.js';
@@ -7,7 +7,6 @@ import type { Vgic } from './vgic/vgic.js';
 interface Assigned {
   readonly gsi: number;
   readonly fd: SoftEventFd;
-  readonly sink: EventSink;
   readonly resampleFd: SoftEventFd | undefined;
 }
 
@@ -50,17 +49,16 @@ export class Irqfds {
       if (irqfd.resampleFd === undefined) throw new KvmError('EBADF', 'KVM_IRQFD', 'RESAMPLE needs a resampleFd');
       resampleFd = asEventFd(irqfd.resampleFd, 'KVM_IRQFD');
     }
-    if (this.#assigned.has(fd)) throw new KvmError('EBUSY', 'KVM_IRQFD', 'the eventfd has an irqfd');
+    if (fd.hasIrqfd) throw new KvmError('EBUSY', 'KVM_IRQFD', 'the eventfd has an irqfd, of this VM or another');
     const { gsi } = irqfd;
     const sink = resample ? (): void => this.#line(gsi, true) : (): void => this.#pulse(gsi);
-    const assigned: Assigned = { gsi, fd, sink, resampleFd };
+    const assigned: Assigned = { gsi, fd, resampleFd };
     this.#assigned.set(fd, assigned);
     if (resample) {
       const sharing = this.#resampled.get(gsi) ?? new Set();
       this.#resampled.set(gsi, sharing.add(assigned));
     }
-    fd.onClose(() => this.#remove(assigned));
-    fd.addSink(sink);
+    fd.bindIrqfd(sink, () => this.#remove(assigned));
   }
 
   #deassign(irqfd: Irqfd): void {
@@ -71,7 +69,7 @@ export class Irqfds {
   #remove(assigned: Assigned): void {
     if (this.#assigned.get(assigned.fd) !== assigned) return;
     this.#assigned.delete(assigned.fd);
-    assigned.fd.removeSink(assigned.sink);
+    assigned.fd.unbindIrqfd();
     const sharing = this.#resampled.get(assigned.gsi);
     if (sharing?.delete(assigned) === true && sharing.size === 0) {
       this.#resampled.delete(assigned.gsi);
@@ -96,17 +94,16 @@ export class Irqfds {
   /** The guest ended a level-triggered SPI: lowers the line and tells who resamples, who may raise it again. */
   levelEnded(spi: number): void {
     if (this.#resampled.size === 0) return;
-    for (const gsi of this.#routing.gsis(spi)) {
-      const sharing = this.#resampled.get(gsi);
-      if (sharing === undefined) continue;
-      this.#line(gsi, false);
-      for (const { resampleFd } of [...sharing]) if (resampleFd?.closed === false) resampleFd.signal();
-    }
+    const gsi = this.#routing.gsi(spi);
+    const sharing = gsi === undefined ? undefined : this.#resampled.get(gsi);
+    if (gsi === undefined || sharing === undefined) return;
+    this.#line(gsi, false);
+    for (const { resampleFd } of [...sharing]) if (resampleFd?.closed === false) resampleFd.signal();
   }
 
   close(): void {
     for (const assigned of [...this.#assigned.values()]) {
-      assigned.fd.removeSink(assigned.sink);
+      assigned.fd.unbindIrqfd();
     }
     this.#assigned.clear();
     this.#resampled.clear();
