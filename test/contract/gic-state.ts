@@ -18,11 +18,12 @@ const range = (from: number, to: number, step: number): number[] =>
   Array.from({ length: (to - from) / step }, (_, i) => from + i * step);
 
 /**
- * The registers in the order in which they are put back (arm-vgic-v3.rst): what the GIC is, configuration, then state, and
- * what turns it on last.
+ * The registers in the order in which they are put back: what the GIC is, the distributor's switch (the kernel queues no interrupt
+ * that becomes pending while it is off, also not when it comes on), configuration, then state.
  */
 const DIST = [
   0x8,
+  0x0,
   0x84,
   ...range(0xc08, 0xc10, 4),
   ...range(0x420, 0x440, 4),
@@ -30,7 +31,6 @@ const DIST = [
   0x104,
   0x204,
   0x304,
-  0x0,
 ];
 const REDIST = [
   0x70,

@@ -3,8 +3,10 @@ import {
   type Kvm,
   Reg,
   sysregIndex,
+  TARGET_GENERIC_V8,
   TimerAttr,
   type Vcpu,
+  VcpuFeature,
   VcpuGroup,
   VgicAddr,
   VgicCtrl,
@@ -490,21 +492,14 @@ describe.each(backends)('vGIC on $name', (backend) => {
     expect(errnoOf(() => gic.setDeviceAttr(VgicGroup.CPU_SYSREGS, Sysreg.ICC_CTLR, 0))).toBe('EINVAL');
   });
 
-  test('a register file as large as the interrupts that there are; what says how the GIC is may come before INIT', () => {
+  test('a register file as large as the interrupts that there are', () => {
     const vm = kvm.createVm();
     vm.createVcpu(0);
     const gic = vm.createDevice(7);
-    const set = (group: number, attr: number | bigint, value: number): string =>
-      errnoOf(() => gic.setDeviceAttr(group, attr, value));
-    expect([set(VgicGroup.DIST_REGS, 8, 0x4b00_243b), set(VgicGroup.DIST_REGS, 0xc, 0)]).toEqual(['OK', 'OK']);
-    expect(set(VgicGroup.DIST_REGS, 0, 0)).toBe('EBUSY');
     expect(errnoOf(() => gic.getDeviceAttr(VgicGroup.REDIST_REGS, 5n << 32n))).toBe('EINVAL');
     expect(errnoOf(() => gic.hasDeviceAttr(VgicGroup.REDIST_REGS, 5n << 32n))).toBe('EINVAL');
     gic.setDeviceAttr(VgicGroup.NR_IRQS, 0, 96);
     gic.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.INIT);
-    expect(gic.getDeviceAttr(VgicGroup.DIST_REGS, 8)).toBe(0x4b00_243bn);
-    // Revision 2 has no invalidation by the redistributor.
-    expect(gic.getDeviceAttr(VgicGroup.REDIST_REGS, 0)).toBe(0n);
     const there = [0x10, 0x84, 0x88, 0x45c, 0x85c, 0xc14, 0xd08, 0x62f8, 0xffe8];
     const absent = [0x14, 0x8c, 0x460, 0x860, 0xc18, 0xd0c, 0xe00, 0x6300];
     expect(there.filter((at) => !gic.hasDeviceAttr(VgicGroup.DIST_REGS, at))).toEqual([]);
@@ -550,7 +545,7 @@ describe.each(backends)('vGIC on $name', (backend) => {
   test('the last redistributor is the last of what is contiguous', () => {
     const typers = (regions: readonly (readonly [base: number, count: number])[]): number[] => {
       const vm = kvm.createVm();
-      for (let id = 0; id < 3; id++) vm.createVcpu(id);
+      for (let id = 0; id < 3; id++) vm.createVcpu(id).init(TARGET_GENERIC_V8, 1 << VcpuFeature.PSCI_0_2);
       const gic = vm.createDevice(7);
       for (const [index, [base, count]] of regions.entries()) {
         const region = (BigInt(count) << 52n) | BigInt(base) | BigInt(index);
