@@ -12,7 +12,6 @@ export class SoftEventFd implements EventFd {
   #closed = false;
   #listener: ((count: number) => void) | undefined;
   #irqfd: { readonly sink: EventSink; readonly onClose: () => void } | undefined;
-  readonly #onClose = new Set<() => void>();
 
   /** @throws KvmError EINVAL `n` is no integer from 1 to 2^53-1; EAGAIN the count would pass 2^53-1; EBADF closed */
   signal(n = 1): void {
@@ -77,11 +76,6 @@ export class SoftEventFd implements EventFd {
     this.#irqfd = undefined;
   }
 
-  /** Calls `forget` when the eventfd is closed. */
-  onClose(forget: () => void): void {
-    this.#onClose.add(forget);
-  }
-
   get closed(): boolean {
     return this.#closed;
   }
@@ -93,8 +87,6 @@ export class SoftEventFd implements EventFd {
     this.#listener = undefined;
     this.#irqfd?.onClose();
     this.#irqfd = undefined;
-    for (const forget of this.#onClose) forget();
-    this.#onClose.clear();
   }
 
   [Symbol.dispose](): void {
