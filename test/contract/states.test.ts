@@ -1,0 +1,102 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { type Kvm, MpState, Reg, TARGET_GENERIC_V8, TimerAttr, type Vcpu, VcpuGroup } from '#lib/kvm/index.js';
+import { b, hvc, mov } from './asm.ts';
+import { backends } from './backends.ts';
+import { errnoOf, makeVm, RAM, runToExit } from './machine.ts';
+
+/** The vCPU calls whose answer depends on its state, with what they answer: before KVM_ARM_VCPU_INIT, and after it. */
+const CALLS: readonly (readonly [string, (vcpu: Vcpu) => unknown, string, string])[] = [
+  ['KVM_RUN', (v) => v.run(0), 'ENOEXEC', 'OK'],
+  ['KVM_GET_REG_LIST', (v) => v.getRegList(), 'ENOEXEC', 'OK'],
+  ['KVM_GET_ONE_REG', (v) => v.getOneReg(Reg.PC), 'ENOEXEC', 'OK'],
+  ['KVM_GET_ONE_REG of none', (v) => v.getOneReg(0n), 'ENOEXEC', 'EINVAL'],
+  ['KVM_SET_ONE_REG', (v) => v.setOneReg(Reg.PC, BigInt(RAM)), 'ENOEXEC', 'OK'],
+  ['KVM_ARM_VCPU_FINALIZE', (v) => v.finalize(4), 'ENOEXEC', 'EINVAL'],
+  ['KVM_GET_VCPU_EVENTS', (v) => v.getVcpuEvents(), 'ENOEXEC', 'OK'],
+  ['KVM_SET_VCPU_EVENTS', (v) => v.setVcpuEvents({}), 'ENOEXEC', 'OK'],
+  ['KVM_GET_MP_STATE', (v) => v.getMpState(), 'OK', 'OK'],
+  ['KVM_SET_MP_STATE', (v) => v.setMpState(MpState.RUNNABLE), 'OK', 'OK'],
+  ['KVM_SET_MP_STATE of none', (v) => v.setMpState(1 as 0), 'EINVAL', 'EINVAL'],
+  ['KVM_HAS_DEVICE_ATTR', (v) => v.hasDeviceAttr(VcpuGroup.TIMER_CTRL, TimerAttr.VTIMER), 'OK', 'OK'],
+  ['KVM_GET_DEVICE_ATTR', (v) => v.getDeviceAttr(VcpuGroup.TIMER_CTRL, TimerAttr.VTIMER), 'OK', 'OK'],
+  ['KVM_SET_DEVICE_ATTR of none', (v) => v.setDeviceAttr(99, 0, 0), 'ENXIO', 'ENXIO'],
+];
+/** What {@link CALLS} leaves out because it changes the state. */
+const init = (vcpu: Vcpu): void => vcpu.init(TARGET_GENERIC_V8, 4);
+
+describe.each(backends)('every vCPU call in every state on $name', ({ open }) => {
+  let kvm: Kvm;
+  beforeEach(() => {
+    kvm = open();
+  });
+  afterEach(() => kvm.close());
+
+  const answers = (vcpu: Vcpu): [string, string][] => CALLS.map(([name, call]) => [name, errnoOf(() => call(vcpu))]);
+
+  test('not initialised', () => {
+    const vcpu = kvm.createVm().createVcpu(0);
+    expect(answers(vcpu)).toEqual(CALLS.map(([name, , before]) => [name, before]));
+  });
+
+  test('initialised, run, powered off, and reset again', () => {
+    const after = CALLS.map(([name, , , answer]) => [name, answer]);
+    const { vcpu, load: put } = makeVm(kvm);
+    put(RAM, mov(0, 0x8400_0008), hvc(), b(0));
+    expect(answers(vcpu)).toEqual(after);
+    expect(runToExit(vcpu)).toBe('system_event 1 0');
+    expect(vcpu.getMpState()).toBe(MpState.STOPPED);
+    vcpu.setMpState(MpState.RUNNABLE);
+    expect(answers(vcpu)).toEqual(after);
+    init(vcpu);
+    expect(answers(vcpu)).toEqual(after);
+    expect(errnoOf(() => vcpu.init(TARGET_GENERIC_V8, 0))).toBe('EINVAL');
+  });
+
+  test('of a VM that is dead, for good', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm);
+    put(RAM, b(0));
+    vm.createDevice(7);
+    expect(errnoOf(() => vcpu.run(0))).toBe('ENXIO');
+    for (let i = 0; i < 2; i++) {
+      expect(answers(vcpu)).toEqual(CALLS.map(([name]) => [name, 'EIO']));
+      expect(errnoOf(() => init(vcpu))).toBe('EIO');
+      expect(errnoOf(() => vm.createVcpu(1))).toBe('EIO');
+      expect(errnoOf(() => vm.checkExtension(0))).toBe('EIO');
+    }
+  });
+
+  test('closed', () => {
+    const { vcpu } = makeVm(kvm);
+    vcpu.close();
+    expect(answers(vcpu)).toEqual(CALLS.map(([name]) => [name, 'EBADF']));
+    expect(errnoOf(() => init(vcpu))).toBe('EBADF');
+  });
+
+  test('waiting to be started by PSCI: what is set then is set after the reset', () => {
+    const { vcpus, load: put } = makeVm(kvm, { vcpus: 2 });
+    const [one, two] = vcpus as [Vcpu, Vcpu];
+    put(RAM, mov(1, 1), mov(2, RAM + 0x100), mov(3, 77), mov(0, 0xc400_0003), hvc(), mov(0, 0x8400_0008), hvc());
+    put(RAM + 0x100, b(0));
+    two.setOneReg(Reg.x(5), 5n);
+    expect(runToExit(one)).toBe('system_event 1 0');
+    // The reset that CPU_ON asked for comes before the look at the registers, and the change stays.
+    expect([Reg.x(0), Reg.x(5), Reg.PC].map((id) => two.getOneReg(id))).toEqual([77n, 0n, BigInt(RAM + 0x100)]);
+    two.setOneReg(Reg.x(5), 6n);
+    two.setMpState(MpState.RUNNABLE);
+    two.run(0.1);
+    expect([two.getOneReg(Reg.x(5)), two.getOneReg(Reg.PC)]).toEqual([6n, BigInt(RAM + 0x100)]);
+  });
+
+  test('an external abort is taken at once, and the access it is for is over', () => {
+    const { vcpu, load: put } = makeVm(kvm);
+    put(RAM, mov(1, 0x900_0000), 0xb9400022, b(0));
+    expect(runToExit(vcpu)).toBe('read 0x9000000/4');
+    vcpu.setOneReg(0x6030_0000_0013_c600n, BigInt(RAM + 0x1000));
+    vcpu.setVcpuEvents({ extDabtPending: true });
+    expect(vcpu.getOneReg(Reg.PC)).toBe(BigInt(RAM + 0x1200));
+    expect(vcpu.getOneReg(Reg.ELR_EL1)).toBe(BigInt(RAM + mov(1, 0x900_0000).length * 4));
+    vcpu.immediateExit = true;
+    expect(vcpu.run().reason).toBe('intr');
+    expect(vcpu.getOneReg(Reg.PC)).toBe(BigInt(RAM + 0x1200));
+  });
+});
