@@ -118,6 +118,20 @@ describe.each(backends)('PMU on $name', ({ open }) => {
     expect(attr(vcpu, PmuAttr.INIT)).toBe('EBUSY');
     expect(attr(vcpu, PmuAttr.SET_NR_COUNTERS, 1)).toBe('EBUSY');
     expect(errnoOf(() => vcpu.run(1))).toBe('OK');
+    // Where there is a vGIC, too; and a run that was refused can be made again.
+    const { vcpu: withGic, load: putThere } = makeVm(kvm, { features: FEATURES, gic: true });
+    putThere(RAM, b(0));
+    for (let i = 0; i < 2; i++) expect(errnoOf(() => withGic.run(1))).toBe('EINVAL');
+    expect([attr(withGic, PmuAttr.INIT), attr(withGic, PmuAttr.IRQ, PPI)]).toEqual(['ENXIO', 'OK']);
+    expect(attr(withGic, PmuAttr.INIT)).toBe('OK');
+    expect(errnoOf(() => withGic.run(1))).toBe('OK');
+  });
+
+  test("cannot have a timer's interrupt", () => {
+    const { vcpu } = makeVm(kvm, { features: FEATURES, gic: true });
+    expect(attr(vcpu, PmuAttr.IRQ, 27)).toBe('OK');
+    expect(attr(vcpu, PmuAttr.INIT)).toBe('OK');
+    expect(errnoOf(() => vcpu.run(1))).toBe('EINVAL');
   });
 
   test('the interrupt is a PPI for all, or an SPI each, and known before the PMU is initialised', () => {

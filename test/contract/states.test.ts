@@ -65,6 +65,14 @@ describe.each(backends)('every vCPU call in every state on $name', ({ open }) =>
     }
   });
 
+  test('with two timers on one PPI', () => {
+    const { vcpu, load: put } = makeVm(kvm, { gic: true });
+    put(RAM, b(0));
+    vcpu.setDeviceAttr(VcpuGroup.TIMER_CTRL, TimerAttr.VTIMER, 30);
+    expect(errnoOf(() => vcpu.run(0))).toBe('EINVAL');
+    expect(errnoOf(() => vcpu.getMpState())).toBe('OK');
+  });
+
   test('closed', () => {
     const { vcpu } = makeVm(kvm);
     vcpu.close();

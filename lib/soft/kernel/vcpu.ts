@@ -4,7 +4,6 @@ import {
   type HypercallExit,
   type IntrExit,
   KvmError,
-  type MmioExit,
   MpState,
   SystemEvent,
   sysregIndex,
@@ -16,8 +15,10 @@ import {
 import { type Cpu, type CpuHost, CpuStop } from '../cpu/cpu.js';
 import { ArchTimer } from './arch-timer.js';
 import { DirtyRing } from './dirty-ring.js';
+import { prepareFirstRun } from './first-run.js';
 import { VcpuDebug } from './guest-debug.js';
 import { ID_AA64DFR0, PMUVER_SHIFT } from './id-regs.js';
+import { VcpuMmio } from './mmio.js';
 import { getOneReg, getRegList, setOneReg } from './one-reg.js';
 import { PMU_VERSION, Pmu } from './pmu.js';
 import { isPmuRegister, readPmu, writePmu } from './pmu-registers.js';
@@ -48,13 +49,6 @@ const CRN_GIC = 12;
  * that does nothing but MMIO comes back to look at the clock in time.
  */
 const STOP_COST = 64;
-/** ISS of a data abort without a syndrome: WnR, and a translation fault at level 1, where KVM's stage 2 has it. */
-const ISS_WNR = 1n << 6n;
-const ISS_TRANSLATION_FAULT = 5n;
-/** What is left to do of the last exit. */
-const Pending = { NONE: 0, MMIO_READ: 1, MMIO_WRITE: 2 } as const;
-type Pending = (typeof Pending)[keyof typeof Pending];
-
 /** A vCPU: `struct kvm_vcpu`, with KVM_RUN's loop and what the kernel half answers the processor. */
 export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   readonly id: number;
@@ -85,16 +79,14 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   #kicked = false;
   /** A PSCI CPU_ON waits for the next run. */
   #reset: { entry: bigint; context: bigint } | undefined;
-  #pending: Pending = Pending.NONE;
   #inGuest = false;
   #irq = false;
   #fiq = false;
   /** The CPU interface of a GICv3, from the first run. */
   #icc: CpuInterface | undefined;
 
-  readonly #mmio: Mutable<MmioExit> = { reason: 'mmio', physAddr: 0, len: 0, isWrite: false, data: new Uint8Array(8) };
-  readonly #mmioData = new DataView(this.#mmio.data.buffer);
   readonly #intr: Mutable<IntrExit> = { reason: 'intr', idleMs: undefined };
+  readonly #mmio: VcpuMmio;
   readonly #guestDebug: VcpuDebug;
   readonly #hypercall: Mutable<HypercallExit> = { reason: 'hypercall', nr: 0, smc: false, is16bit: false };
 
@@ -106,6 +98,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     this.stolenTime = new StolenTime(vm.clock, vm.guestMemory);
     this.dirtyRing = vm.dirtyRingSize === 0 ? undefined : new DirtyRing(vm.dirtyRingSize);
     this.cpu = vm.machine.createCpu(this);
+    this.#mmio = new VcpuMmio(vm, this.cpu, this.stats);
     this.#guestDebug = new VcpuDebug(this.cpu);
     this.cpu.setSysreg(MPIDR_EL1, MPIDR_RES1 | BigInt(this.affinity));
   }
@@ -217,7 +210,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   }
 
   #run(quantumMs: number): VcpuExit {
-    if (this.#pending !== Pending.NONE) this.#completeExit();
+    this.#mmio.complete();
     if (this.immediateExit) {
       this.stats.signalExits++;
       return this.#exitIntr(undefined);
@@ -234,51 +227,13 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     }
   }
 
-  /** kvm_arch_vcpu_run_pid_change: fixes the VM's configuration. A failure kills the VM, as in the kernel. */
+  /** Fixes the VM's configuration. */
   #firstRun(): void {
+    prepareFirstRun(this);
     const { vgic } = this.vm;
-    if (vgic !== undefined) {
-      try {
-        vgic.mapResources(this.vm.bus);
-      } catch (error) {
-        this.vm.die();
-        throw error;
-      }
-      const redistributor = vgic.redistributor(this.id)!;
-      if (vgic.model === 3) this.#icc = redistributor.cpu;
-      for (const intid of this.vm.timers.ppis.slice(0, 2)) {
-        const irq = redistributor.irq(intid)!;
-        if (irq.owned) throw new KvmError('EINVAL', 'KVM_RUN', `PPI ${intid} is said to be that of two devices`);
-        irq.owned = true;
-      }
-      this.timer.resync();
-    } else if (!this.vm.hasRun) {
-      this.vm.hideGicRegisters();
-    }
-    this.#checkPmu();
+    if (vgic?.model === 3) this.#icc = vgic.redistributor(this.id)!.cpu;
     this.#hasRun = true;
     this.vm.hasRun = true;
-  }
-
-  /** kvm_arm_pmu_v3_enable. */
-  #checkPmu(): void {
-    const { pmu } = this;
-    if (pmu === undefined) return;
-    const fail = (detail: string): KvmError => new KvmError('EINVAL', 'KVM_RUN', detail);
-    if (!pmu.initialized) throw fail('the PMU is not initialised');
-    if ((pmu.interrupt !== undefined) !== (this.vm.vgic !== undefined)) {
-      throw fail('the PMU has an interrupt where there is a vGIC, and else none');
-    }
-  }
-
-  #completeExit(): void {
-    const pending = this.#pending;
-    this.#pending = Pending.NONE;
-    if (pending === Pending.MMIO_READ) {
-      this.cpu.completeRead(BigInt.asUintN(this.#mmio.len * 8, this.#mmioData.getBigUint64(0, true)));
-    } else {
-      this.cpu.skipInstruction();
-    }
   }
 
   #loop(quantumNs: number): VcpuExit {
@@ -335,7 +290,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
         case CpuStop.BUDGET:
           return undefined;
         case CpuStop.MMIO:
-          exit = this.#handleMmio();
+          exit = this.#mmio.handle();
           break;
         case CpuStop.SMC:
           cpu.skipInstruction();
@@ -363,57 +318,6 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       if (this.dirtyRing?.isFull === true) return undefined;
     }
     return undefined;
-  }
-
-  /** io_mem_abort: an access that no RAM answers. */
-  #handleMmio(): VcpuExit | undefined {
-    const { cpu } = this;
-    const { access } = cpu;
-    const { ipa, size } = access;
-    if (!access.isv) {
-      if (!this.vm.nisvToUser) {
-        throw new KvmError('ENOSYS', 'KVM_RUN', `an access without syndrome at IPA 0x${ipa.toString(16)}`);
-      }
-      const esrIss = ISS_TRANSLATION_FAULT | (access.isWrite ? ISS_WNR : 0n);
-      return { reason: 'arm_nisv', esrIss, faultIpa: ipa };
-    }
-    const { bus } = this.vm;
-    if (access.isWrite) {
-      const value = access.value;
-      const io = bus.matchEventFd(ipa, size, value);
-      if (io !== undefined) {
-        this.stats.mmioKernel++;
-        cpu.skipInstruction();
-        io.fd.signalFromGuest();
-        return undefined;
-      }
-      if (bus.hasDevice(ipa, size)) {
-        this.stats.mmioKernel++;
-        cpu.skipInstruction();
-        bus.write(ipa, size, value);
-        return undefined;
-      }
-      if (this.vm.coalesced.write(ipa, size, value)) {
-        this.stats.mmioKernel++;
-        cpu.skipInstruction();
-        return undefined;
-      }
-      this.#mmioData.setBigUint64(0, BigInt.asUintN(size * 8, value), true);
-    } else {
-      if (bus.hasDevice(ipa, size)) {
-        this.stats.mmioKernel++;
-        cpu.completeRead(size === 8 ? bus.read64(ipa) : BigInt(bus.read(ipa, size)));
-        return undefined;
-      }
-      this.#mmioData.setBigUint64(0, 0n, true);
-    }
-    this.stats.mmioUser++;
-    const exit = this.#mmio;
-    exit.physAddr = ipa;
-    exit.len = size;
-    exit.isWrite = access.isWrite;
-    this.#pending = access.isWrite ? Pending.MMIO_WRITE : Pending.MMIO_READ;
-    return exit;
   }
 
   /** Waits, in WFI or not powered on. @returns the exit, or `undefined` where there is something to execute */
@@ -652,7 +556,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     const syscall = 'KVM_SET_VCPU_EVENTS';
     this.#checkInitialized(syscall);
     if (events.extDabtPending === true) {
-      this.#pending = Pending.NONE;
+      this.#mmio.cancel();
       this.cpu.injectExternalAbort();
     }
     if (events.serrorPending !== true) return;

@@ -24,7 +24,7 @@ import { createTimerVmData, type TimerVmData } from './arch-timer.js';
 import { capability, MAX_VCPUS, MAX_VCPUS_GICV2 } from './capabilities.js';
 import type { Clock } from './clock.js';
 import { CoalescedZones } from './coalesced-mmio.js';
-import { checkRingSize } from './dirty-ring.js';
+import { enableCap, MANUAL_PROTECT_ENABLE } from './enable-cap.js';
 import { GuestAccess } from './guest-access.js';
 import { GUEST_MEMFD_FLAGS, GuestMemfdFlag, SoftGuestMemory } from './guest-memory.js';
 import { readWritableMasks } from './id-regs.js';
@@ -47,9 +47,6 @@ import { ItsDeviceFd } from './vgic/its-device.js';
 import { Lpis } from './vgic/lpis.js';
 import { Vgic } from './vgic/vgic.js';
 
-/** Bits of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. */
-const MANUAL_PROTECT_ENABLE = 1;
-const MANUAL_PROTECT_INITIALLY_SET = 2;
 /** Aff3 and Aff2.Aff1.Aff0 of an MPIDR value. */
 const AFFINITY_LOW = 0xff_ffffn;
 
@@ -250,48 +247,11 @@ export class SoftVm implements Vm {
     const syscall = 'KVM_ENABLE_CAP';
     this.#check(syscall);
     if (flags !== 0) throw new KvmError('EINVAL', syscall, 'flags are 0');
-    switch (cap) {
-      case Cap.ARM_NISV_TO_USER:
-        this.nisvToUser = true;
-        return;
-      case Cap.ARM_SYSTEM_SUSPEND:
-        this.systemSuspend = true;
-        return;
-      case Cap.ARM_WRITABLE_IMP_ID_REGS:
-        if (this.#vcpus.size > 0) throw new KvmError('EINVAL', syscall, 'only before the first vCPU');
-        this.implementationIds = true;
-        return;
-      case Cap.DIRTY_LOG_RING_ACQ_REL: {
-        const bytes = Number(args[0] ?? 0);
-        checkRingSize(bytes);
-        if (this.dirtyRingSize > 0) throw new KvmError('EINVAL', syscall, 'the VM has dirty rings');
-        if (this.#vcpus.size > 0) throw new KvmError('EINVAL', syscall, 'only before the first vCPU');
-        this.dirtyRingSize = bytes;
-        this.memslots.hasBitmaps = false;
-        return;
-      }
-      case Cap.DIRTY_LOG_RING_WITH_BITMAP:
-        if (this.dirtyRingSize === 0) throw new KvmError('EINVAL', syscall, 'only where there are dirty rings');
-        if (!this.memslots.isEmpty) throw new KvmError('EINVAL', syscall, 'only before the first memslot');
-        this.memslots.hasBitmaps = true;
-        return;
-      case Cap.MANUAL_DIRTY_LOG_PROTECT2: {
-        const options = Number(args[0] ?? 0);
-        const allowed =
-          (options & MANUAL_PROTECT_ENABLE) === 0 ? 0 : MANUAL_PROTECT_ENABLE | MANUAL_PROTECT_INITIALLY_SET;
-        if (!Number.isSafeInteger(options) || (options & ~allowed) !== 0) {
-          throw new KvmError('EINVAL', syscall, `options 0x${options.toString(16)} are 0, 1 or 3`);
-        }
-        this.memslots.manualProtect = options;
-        return;
-      }
-      // A halted vCPU is never polled for, which is within any limit.
-      case Cap.HALT_POLL:
-        if (BigInt(args[0] ?? 0) >> 32n !== 0n) throw new KvmError('EINVAL', syscall, 'the limit has 32 bits');
-        return;
-      default:
-        throw new KvmError('EINVAL', syscall, `capability ${cap} can't be enabled`);
-    }
+    enableCap(this, cap, args[0] ?? 0);
+  }
+
+  get hasVcpus(): boolean {
+    return this.#vcpus.size > 0;
   }
 
   // --- Memory -------------------------------------------------------------------------------------------------------
