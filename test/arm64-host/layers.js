@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 import { dirname, extname, join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { transformFile } from '@swc/core';
-import { directory, file, readCpio, symlink, writeCpio } from '../../dist/guest/cpio.js';
+import { directory, file, readCpio, writeCpio } from '../../dist/guest/cpio.js';
 import { Skip } from './skip.js';
 import { run } from './spawn.js';
 
@@ -44,9 +44,8 @@ export async function systemLayer(guest, node) {
   );
   return writeCpio([
     ...['bin', 'dev', 'etc', 'lib', 'proc', 'root', 'sys', 'tmp'].map((name) => directory(name)),
-    { ...busybox, data: busybox.data },
+    busybox,
     file('bin/node', await readFile(join(node, 'bin/node')), 0o755),
-    symlink('bin/elvisor', '/elvisor/dist/cli/main.js'),
     file('init', await readFile(join(INSIDE, 'init')), 0o755),
     file('etc/passwd', 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n'),
     ...libraries,
@@ -95,7 +94,7 @@ async function addTest(tree, path) {
   tree.file(target.replace(/\.ts$/, '.js'), code);
 }
 
-/** The packages that jest's engine and the tests load, found by loading them. @returns {Promise<string[]>} */
+/** The package's own dependencies, and what jest's engine and the tests load, found by loading it. @returns {Promise<string[]>} */
 async function packagesOfTests() {
   const require = createRequire(import.meta.url);
   const circus = createRequire(require.resolve('jest')).resolve('jest-circus');
@@ -103,7 +102,9 @@ async function packagesOfTests() {
     console.log(JSON.stringify(Object.keys(require.cache)))`;
   const loaded = JSON.parse(await run(process.execPath, ['-e', code], { cwd: ROOT }));
   const names = loaded.map((path) => /node_modules[/\\]((?:@[^/\\]+[/\\])?[^/\\]+)/.exec(path)?.[1]);
-  return [...new Set([...names.filter((name) => name !== undefined), '@fast-check/jest', 'fzstd'])].sort();
+  const { dependencies } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8'));
+  const loadedOnes = names.filter((name) => name !== undefined);
+  return [...new Set([...loadedOnes, '@fast-check/jest', ...Object.keys(dependencies)])].sort();
 }
 
 /** Files with the directories that they need. */

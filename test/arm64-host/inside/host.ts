@@ -1,8 +1,10 @@
 import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { expect, test } from '@jest/globals';
 
 /** What the mode is, by the fields of HostInfo: a finding's value, and of `device` whether it is usable or the refusal's cause. */
 const MODE = JSON.parse(process.env.ELVISOR_ARM64_HOST_SAYS ?? '{}') as Readonly<Record<string, unknown>>;
+const MAIN = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
 /** Who is not root is told less: the kernel's log is closed to him, and here /dev/kvm too. */
 const NOBODY = 65534;
 
@@ -16,7 +18,10 @@ interface Device {
 }
 
 function elvisorHost(uid?: number): Readonly<Record<string, Finding & Device>> {
-  const child = spawnSync('elvisor', ['host', '--json'], { encoding: 'utf8', ...(uid === undefined ? {} : { uid }) });
+  const child = spawnSync(process.execPath, [MAIN, 'host', '--json'], {
+    encoding: 'utf8',
+    ...(uid === undefined ? {} : { uid }),
+  });
   expect(child).toMatchObject({ stderr: '' });
   return JSON.parse(child.stdout);
 }
