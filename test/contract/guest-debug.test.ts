@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { Cap, type DebugExit, GuestDebug, type Kvm, MpState, Reg, sysregIndex, type Vcpu } from '#lib/kvm/index.js';
 import { addImm, b, daifClr, ERET, hvc, load, mov, movz, msr, NOP, store, WFI } from './asm.ts';
-import { backends } from './backends.ts';
+import { backends, since } from './backends.ts';
 import { DEVICE, describeExit, errnoOf, makeVm, RAM, runToExit, Sysreg, VECTORS } from './machine.ts';
 
 const PSCI_VERSION = 0x84000000;
@@ -28,7 +28,8 @@ const WCR = (lsc: bigint): bigint => 1n | (3n << 1n) | (lsc << 3n) | (0xffn << 5
 const STEP = { control: GuestDebug.ENABLE | GuestDebug.SINGLESTEP };
 const HARDWARE = GuestDebug.ENABLE | GuestDebug.USE_HW;
 
-describe.each(backends)('KVM_SET_GUEST_DEBUG on $name', ({ open }) => {
+describe.each(backends)('KVM_SET_GUEST_DEBUG on $name', (backend) => {
+  const { open } = backend;
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();
@@ -98,7 +99,7 @@ describe.each(backends)('KVM_SET_GUEST_DEBUG on $name', ({ open }) => {
     }
   });
 
-  test('a step over a device access: its exit, and then the step', () => {
+  since(backend, '7.3')('a step over a device access: its exit, and then the step', () => {
     const { vcpu, load: put } = makeVm(kvm);
     put(RAM, mov(1, DEVICE), load(4, 2, 1), store(4, 2, 1), powerOff);
     const start = mov(1, DEVICE).length * 4;
@@ -120,7 +121,7 @@ describe.each(backends)('KVM_SET_GUEST_DEBUG on $name', ({ open }) => {
     expect(event(vcpu)).toEqual([EC.STEP, start + 12]);
   });
 
-  test('a step over a hypercall that KVM answers', () => {
+  since(backend, '6.14')('a step over a hypercall that KVM answers', () => {
     const { vcpu, load: put } = makeVm(kvm);
     put(RAM, hvc(), powerOff);
     vcpu.setOneReg(Reg.x(0), BigInt(PSCI_VERSION));

@@ -15,7 +15,7 @@ import {
   VgicGroup,
 } from '#lib/kvm/index.js';
 import { b, daifClr, ERET, ISB, mov, mrs, msr, store } from './asm.ts';
-import { backends } from './backends.ts';
+import { backends, since } from './backends.ts';
 import {
   DEVICE,
   enableGic,
@@ -63,7 +63,8 @@ const set = (index: number, value: number | bigint): number[] => [...mov(0, valu
 const tell = (index: number): number[] => [ISB, mrs(0, index), ...mov(9, DEVICE), store(8, 0, 9)];
 const told = (value: number | bigint): string => `write 0x9000000/8 0x${value.toString(16)}`;
 
-describe.each(backends)('PMU on $name', ({ open }) => {
+describe.each(backends)('PMU on $name', (backend) => {
+  const { open } = backend;
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();
@@ -81,7 +82,7 @@ describe.each(backends)('PMU on $name', ({ open }) => {
   }
   const run = ({ vcpu }: TestVm, count: number): string[] => Array.from({ length: count }, () => runToExit(vcpu));
 
-  test('is seen, with its registers, by vCPUs that have the feature and by no others', () => {
+  since(backend, '7.3')('is seen, with its registers, by vCPUs that have the feature and by no others', () => {
     expect(kvm.checkExtension(Cap.ARM_PMU_V3)).toBe(1);
     const { vcpu } = makeVm(kvm, { features: FEATURES });
     const without = makeVm(kvm).vcpu;
@@ -103,7 +104,7 @@ describe.each(backends)('PMU on $name', ({ open }) => {
     ]);
   });
 
-  test('a version that is lowered, to none too, holds for all vCPUs', () => {
+  since(backend, '6.7')('a version that is lowered, to none too, holds for all vCPUs', () => {
     const { vcpus } = makeVm(kvm, { features: FEATURES, vcpus: 2 });
     const value = vcpus[0]!.getOneReg(DFR0);
     expect(errnoOf(() => vcpus[0]!.setOneReg(DFR0, value & ~0xf00n))).toBe('OK');
@@ -159,7 +160,7 @@ describe.each(backends)('PMU on $name', ({ open }) => {
     expect(attr(one, 5)).toBe('EBUSY');
   });
 
-  test('counters and events can be taken away before the PMU is initialised', () => {
+  since(backend, '7.3')('counters and events can be taken away before the PMU is initialised', () => {
     const filter = (base: number, count: number, action: number): Uint8Array =>
       new Uint8Array([base & 255, base >> 8, count & 255, count >> 8, action, 0, 0, 0]);
     const machine = makeVm(kvm, { features: FEATURES });
@@ -187,37 +188,40 @@ describe.each(backends)('PMU on $name', ({ open }) => {
     expect(run(machine, 2)).toEqual([told(0x8000_0003n), told(0x8000_0002n)]);
   });
 
-  test('software increments count where they are enabled, and an odd counter can count its neighbour', () => {
-    const machine = start(
-      set(PMU.evtyper(0), SW_INCR),
-      set(PMU.evtyper(1), CHAIN),
-      set(PMU.evcntr(0), 0xffff_ffff),
-      set(PMU.evcntr(1), 5),
-      set(PMU.SWINC, 1),
-      tell(PMU.evcntr(0)),
-      set(PMU.CR, 1),
-      set(PMU.SWINC, 1),
-      tell(PMU.evcntr(0)),
-      set(PMU.CNTENSET, 3),
-      set(PMU.SWINC, 3),
-      [mrs(1, PMU.evcntr(0)), ...mov(0, 0xffff_ffff), 0x8a000020, ...mov(9, DEVICE), store(8, 0, 9)],
-      tell(PMU.evcntr(1)),
-      tell(PMU.OVSSET),
-      set(PMU.SWINC, 1),
-      set(PMU.OVSCLR, 3),
-      tell(PMU.OVSCLR),
-      tell(PMU.evcntr(1)),
-    );
-    expect(run(machine, 7)).toEqual([
-      told(0xffff_ffff),
-      told(0xffff_ffff),
-      told(0),
-      told(6),
-      told(1),
-      told(0),
-      told(6),
-    ]);
-  });
+  since(backend, '7.3')(
+    'software increments count where they are enabled, and an odd counter can count its neighbour',
+    () => {
+      const machine = start(
+        set(PMU.evtyper(0), SW_INCR),
+        set(PMU.evtyper(1), CHAIN),
+        set(PMU.evcntr(0), 0xffff_ffff),
+        set(PMU.evcntr(1), 5),
+        set(PMU.SWINC, 1),
+        tell(PMU.evcntr(0)),
+        set(PMU.CR, 1),
+        set(PMU.SWINC, 1),
+        tell(PMU.evcntr(0)),
+        set(PMU.CNTENSET, 3),
+        set(PMU.SWINC, 3),
+        [mrs(1, PMU.evcntr(0)), ...mov(0, 0xffff_ffff), 0x8a000020, ...mov(9, DEVICE), store(8, 0, 9)],
+        tell(PMU.evcntr(1)),
+        tell(PMU.OVSSET),
+        set(PMU.SWINC, 1),
+        set(PMU.OVSCLR, 3),
+        tell(PMU.OVSCLR),
+        tell(PMU.evcntr(1)),
+      );
+      expect(run(machine, 7)).toEqual([
+        told(0xffff_ffff),
+        told(0xffff_ffff),
+        told(0),
+        told(6),
+        told(1),
+        told(0),
+        told(6),
+      ]);
+    },
+  );
 
   test('a counter is reached by its number, PMSELR 31 the cycle counter; what is not there is UNDEFINED', () => {
     const undefinedAt = [
@@ -252,7 +256,7 @@ describe.each(backends)('PMU on $name', ({ open }) => {
     expect(runToExit(machine.vcpu)).toBe('write 0x9000008/8 0x1e');
   });
 
-  test('EL0 has what PMUSERENR gives it; the rest is UNDEFINED', () => {
+  since(backend, '7.3')('EL0 has what PMUSERENR gives it; the rest is UNDEFINED', () => {
     const EL0_CODE = RAM + 0x4000;
     const machine = start(
       set(Sysreg.VBAR_EL1, VECTORS),
@@ -276,7 +280,7 @@ describe.each(backends)('PMU on $name', ({ open }) => {
     }
   });
 
-  test('an overflow interrupts, once it is allowed to, until it is cleared', () => {
+  since(backend, '7.3')('an overflow interrupts, once it is allowed to, until it is cleared', () => {
     const machine = makeVm(kvm, { features: FEATURES, gic: true });
     const { vcpu, load: put } = machine;
     vcpu.setDeviceAttr(VcpuGroup.PMU_V3_CTRL, PmuAttr.IRQ, PPI);
@@ -302,7 +306,7 @@ describe.each(backends)('PMU on $name', ({ open }) => {
     expect(vcpu.run(1).reason).toBe('intr');
   });
 
-  test('without a vGIC the overflow is an output of the vCPU', () => {
+  since(backend, '7.3')('without a vGIC the overflow is an output of the vCPU', () => {
     const { vcpu } = start(
       set(PMU.CNTENSET, 1),
       set(PMU.CR, 1),
@@ -318,7 +322,7 @@ describe.each(backends)('PMU on $name', ({ open }) => {
     expect(vcpu.deviceIrqLevel & 4).toBe(0);
   });
 
-  test('its state can be saved and restored', () => {
+  since(backend, '7.3')('its state can be saved and restored', () => {
     const { vcpu } = start();
     const { vcpu: other } = start();
     const state: [number, bigint][] = [
