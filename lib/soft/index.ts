@@ -9,6 +9,8 @@ export {
   CompileServer,
   type RegionRequest,
 } from './jit/compiler-thread.js';
+export type { ModuleImports } from './jit/linkage.js';
+export type { WasmMemory } from './jit/webassembly.js';
 export { SoftKvm, type SoftKvmOptions } from './soft-kvm.js';
 
 /** Options of {@link openSoft}. */

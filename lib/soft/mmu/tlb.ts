@@ -12,6 +12,12 @@ export type TlbRegime = (typeof TlbRegime)[keyof typeof TlbRegime];
 const REGIMES = 3;
 const DATA_TABLES = REGIMES * 2;
 
+/** Loads remembered behind the load tables: as many pages as 64 MiB have. */
+const EVICTED_ENTRIES = 16384;
+const EVICTED_MASK = EVICTED_ENTRIES - 1;
+/** Words of an entry: low half of the page's address with the regime in it, high half, linear address of the page. */
+const EVICTED_WORDS = 3;
+
 /** Bytes of a vCPU's tables: a load and a store table a regime, a fetch table an EL. */
 export const TLB_AREA = DATA_TABLES * DATA_TABLE + 2 * FETCH_TABLE_SIZE;
 
@@ -24,6 +30,9 @@ const pieceOf = (lo: number, hi: number, shift: number): number =>
  * page (64 bits; all ones, which no page has, where it is empty), then for data what to add to the low half of an address to
  * get a linear one, and the page's linear address; for fetches the address of the page's decoded records.
  *
+ * What falls out of a load table is kept in a larger one, which generated code does not see: to find it there is much cheaper
+ * than to walk the guest's tables again. Stores have none, so that {@link Tlb.forgetStores} stays short.
+ *
  * Entries have no ASID: each ASID has tables of its own, see {@link TlbContexts}.
  */
 export class Tlb {
@@ -34,6 +43,9 @@ export class Tlb {
   /** Pieces of 2 MiB and 1 GiB that blocks map: invalidating an address in one must take all of its entries. */
   readonly #blocks2M = new Set<number>();
   readonly #blocks1G = new Set<number>();
+  /** Made when something first falls out of a table. */
+  #evicted: Int32Array | undefined;
+  #hasEvicted = false;
   /** There is an entry from a block of a larger granule: any invalidation takes everything. */
   #wideBlocks = false;
 
@@ -63,10 +75,33 @@ export class Tlb {
     const { i32 } = this.#env;
     const at = (this.#address + table * DATA_TABLE + ((lo >>> TLB_INDEX_SHIFT) & TLB_INDEX_MASK)) >>> 2;
     const virtual = lo & ~0xfff;
+    if (!write && i32[at] !== -1 && (i32[at] !== virtual || i32[at + 1] !== (hi | 0))) {
+      this.#keep(regime, i32[at]!, i32[at + 1]!, i32[at + 3]!);
+    }
     i32[at] = virtual;
     i32[at + 1] = hi;
     i32[at + 2] = page - virtual;
     i32[at + 3] = page;
+  }
+
+  #keep(regime: TlbRegime, virtual: number, hi: number, page: number): void {
+    this.#evicted ??= new Int32Array(EVICTED_ENTRIES * EVICTED_WORDS).fill(-1);
+    this.#hasEvicted = true;
+    const at = ((virtual >>> PAGE_SHIFT) & EVICTED_MASK) * EVICTED_WORDS;
+    this.#evicted[at] = virtual | regime;
+    this.#evicted[at + 1] = hi;
+    this.#evicted[at + 2] = page;
+  }
+
+  /** The page that a load's table has lost to another: its linear address, and it is back in the table; 0 where it is not known. */
+  findEvicted(regime: TlbRegime, lo: number, hi: number): number {
+    const evicted = this.#evicted;
+    if (!this.#hasEvicted || evicted === undefined) return 0;
+    const at = ((lo >>> PAGE_SHIFT) & EVICTED_MASK) * EVICTED_WORDS;
+    if (evicted[at] !== ((lo & ~0xfff) | regime) || evicted[at + 1] !== (hi | 0)) return 0;
+    const page = evicted[at + 2]! >>> 0;
+    this.fillData(regime, false, lo, hi, page);
+    return page;
   }
 
   /** @param slot address of the page's records */
@@ -107,6 +142,8 @@ export class Tlb {
       u8.fill(0xff, this.fetchTable(el), this.fetchTable(el) + JUMP_TABLE);
     }
     this.#used = 0;
+    if (this.#hasEvicted) this.#evicted?.fill(-1);
+    this.#hasEvicted = false;
     this.#wideBlocks = false;
     if (this.#blocks2M.size > 0) this.#blocks2M.clear();
     if (this.#blocks1G.size > 0) this.#blocks1G.clear();
@@ -129,6 +166,8 @@ export class Tlb {
     for (let n = 0; n < 1 << (granule - PAGE_SHIFT); n++) {
       const page = first + (n << PAGE_SHIFT);
       const data = (page >>> TLB_INDEX_SHIFT) & TLB_INDEX_MASK;
+      // It may be another page's, which is then walked to again.
+      if (this.#evicted !== undefined) this.#evicted[((page >>> PAGE_SHIFT) & EVICTED_MASK) * EVICTED_WORDS] = -1;
       for (let table = 0; table < DATA_TABLES; table++) {
         const at = (this.#address + table * DATA_TABLE + data) >>> 2;
         i32[at] = -1;
