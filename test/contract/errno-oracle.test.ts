@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
+import { Cap } from '#lib/kvm/index.js';
 import { backends } from './backends.ts';
 import { parseRecording, probe } from './errno-oracle.ts';
 import { ANY, type Difference, NOT_ASKED, RECORDINGS } from './known-differences.ts';
@@ -34,6 +35,17 @@ describe.each(RECORDINGS)('what Linux $name answered', ({ name, file, difference
       });
     });
   }
+
+  test('every capability of the contract was asked for, but those that any kernel has', () => {
+    const asked = [...recording.keys()].map((row) => Number(/^C \S+\((\d+)\)$/.exec(row)?.[1]));
+    const rest = Object.values(Cap).filter((cap) => !asked.includes(cap));
+    expect(rest).toEqual([Cap.DESTROY_MEMORY_REGION_WORKS, Cap.JOIN_MEMORY_REGIONS_WORKS, Cap.INTERNAL_ERROR_DATA]);
+    for (const { open } of backends) {
+      const kvm = open();
+      expect(rest.map((cap) => kvm.checkExtension(cap))).toEqual([1, 1, 1]);
+      kvm.close();
+    }
+  });
 
   test('every difference is one: a row that has become equal leaves the list', () => {
     const stale = [...differences].filter(([row, { answer }]) => !recording.has(row) || recording.get(row) === answer);

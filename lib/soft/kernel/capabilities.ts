@@ -38,6 +38,7 @@ const VALUES: ReadonlyMap<number, number> = new Map([
   [Cap.JOIN_MEMORY_REGIONS_WORKS, 1],
   [Cap.IRQFD, 1],
   [Cap.IOEVENTFD, 1],
+  [Cap.INTERNAL_ERROR_DATA, 1],
   [Cap.VCPU_EVENTS, 1],
   [Cap.MAX_VCPUS, MAX_VCPUS],
   [Cap.ONE_REG, 1],
