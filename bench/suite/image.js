@@ -9,7 +9,9 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { readFile, rename } from 'node:fs/promises';
@@ -37,6 +39,9 @@ const LIBRARY = 'libssl-dev';
 const LEFT_OUT = /^(dpkg|debconf|install-info|media-types|debianutils|.*-common|libssl3(t64)?)$/;
 /** Merged in Debian: `bin` is `usr/bin`. */
 const MERGED = ['bin', 'lib', 'sbin'];
+
+/** Disks of earlier suites, 250 MB each, go when nobody has used them for a week. */
+const UNUSED_MS = 7 * 24 * 3600 * 1000;
 
 const SOURCES = fileURLToPath(new URL('guest/', import.meta.url));
 const COMPILER = 'aarch64-linux-gnu-gcc';
@@ -91,28 +96,31 @@ export async function suiteDisks({ say }) {
   const packages = join(base, `packages-${hashOf([PACKAGES.join(), LIBRARY])}`);
   if (!existsSync(packages)) await withWorkDir(cache, (work) => fetchPackages(work, packages, say));
   const versions = JSON.parse(await readFile(join(packages, 'versions.json'), 'utf8'));
+  const data = makeData();
+  const disks = join(base, `disks-${keyOfDisks(versions, data)}`);
+  if (!existsSync(disks)) {
+    needTools();
+    say('making the disks');
+    await withWorkDir(cache, (work) => makeDisks(work, { packages, data, into: disks }));
+  }
+  const now = new Date();
+  utimesSync(disks, now, now);
+  for (const name of readdirSync(base)) {
+    const old = join(base, name);
+    if (name.startsWith('disks-') && now - statSync(old).mtime > UNUSED_MS)
+      rmSync(old, { recursive: true, force: true });
+  }
+  return { root: join(disks, 'root.img'), data: join(disks, 'data.img'), versions };
+}
+
+/** Of everything that goes into the disks. */
+function keyOfDisks(versions, data) {
+  const rows = [...ROWS, ...LINEAR].map(({ name, setup, run }) => [name, setup, run]);
   const sources = readdirSync(SOURCES)
     .sort()
     .map((name) => readFileSync(join(SOURCES, name)));
   const self = readFileSync(fileURLToPath(import.meta.url));
-  const rows = [...ROWS, ...LINEAR].map(({ name, setup, run }) => [name, setup, run]);
-  const key = hashOf([
-    JSON.stringify([versions, SCRIPTS, rows]),
-    self,
-    ...sources,
-    readFileSync(new URL('rows.js', import.meta.url)),
-  ]);
-  const disks = join(base, `disks-${key}`);
-  if (!existsSync(disks)) {
-    needTools();
-    say('making the disks');
-    await withWorkDir(cache, (work) => makeDisks(work, packages, disks));
-    // Those of earlier suites: 200 MB each.
-    for (const name of readdirSync(base)) {
-      if (name.startsWith('disks-') && join(base, name) !== disks) rmSync(join(base, name), { recursive: true });
-    }
-  }
-  return { root: join(disks, 'root.img'), data: join(disks, 'data.img'), versions };
+  return hashOf([JSON.stringify([versions, SCRIPTS, rows, [...data.keys()]]), self, ...sources, ...data.values()]);
 }
 
 /** Fetches and unpacks the packages, with what they depend on: `root` to run, `dev` to compile with. */
@@ -155,10 +163,10 @@ async function fetchPackages(work, into, say) {
   }
   const all = [...wanted.values(), library].map(({ name, version }) => [name, version]);
   writeFileSync(join(made, 'versions.json'), JSON.stringify(Object.fromEntries(all.sort())));
-  await rename(made, into);
+  await keep(made, into);
 }
 
-async function makeDisks(work, packages, into) {
+async function makeDisks(work, { packages, data, into }) {
   const root = join(work, 'root');
   execFileSync('cp', ['-a', join(packages, 'root'), root]);
   for (const waste of ['usr/share', 'var']) rmSync(join(root, waste), { recursive: true, force: true });
@@ -175,7 +183,7 @@ async function makeDisks(work, packages, into) {
     put(`bench/rows/${name}`, run);
     if (setup !== undefined) put(`bench/rows/${name}.setup`, setup);
   }
-  for (const [path, bytes] of makeData()) put(`data/${path}`, bytes);
+  for (const [path, bytes] of data) put(`data/${path}`, bytes);
   const dev = join(packages, 'dev/usr');
   for (const source of readdirSync(SOURCES).filter((name) => name.endsWith('.c'))) {
     const name = source.slice(0, -2);
@@ -191,7 +199,14 @@ async function makeDisks(work, packages, into) {
   const format = ['-q', '-t', 'ext4', '-O', '^has_journal', '-E', 'root_owner=0:0', '-d', root, image, '192M'];
   execFileSync('mke2fs', format, { stdio: ['ignore', 'ignore', 'inherit'], env });
   writeFileSync(join(made, 'data.img'), makeDisk());
-  await rename(made, into);
+  await keep(made, into);
+}
+
+/** Puts into the cache what another process may have put there meanwhile. */
+async function keep(made, into) {
+  await rename(made, into).catch((error) => {
+    if (!existsSync(into)) throw error;
+  });
 }
 
 function includes(dev) {

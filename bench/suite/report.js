@@ -30,8 +30,8 @@ export function summarize(rows, times) {
 const cells = ({ name, qemu, elvisor, speed }) => [name, seconds(qemu), seconds(elvisor), speed.toFixed(2)];
 const closing = ({ mean, worst }) =>
   `geometric mean ${mean.toFixed(2)}, worst row ${worst.speed.toFixed(2)} (${worst.name})`;
-const origin = ({ date, cpu, node, qemu, pairs, measure }) =>
-  `${date}, ${cpu}, Node ${node}, ${qemu}; ${measure} of ${pairs} pairs`;
+const origin = ({ date, cpu, node, qemu, guest, pairs, measure }) =>
+  `${date}, ${cpu}, Node ${node}, ${qemu}, ${guest}; ${measure} of ${pairs} ${pairs === 1 ? 'pair' : 'pairs'}`;
 
 /** The engine's own figures, each with the most that it may be. */
 function figureRows({ figures }) {

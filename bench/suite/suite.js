@@ -138,7 +138,12 @@ try {
   const most = (pick) => Math.max(...stats.map(pick));
   const largest = stats.reduce((a, b) => (a.peakBytes - a.touchedBytes > b.peakBytes - b.touchedBytes ? a : b));
   const result = {
-    facts: { ...facts(values), pairs, measure: values['cpu-time'] ? 'medians of the CPU time' : 'medians' },
+    facts: {
+      ...facts(values),
+      guest: guest.description,
+      pairs,
+      measure: values['cpu-time'] ? 'medians of the CPU time' : 'medians',
+    },
     summary: summarize(rows, times),
     figures: {
       node,
