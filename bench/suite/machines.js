@@ -118,8 +118,12 @@ export class Machine {
 
   /** Of elvisor, `instructions` so far or, at the end, its `figures`: see elvisor.js. */
   ask(what) {
-    return new Promise((resolve) => {
-      this.#child.once('message', resolve);
+    return new Promise((resolve, reject) => {
+      this.#onEnd = reject;
+      this.#child.once('message', (answer) => {
+        this.#onEnd = undefined;
+        resolve(answer);
+      });
       this.#child.send(what);
     });
   }
@@ -128,11 +132,12 @@ export class Machine {
   async close() {
     this.#onEnd = undefined;
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
-      const closed = new Promise((resolve) => this.#child.once('close', resolve));
+      // Not 'close', which does not come where the channel was let go of first.
+      const exited = new Promise((resolve) => this.#child.once('exit', resolve));
       if (this.#child.connected) this.#child.disconnect();
       else this.#child.kill('SIGKILL');
       const timer = setTimeout(() => this.#child.kill('SIGKILL'), CLOSE_MS);
-      await closed;
+      await exited;
       clearTimeout(timer);
     }
     rmSync(this.#dir, { recursive: true, force: true });
