@@ -136,7 +136,7 @@ export function plot(linear) {
     );
     const dots = points.map(([cx, cy]) => `<circle class="${machine}" cx="${cx}" cy="${cy}" r="3"/>`);
     const [lastX, lastY] = points.at(-1);
-    const label = `<text class="${machine}" x="${lastX - 8}" y="${lastY - 8}" text-anchor="end">${machine}</text>`;
+    const label = `<text class="${machine}" x="${lastX - 8}" y="${machine === 'elvisor' ? Number(lastY) + 18 : lastY - 8}" text-anchor="end">${machine}</text>`;
     return [`<path class="line ${machine}" d="M${points.map((p) => p.join(' ')).join('L')}"/>`, ...dots, label];
   };
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img" aria-label="Seconds against guest instructions">
