@@ -47,6 +47,37 @@ export function specialFloats(bytes: FloatBytes): bigint[] {
   return [...positive, ...positive.map((v) => v | (1n << BigInt(bits - 1)))];
 }
 
+/**
+ * Vectors for two or three operands, made of special values: one after the other, they have every pair of them in every lane's
+ * turn, and a third in an order of its own.
+ */
+export class CrossedFloats {
+  readonly #bytes: FloatBytes;
+  readonly #special: readonly bigint[];
+  #next: number;
+
+  /** @param start where in the pairs to begin */
+  constructor(bytes: FloatBytes, start: number) {
+    this.#bytes = bytes;
+    this.#special = specialFloats(bytes);
+    this.#next = start % this.#special.length ** 2;
+  }
+
+  next(): readonly [bigint, bigint, bigint] {
+    const values = this.#special;
+    const out: [bigint, bigint, bigint] = [0n, 0n, 0n];
+    const bits = this.#bytes * 8;
+    for (let bit = 0; bit < 128; bit += bits, this.#next++) {
+      const n = this.#next;
+      const indices = [n, Math.floor(n / values.length), n * 7 + Math.floor(n / 3)];
+      indices.forEach((index, operand) => {
+        out[operand] = out[operand]! | (values[index % values.length]! << BigInt(bit));
+      });
+    }
+    return out;
+  }
+}
+
 /** A random value: any bits, or a chosen exponent with a fraction of few bits or few holes. */
 export function randomFloat(bytes: FloatBytes, random: Random): bigint {
   const bits = bytes * 8;

@@ -22,7 +22,9 @@ import { Random } from './random.ts';
 
 /** Random instructions on random states: our engine against QEMU, every register, flag and byte of memory. */
 
-const CASES = 10_000;
+/** Cases for each class of rows; `ELVISOR_CASES` asks for more. */
+const CASES = Number(process.env.ELVISOR_CASES ?? 10_000);
+const BATCH = 10_000;
 const decoder = new Decoder(TABLE);
 
 /** A random word of the row, with some fields as given. */
@@ -132,16 +134,18 @@ function check(prepare: (random: Random) => (index: number) => Case): void {
   const wrong: string[] = [];
   try {
     const make = prepare(random);
-    const cases = Array.from({ length: CASES }, (_, i) => make(i));
-    const { qemu, engine } = runCases(cases);
-    cases.forEach((c, i) => {
-      const different = differences(engine[i]!, qemu[i]!);
-      if (different.length === 0) return;
-      const words = c.words.map(
-        (w) => `${(w >>> 0).toString(16).padStart(8, '0')} ${decoder.decode(w)?.name ?? 'UNDEFINED'}`,
-      );
-      wrong.push(`${words.join('; ')}: ${different.slice(0, 3).join(', ')}`);
-    });
+    for (let done = 0; done < CASES && wrong.length === 0; done += BATCH) {
+      const cases = Array.from({ length: Math.min(BATCH, CASES - done) }, (_, i) => make(i));
+      const { qemu, engine } = runCases(cases);
+      cases.forEach((c, i) => {
+        const different = differences(engine[i]!, qemu[i]!);
+        if (different.length === 0) return;
+        const words = c.words.map(
+          (w) => `${(w >>> 0).toString(16).padStart(8, '0')} ${decoder.decode(w)?.name ?? 'UNDEFINED'}`,
+        );
+        wrong.push(`${words.join('; ')}: ${different.slice(0, 3).join(', ')}`);
+      });
+    }
   } catch (cause) {
     throw new Error(`with ELVISOR_SEED=${random.seed}: ${(cause as Error).message}`, { cause });
   }
