@@ -163,9 +163,10 @@ test('dtb writes what the guest would be given', async () => {
   const root = readFdt(new Uint8Array(Buffer.concat(chunks)));
   expect(stringList(findNode(root, '/chosen')!, 'bootargs')).toEqual(['a b']);
   expect(findNode(root, '/cpus')!.children).toHaveLength(2);
-  // The disk and the entropy device.
+  // The disk, the entropy device and the power key for guests without gpio-keys.
   expect(findCompatible(root, 'virtio,mmio').map((node) => node.name)).toEqual([
     'virtio_mmio@a000000',
     'virtio_mmio@a000200',
+    'virtio_mmio@a000400',
   ]);
 });
