@@ -292,6 +292,11 @@ describe('failure', () => {
     expect(fake.vms[0]!.memory!.closed).toBe(true);
   });
 
+  test('an interrupt controller that the KVM has not', async () => {
+    await expect(create(function* () {}, { gic: 2 })).rejects.toThrow('gic: this KVM has no GICv2; leave the option out');
+    await expect(create(function* () {}, { its: true })).rejects.toThrow('its: this KVM has no ITS');
+  });
+
   test('a signal aborted before create() is an AbortError', async () => {
     const made = create(forever, { signal: AbortSignal.abort() });
     await expect(made).rejects.toMatchObject({ name: 'AbortError', code: 'ERR_ABORTED' });
