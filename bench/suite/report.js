@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { geometricMean, markdownTable, median, textTable } from '../common.js';
+import { LIMITS } from './rows.js';
 
 const PAGE = fileURLToPath(new URL('../../docs/performance.md', import.meta.url));
 const PLOT = fileURLToPath(new URL('../../docs/performance.svg', import.meta.url));
@@ -89,7 +90,7 @@ export function withRelease(page, release, next) {
 /** Writes what was measured into docs/performance.md, and the plot beside it. What people wrote there stays. */
 export function writeDocs(result) {
   const { summary, linear } = result;
-  const rows = summary.lines.map((line) => [...cells(line), line.what, line.limit ?? '']);
+  const rows = summary.lines.map((line) => [...cells(line), line.what, LIMITS[line.name] ?? '']);
   const table = markdownTable([['row', 'QEMU, s', 'elvisor, s', 'speed', 'what', 'limited by'], ...rows]);
   const release = result.facts.node.replace(/^v(\d+).*/, '$1');
   let page = withRelease(readFileSync(PAGE, 'utf8'), release, '## Cost grows with work');

@@ -265,6 +265,15 @@ export const ROWS = [
   },
 ];
 
+/** What limits elvisor, by row, where a profile has shown it. */
+export const LIMITS = {
+  stride: 'more pages than the translation tables hold; each miss is a walk in TypeScript',
+  chase: 'more pages than the translation tables hold; each miss is a walk in TypeScript',
+  mmio: 'each exit decodes its instruction and translates its address once more, then finds the device',
+  python: 'more than a quarter in the interpreter: code that is spread wide, calls and indirect branches',
+  zstd: 'one large region of compiled code; a sixth in the interpreter',
+};
+
 /** The same work in growing amounts, for the plot of time against guest instructions: about 0.1 to 10 G of them. */
 export const LINEAR = [
   [150, '2bdcedc94f2c083f'],
