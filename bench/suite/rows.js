@@ -276,11 +276,11 @@ export const LIMITS = {
 
 /** The same work in growing amounts, for the plot of time against guest instructions: about 0.1 to 10 G of them. */
 export const LINEAR = [
-  [150, '2bdcedc94f2c083f'],
-  [500, '1ce7cbb4dfc6d00d'],
-  [1500, 'f574c8b283206467'],
-  [5000, 'f07906e26af5d58b'],
-  [15000, '599ddd562f1eda0d'],
+  [420, '03d773339b3ca82b'],
+  [1260, '7704c681977ac4e3'],
+  [4200, '2a0865da55909489'],
+  [12600, '916c63e5cbae8960'],
+  [42000, '8f973718b557e1f2'],
 ].map(([count, result]) => row(`linear-${count}`, 'linear', '', `integer list ${count}`, result));
 
 /** A row of one of the project's own programs, which says what it ran and what came out. */
