@@ -31,13 +31,13 @@ export async function debianGuest() {
 }
 
 /**
- * Kernels for the host, besides the default guest's: a metapackage of Debian's and the suite that has it. Backports of the
- * stable release have the newest kernel that Debian has released.
+ * Kernels for the host, besides the default guest's: a metapackage of Debian's and the suite that has it. The backports for
+ * the stable release have the newest kernel that Debian supports.
  */
 export const KERNELS = {
   debian: undefined,
-  newest: { suite: 'stable-backports', name: 'linux-image-cloud-arm64' },
-  '16k': { suite: 'stable-backports', name: 'linux-image-arm64-16k' },
+  newest: { suite: 'trixie-backports', name: 'linux-image-cloud-arm64' },
+  '16k': { suite: 'trixie-backports', name: 'linux-image-arm64-16k' },
 };
 
 /**

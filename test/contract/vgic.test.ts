@@ -13,7 +13,7 @@ import {
   VgicGroup,
 } from '#lib/kvm/index.js';
 import { b, daifClr, daifSet, ISB, load, mov, mrs, msr, NOP, store, WFI } from './asm.ts';
-import { backends } from './backends.ts';
+import { backends, since } from './backends.ts';
 import {
   DEVICE,
   enableGic,
@@ -492,7 +492,7 @@ describe.each(backends)('vGIC on $name', (backend) => {
     expect(errnoOf(() => gic.setDeviceAttr(VgicGroup.CPU_SYSREGS, Sysreg.ICC_CTLR, 0))).toBe('EINVAL');
   });
 
-  test('a register file as large as the interrupts that there are', () => {
+  since(backend, '7.3')('a register file as large as the interrupts that there are', () => {
     const vm = kvm.createVm();
     vm.createVcpu(0);
     const gic = vm.createDevice(7);
@@ -542,7 +542,7 @@ describe.each(backends)('vGIC on $name', (backend) => {
     expect(errnoOf(() => gic!.getDeviceAttr(VgicGroup.LEVEL_INFO, 32 | (1 << 10)))).toBe('EINVAL');
   });
 
-  test('the last redistributor is the last of what is contiguous', () => {
+  since(backend, '7.3')('the last redistributor is the last of what is contiguous', () => {
     const typers = (regions: readonly (readonly [base: number, count: number])[]): number[] => {
       const vm = kvm.createVm();
       for (let id = 0; id < 3; id++) vm.createVcpu(id).init(TARGET_GENERIC_V8, 1 << VcpuFeature.PSCI_0_2);
