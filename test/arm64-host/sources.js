@@ -50,7 +50,7 @@ export const KERNELS = {
 export async function hostKernel(which, cache, guest) {
   const wanted = KERNELS[which];
   if (wanted === undefined) return { path: guest.kernel, description: guest.description };
-  const dir = join(cache, `kernel-${which}`);
+  const dir = join(cache, `${wanted.name}-${wanted.suite}`);
   const path = join(dir, 'kernel');
   const description = () => readFile(join(dir, 'description'), 'utf8');
   const found = await description().catch(() => undefined);
