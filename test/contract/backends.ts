@@ -67,6 +67,9 @@ export function since({ linux }: Backend, version: `${number}.${number}`): Block
 /** `test`, where vCPUs run in turn on one thread and what they wait for is told: the rest of the contract says nothing of it. */
 export const whereInTurn = ({ inTurn }: Backend): Block => (inTurn ? test : skipped('the kernel waits inside KVM_RUN'));
 
+/** `test`, where the backend is the software KVM; on the host's it is skipped, for a reason that is not the kernel's age. */
+export const onSoftOnly = ({ inTurn }: Backend, reason: string): Block => (inTurn ? test : skipped(reason));
+
 /** QEMU before 8.0 leaves SSE out of the syndrome (Arm ARM DDI 0487, ISS encoding for a Data Abort): a host that it emulates is told of no sign. */
 export const whereSignIsTold = ({ inTurn }: Backend): Block =>
   !inTurn && process.env.ELVISOR_ARM64_HOST !== undefined ? skipped("the emulated host's syndrome has no SSE") : test;

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { type Kvm, Reg, type Vcpu } from '#lib/kvm/index.js';
 import { b, daifClr, ISB, load, mov, mrs, msr, store, WFI } from './asm.ts';
-import { backends, since } from './backends.ts';
+import { backends, onSoftOnly, since } from './backends.ts';
 import { completeExit, copyVcpus, restoreGic, saveGic } from './gic-state.ts';
 import { Cmd, type ItsVm, makeIts, startIts, Table, TRANSLATER } from './its.ts';
 import { DEVICE, enableGic, GICD, IRQ_VECTOR, irqHandler, RAM, runToExit, Sysreg } from './machine.ts';
@@ -23,6 +23,8 @@ const setUp = [
   ...mov(0, 0xffff_ffff),
   store(4, 0, 1, 0x104),
 ];
+
+const ORDER = 'which of two with the same priority comes first is the choice of the interrupt controller';
 
 describe.each(backends)('a running GIC moves to another VM on $name', (backend) => {
   const { open } = backend;
@@ -63,7 +65,7 @@ describe.each(backends)('a running GIC moves to another VM on $name', (backend) 
     return runToExit(vcpu);
   };
 
-  since(backend, '7.3')(
+  onSoftOnly(backend, ORDER)(
     'in the middle of a handler, with edges, a level, an SGI and LPIs pending: both go on as one would',
     () => {
       const one = makeRunning();
