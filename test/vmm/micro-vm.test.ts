@@ -293,7 +293,9 @@ describe('failure', () => {
   });
 
   test('an interrupt controller that the KVM has not', async () => {
-    await expect(create(function* () {}, { gic: 2 })).rejects.toThrow('gic: this KVM has no GICv2; leave the option out');
+    await expect(create(function* () {}, { gic: 2 })).rejects.toThrow(
+      'gic: this KVM has no GICv2; leave the option out',
+    );
     await expect(create(function* () {}, { its: true })).rejects.toThrow('its: this KVM has no ITS');
   });
 
