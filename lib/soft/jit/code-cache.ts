@@ -6,6 +6,7 @@ import { Instructions } from './instruction.js';
 import { DECODE, type Interpreter, MAX_REGIONS, PAGE_END, REGION } from './interpreter.js';
 import { link, type ModuleImports } from './linkage.js';
 import { RecordCache } from './record-cache.js';
+import { pageReader } from './region.js';
 import { type Candidate, compileRegions, regionExport } from './region-compiler.js';
 import { Wasm, type WasmModule } from './webassembly.js';
 
@@ -201,10 +202,7 @@ export class CodeCache {
       slot,
       generation: slot.generation,
       entry: index,
-      page: {
-        word: (i) => this.#env.u32[(slot.page >>> 2) + i]!,
-        executed: (i) => this.#env.u16[(slot.address + i * RECORD_SIZE) >>> 1] !== DECODE,
-      },
+      page: pageReader(this.#env, slot.page, slot.address),
     });
     if (this.#hot.length < BATCH) return false;
     if (this.#thread === undefined) this.#compile();

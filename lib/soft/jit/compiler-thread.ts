@@ -1,8 +1,8 @@
 import { Decoder } from '../a64/decode.js';
 import { TABLE } from '../a64/table.js';
-import { DECODE, RECORD_SHIFT } from './handler.js';
 import { Instructions } from './instruction.js';
 import type { ModuleImports } from './linkage.js';
+import { pageReader } from './region.js';
 import { type Candidate, compileRegions } from './region-compiler.js';
 import { Wasm, type WasmMemory, type WasmModule } from './webassembly.js';
 
@@ -59,16 +59,11 @@ export class CompileServer {
     }
     if (this.#memory === undefined) throw new Error('the compiler thread was not given a memory');
     const { buffer } = this.#memory;
-    const u32 = new Uint32Array(buffer);
-    const u16 = new Uint16Array(buffer);
+    const views = { u16: new Uint16Array(buffer), u32: new Uint32Array(buffer) };
     const list = request.regions.map((r): Candidate & { readonly id: number } => ({
       id: r.id,
       entry: r.entry,
-      page: {
-        // A page that this thread does not see yet, because the memory has just grown, reads as UDF.
-        word: (index) => u32[(r.page >>> 2) + index] ?? 0,
-        executed: (index) => u16[(r.records + (index << RECORD_SHIFT)) >>> 1] !== DECODE,
-      },
+      page: pageReader(views, r.page, r.records),
     }));
     while (list.length > 0) {
       const compiled = compileRegions(this.#code, list);

@@ -1,7 +1,7 @@
 import type { Decoder } from '../a64/decode.js';
 import { fieldsOf } from '../a64/row.js';
 import { fillRecord, UNDEFINED } from './handler.js';
-import type { Interpreter } from './interpreter.js';
+import type { Handler, Interpreter } from './interpreter.js';
 
 const PAGE = 4096;
 /** Words remembered; each takes 24 bytes. */
@@ -13,6 +13,33 @@ const KIND = 5;
 
 /** What is known of a remembered word. 0 is an entry that holds none. */
 const Kind = { ORDINARY: 1, ENDS: 2, UNDEFINED: 3, NEAR: 4, FAR: 5 } as const;
+
+/**
+ * Decodes an instruction into a record.
+ * @param near whether a direct branch by so many bytes stays among the records of its page
+ * @param at byte address of the record
+ * @returns its handler, or `undefined` where the word is not allocated
+ */
+export function writeRecord(
+  decoder: Decoder,
+  interpreter: Interpreter,
+  word: number,
+  near: (imm: number) => boolean,
+  u16: Uint16Array,
+  u32: Uint32Array,
+  at: number,
+): Handler | undefined {
+  const row = decoder.decode(word);
+  if (row === undefined) {
+    u16[at >>> 1] = UNDEFINED;
+    return undefined;
+  }
+  const raw = fieldsOf(row, word);
+  const handler = interpreter.handler(row, raw, near);
+  fillRecord(handler.layout, row, raw, handler.near, u16, u32, at);
+  u16[at >>> 1] = handler.number;
+  return handler;
+}
 
 /**
  * Makes decoded records from instruction words. What a word decodes to is remembered: programs say the same few thousand words
@@ -64,25 +91,23 @@ export class RecordCache {
     const halves = this.#halves;
     entries.fill(0, entry, entry + WORD);
     entries[entry + WORD] = word;
-    const row = this.#decoder.decode(word);
-    let kind: number;
-    if (row === undefined) {
-      halves[entry * 2] = UNDEFINED;
-      kind = Kind.UNDEFINED;
-    } else {
-      const raw = fieldsOf(row, word);
-      const handler = this.#interpreter.handler(row, raw, (imm) => position + imm >= 0 && position + imm < PAGE);
-      fillRecord(handler.layout, row, raw, handler.near, halves, entries, entry * 4);
-      halves[entry * 2] = handler.number;
-      kind = this.#interpreter.isDirectBranch(row)
-        ? handler.near
-          ? Kind.NEAR
-          : Kind.FAR
-        : row.ends
-          ? Kind.ENDS
-          : Kind.ORDINARY;
-    }
+    const handler = writeRecord(
+      this.#decoder,
+      this.#interpreter,
+      word,
+      (imm) => position + imm >= 0 && position + imm < PAGE,
+      halves,
+      entries,
+      entry * 4,
+    );
+    const kind = this.#kindOf(handler);
     entries[entry + KIND] = kind;
     return kind;
+  }
+
+  #kindOf(handler: Handler | undefined): number {
+    if (handler === undefined) return Kind.UNDEFINED;
+    if (this.#interpreter.isDirectBranch(handler.row)) return handler.near ? Kind.NEAR : Kind.FAR;
+    return handler.row.ends ? Kind.ENDS : Kind.ORDINARY;
   }
 }

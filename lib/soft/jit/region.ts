@@ -1,3 +1,4 @@
+import { DECODE, RECORD_SHIFT } from './handler.js';
 import type { Instruction, Instructions } from './instruction.js';
 
 /**
@@ -38,6 +39,21 @@ export interface PageReader {
   /** Whether the instruction has been executed: code that never ran is left out. */
   executed(index: number): boolean;
 }
+
+/**
+ * Reads a page of RAM and its records, wherever linear memory has been renewed to since.
+ * @param page linear address of the page
+ * @param records linear address of its records
+ */
+export const pageReader = (
+  memory: { readonly u16: Uint16Array; readonly u32: Uint32Array },
+  page: number,
+  records: number,
+): PageReader => ({
+  // A page that a thread does not see yet, because the memory has just grown, reads as UDF.
+  word: (index) => memory.u32[(page >>> 2) + index] ?? 0,
+  executed: (index) => memory.u16[(records + (index << RECORD_SHIFT)) >>> 1] !== DECODE,
+});
 
 /** Collects the region of an entry; `undefined` where not even the first instruction can be compiled. */
 export function formRegion(code: Instructions, page: PageReader, entry: number): Region | undefined {

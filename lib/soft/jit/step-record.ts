@@ -1,8 +1,8 @@
 import type { Decoder } from '../a64/decode.js';
 import type { HelperEnv } from '../a64/helpers.js';
-import { fieldsOf } from '../a64/row.js';
-import { fillRecord, RECORD_SHIFT, RECORD_SIZE } from './handler.js';
-import { FETCH_TABLE_SIZE, type Interpreter, PAGE_END, UNDEFINED } from './interpreter.js';
+import { RECORD_SHIFT, RECORD_SIZE } from './handler.js';
+import { FETCH_TABLE_SIZE, type Interpreter, PAGE_END } from './interpreter.js';
+import { writeRecord } from './record-cache.js';
 
 /** Bytes of linear memory that a {@link StepRecord} needs. */
 export const STEP_AREA = FETCH_TABLE_SIZE + 2 * RECORD_SIZE;
@@ -31,15 +31,8 @@ export class StepRecord {
   prepare(interpreter: Interpreter, word: number, lo: number): number {
     const { u16, u32 } = this.#env;
     const at = this.#record;
-    const row = this.#decoder.decode(word);
-    if (row === undefined) u16[at >>> 1] = UNDEFINED;
-    else {
-      const raw = fieldsOf(row, word);
-      // No branch is near: its page has no records here.
-      const handler = interpreter.handler(row, raw, () => false);
-      fillRecord(handler.layout, row, raw, handler.near, u16, u32, at);
-      u16[at >>> 1] = handler.number;
-    }
+    // No branch is near: its page has no records here.
+    writeRecord(this.#decoder, interpreter, word, () => false, u16, u32, at);
     u16[(at + RECORD_SIZE) >>> 1] = PAGE_END;
     return at - ((lo & 0xffc) << (RECORD_SHIFT - 2));
   }
