@@ -5,6 +5,7 @@ import { TABLE } from '../a64/table.js';
 import { CodeCache } from '../jit/code-cache.js';
 import type { CompilerThread } from '../jit/compiler-thread.js';
 import { COUNTERS_SIZE, Interpreter } from '../jit/interpreter.js';
+import { regionName } from '../jit/region-name.js';
 import { STEP_AREA, StepRecord } from '../jit/step-record.js';
 import { PhysicalMap } from '../mmu/physical.js';
 import type { Cpu, CpuHost, Machine, MachineMemory } from './cpu.js';
@@ -76,6 +77,8 @@ export class SoftMachine implements Machine {
       () => {
         this.#flushTlbs();
       },
+      (page, records, index) =>
+        regionName(this.#current?.mmu.contexts.current.virtualPageOf(records), this.physical.addressOf(page), index),
     );
     const host = {
       fetchMiss: () => {

@@ -56,6 +56,7 @@ export class CodeCache {
   readonly #onTracked: (page: number) => void;
   readonly #onGone: () => void;
   readonly #onFlush: () => void;
+  readonly #nameOf: (page: number, records: number, index: number) => string;
   readonly #slots: Slot[] = [];
   readonly #byPage = new Map<number, Slot>();
   #chunks: number[] = [];
@@ -79,6 +80,7 @@ export class CodeCache {
    * @param onTracked a page of RAM now holds decoded code: no store may go past {@link written}
    * @param onGone regions that may have been met are gone
    * @param onFlush every slot is free again: forget what points to one
+   * @param nameOf what profilers call a region: the linear addresses of its page and of the page's records, and where it starts in the page
    */
   constructor(
     env: HelperEnv,
@@ -87,6 +89,7 @@ export class CodeCache {
     onTracked: (page: number) => void,
     onGone: () => void,
     onFlush: () => void,
+    nameOf: (page: number, records: number, index: number) => string,
   ) {
     this.#env = env;
     this.#decoder = decoder;
@@ -95,6 +98,7 @@ export class CodeCache {
     this.#onTracked = onTracked;
     this.#onGone = onGone;
     this.#onFlush = onFlush;
+    this.#nameOf = nameOf;
   }
 
   /**
@@ -202,6 +206,7 @@ export class CodeCache {
       slot,
       generation: slot.generation,
       entry: index,
+      name: this.#nameOf(slot.page, slot.address, index),
       page: pageReader(this.#env, slot.page, slot.address),
     });
     if (this.#hot.length < BATCH) return false;
@@ -239,7 +244,7 @@ export class CodeCache {
       .map((h): RegionRequest => {
         const id = this.#nextId++;
         this.#sent.set(id, h);
-        return { id, page: h.slot.page, records: h.slot.address, entry: h.entry };
+        return { id, page: h.slot.page, records: h.slot.address, entry: h.entry, name: h.name };
       });
     this.#hot = [];
     if (regions.length > 0) thread.post({ regions });

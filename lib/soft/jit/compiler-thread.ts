@@ -15,6 +15,8 @@ export interface RegionRequest {
   readonly records: number;
   /** Position of its entry in the page, in instructions. */
   readonly entry: number;
+  /** What profilers call its function. */
+  readonly name: string;
 }
 
 /** What goes to a compiler thread: first the machine's linear memory, then regions of it. */
@@ -63,6 +65,7 @@ export class CompileServer {
     const list = request.regions.map((r): Candidate & { readonly id: number } => ({
       id: r.id,
       entry: r.entry,
+      name: r.name,
       page: pageReader(views, r.page, r.records),
     }));
     while (list.length > 0) {

@@ -159,7 +159,7 @@ function makeModule(rows: readonly Row[], counting: CountingOptions | undefined)
         c.s32(bytes | (unprivileged ? 256 : 0));
         c.u8(W.CALL);
         c.u32(kind === 'load' ? loadMiss : storeMiss);
-        memoryIndices.set(name, module.addFunction(MEMORY_FUNCTION, body, name));
+        memoryIndices.set(name, module.addFunction(MEMORY_FUNCTION, body, name, name));
       }
     }
   }
@@ -236,7 +236,7 @@ function makeModule(rows: readonly Row[], counting: CountingOptions | undefined)
   l.closeBlock(); // leave
   l.commit();
   module.addTable(MAX_HANDLERS + MAX_REGIONS);
-  module.addFunction({ params: [], results: [] }, body, 'run');
+  module.addFunction({ params: [], results: [] }, body, 'run', 'interpreter');
   return {
     module: new Wasm.Module(module.build()),
     handlers,

@@ -137,7 +137,12 @@ export class Interpreter implements Linkage {
     const lowering = new OutOfLineLowering(body, { memory: module.memory, helper: module.helper, rec: 0, pcBase: 1 });
     const layout = lowering.lowerRow(row, raw);
     body.code.raw([W.I32_CONST, 0]);
-    module.builder.addFunction({ params: ['i32', 'i64'], results: ['i32'] }, body, 'handler');
+    module.builder.addFunction(
+      { params: ['i32', 'i64'], results: ['i32'] },
+      body,
+      'handler',
+      `interpreter ${row.name}`,
+    );
     const instance = link(new Wasm.Module(module.build()), module.imports, this);
     const number = this.#nextHandler++;
     if (number >= MAX_HANDLERS) throw new Error('the interpreter has no room for another handler');

@@ -143,6 +143,7 @@ export class ModuleBuilder {
   readonly #exports = new ByteWriter();
   #exportCount = 0;
   #tableSize: number | undefined;
+  readonly #names: [number, string][] = [];
 
   type(signature: Signature): number {
     const key = `${signature.params.join()}:${signature.results.join()}`;
@@ -186,7 +187,8 @@ export class ModuleBuilder {
     this.#exportCount++;
   }
 
-  addFunction(signature: Signature, body: FunctionBody, exportName?: string): number {
+  /** @param name what profilers and stack traces call the function; `exportName` if not given */
+  addFunction(signature: Signature, body: FunctionBody, exportName?: string, name?: string): number {
     const index = this.#importedFunctions + this.#functions.push({ type: this.type(signature), body }) - 1;
     if (exportName !== undefined) {
       this.#exports.name(exportName);
@@ -194,6 +196,7 @@ export class ModuleBuilder {
       this.#exports.u32(index);
       this.#exportCount++;
     }
+    if (name !== undefined) this.#names.push([index, name]);
     return index;
   }
 
@@ -242,6 +245,21 @@ export class ModuleBuilder {
       w.u32(this.#functions.length);
       for (const f of this.#functions) f.body.write(w);
     });
+    if (this.#names.length > 0) section(0, (w) => this.#writeNames(w));
     return out.bytes.slice();
+  }
+
+  /** The `name` section's function names (Core Specification 2.0, 7.4.1). */
+  #writeNames(w: ByteWriter): void {
+    const functions = new ByteWriter();
+    functions.u32(this.#names.length);
+    for (const [index, name] of this.#names) {
+      functions.u32(index);
+      functions.name(name);
+    }
+    w.name('name');
+    w.u8(1);
+    w.u32(functions.length);
+    w.raw(functions.bytes);
   }
 }

@@ -31,6 +31,12 @@ export class PhysicalMap {
     return region;
   }
 
+  /** The guest-physical address of a page of linear memory, or `undefined` where it is mapped nowhere. */
+  addressOf(linear: number): number | undefined {
+    const region = this.#regions.find((r) => linear >= r.linear && linear - r.linear < r.end - r.base);
+    return region === undefined ? undefined : region.base + (linear - region.linear);
+  }
+
   /** How many regions begin at or below the address. */
   #countUpTo(pa: number): number {
     let low = 0;

@@ -121,6 +121,19 @@ export class Tlb {
     return i32[at] === (lo & ~0xfff) && i32[at + 1] === (hi | 0) ? u32[at + 2] : undefined;
   }
 
+  /** The page, as two halves, that is fetched from these records and at which EL; `undefined` where no entry says. */
+  virtualPageOf(slot: number): { readonly el: number; readonly lo: number; readonly hi: number } | undefined {
+    const { i32, u32 } = this.#env;
+    // What runs at EL1 is looked for first: EL0 has a table of its own.
+    for (let el = 1; el >= 0; el--) {
+      const table = this.fetchTable(el) >>> 2;
+      for (let at = table; at < table + FETCH_ENTRIES * 4; at += 4) {
+        if (i32[at] !== -1 && u32[at + 2] === slot) return { el, lo: u32[at]!, hi: u32[at + 1]! };
+      }
+    }
+    return undefined;
+  }
+
   /** Remembers that an entry comes from a block. @param granule log2 of the granule */
   noteBlock(lo: number, hi: number, level: number, granule: number): void {
     if (granule !== 12) this.#wideBlocks = true;
