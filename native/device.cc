@@ -72,7 +72,7 @@ napi_value get_stats_fd(const Args& args) {
   const int64_t fd = kvm_ioctl(*resource, abi::GET_STATS_FD);
   if (fd < 0) return number(args.env(), fd);
   auto state = resource->kind() == Kind::vm ? static_cast<Vm*>(resource)->state : static_cast<Vcpu*>(resource)->vm;
-  return make_handle(args.env(), std::make_shared<Child>(Kind::stats, static_cast<int>(fd), std::move(state)));
+  return make_handle(args, std::make_shared<Child>(Kind::stats, static_cast<int>(fd), std::move(state)));
 }
 
 // readStats(stats, offset, buffer): pread(2), the bytes read.

@@ -12,6 +12,7 @@ namespace elvisor {
 struct Environment {
   napi_env env = nullptr;
   uv_loop_t* loop = nullptr;
+  std::shared_ptr<Handles> handles = std::make_shared<Handles>();
   Runner runner;
   // Listeners' places in the event loop, those that are being closed included.
   struct Poll* polls = nullptr;

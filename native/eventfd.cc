@@ -72,7 +72,7 @@ void on_readable(uv_poll_t* handle, int status, int) {
 napi_value create_eventfd(const Args& args) {
   const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (fd < 0) return failed(args.env());
-  return make_handle(args.env(), std::make_shared<EventFd>(fd));
+  return make_handle(args, std::make_shared<EventFd>(fd));
 }
 
 // eventFdSignal(eventfd, n)

@@ -2,35 +2,30 @@
 
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmath>
 #include <ctime>
-#include <new>
 
+#include "environment.h"
 #include "kvm_abi.h"
 
 namespace elvisor {
+
+struct Holder {
+  std::shared_ptr<Resource> resource;
+  // Its own, because the garbage collector may come after the environment's end.
+  std::shared_ptr<Handles> handles;
+};
+
 namespace {
 
-// Random, so that another copy of this addon in the same process, built from other sources perhaps, does not take our
-// objects for its own.
-const napi_type_tag& type_tag() {
-  static const napi_type_tag tag = [] {
-    napi_type_tag random{};
-    if (getrandom(&random, sizeof random, 0) != sizeof random) {
-      random = {reinterpret_cast<uintptr_t>(&unwrap), static_cast<uint64_t>(getpid())};
-    }
-    return random;
-  }();
-  return tag;
+void finalize(napi_env, void* data, void*) {
+  auto* holder = static_cast<Holder*>(data);
+  holder->handles->erase(holder);
+  delete holder;
 }
-
-using Holder = std::shared_ptr<Resource>;
-
-void finalize(napi_env, void* data, void*) { delete static_cast<Holder*>(data); }
 
 }  // namespace
 
@@ -47,29 +42,16 @@ std::shared_ptr<Mapping> map_fd(int fd, size_t size, off_t offset) {
   return std::make_shared<Mapping>(address, size);
 }
 
-napi_value make_handle(napi_env env, std::shared_ptr<Resource> resource) {
-  napi_value object;
-  auto* holder = new Holder(std::move(resource));
-  if (napi_create_object(env, &object) != napi_ok ||
-      napi_wrap(env, object, holder, finalize, nullptr, nullptr) != napi_ok) {
+napi_value make_handle(const Args& args, std::shared_ptr<Resource> resource) {
+  auto& handles = environment(args).handles;
+  auto* holder = new Holder{std::move(resource), handles};
+  napi_value external;
+  if (napi_create_external(args.env(), holder, finalize, nullptr, &external) != napi_ok) {
     delete holder;
-    return number(env, -ENOMEM);
+    return number(args.env(), -ENOMEM);
   }
-  // Untagged it is unusable, and the garbage collector closes it.
-  if (napi_type_tag_object(env, object, &type_tag()) != napi_ok) return number(env, -ENOMEM);
-  return object;
-}
-
-Resource* unwrap(napi_env env, napi_value value, uint32_t kinds) {
-  if (value == nullptr) return nullptr;
-  napi_valuetype type;
-  if (napi_typeof(env, value, &type) != napi_ok || type != napi_object) return nullptr;
-  bool ours = false;
-  if (napi_check_object_type_tag(env, value, &type_tag(), &ours) != napi_ok || !ours) return nullptr;
-  void* holder = nullptr;
-  if (napi_unwrap(env, value, &holder) != napi_ok) return nullptr;
-  Resource* resource = static_cast<Holder*>(holder)->get();
-  return (static_cast<uint32_t>(resource->kind()) & kinds) != 0 ? resource : nullptr;
+  handles->insert(holder);
+  return external;
 }
 
 bool Args::absent(size_t i) const {
@@ -114,9 +96,17 @@ bool Args::bytes(size_t i, std::span<uint8_t>& out) const {
   return true;
 }
 
+Resource* Args::any(size_t i) const {
+  void* data = nullptr;
+  if (i >= size_ || napi_get_value_external(env_, values_[i], &data) != napi_ok) return nullptr;
+  const auto* holder = static_cast<const Holder*>(data);
+  return environment(*this).handles->contains(holder) ? holder->resource.get() : nullptr;
+}
+
 Resource* Args::open_any(size_t i, uint32_t kinds) const {
-  Resource* resource = unwrap(env_, (*this)[i], kinds);
-  return resource == nullptr || resource->closed() ? nullptr : resource;
+  Resource* resource = any(i);
+  if (resource == nullptr || resource->closed()) return nullptr;
+  return (static_cast<uint32_t>(resource->kind()) & kinds) != 0 ? resource : nullptr;
 }
 
 napi_value number(napi_env env, int64_t value) {

@@ -1,4 +1,4 @@
-// What JavaScript holds: a tagged object around a shared pointer to a Resource. Nothing here throws, in either language.
+// What JavaScript holds: an external that stands for a shared pointer to a Resource. Nothing here throws, in either language.
 #pragma once
 
 #include <napi.h>
@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 namespace elvisor {
@@ -141,11 +142,12 @@ class System final : public Resource {
 
 // --- Handles --------------------------------------------------------------------------------------------------------
 
-// A fresh object for `resource`, closed by the garbage collector if by nobody else; a negative errno on failure.
-napi_value make_handle(napi_env env, std::shared_ptr<Resource> resource);
+// What a handle's external points to.
+struct Holder;
 
-// The resource of a handle of one of `kinds`, open or closed; null where `value` is anything else.
-Resource* unwrap(napi_env env, napi_value value, uint32_t kinds);
+// The handles of one environment. An external's pointer is looked up here before it is followed: other addons have
+// externals, too, and so has Node.
+using Handles = std::unordered_set<const Holder*>;
 
 // --- Calls ----------------------------------------------------------------------------------------------------------
 
@@ -179,6 +181,8 @@ class Args {
     return static_cast<T*>(open_any(i, static_cast<uint32_t>(kind)));
   }
   Resource* open_any(size_t i, uint32_t kinds) const;
+  // A handle of this environment, open or closed; null for anything else.
+  Resource* any(size_t i) const;
 
  private:
   napi_env env_;
@@ -186,6 +190,9 @@ class Args {
   size_t size_;
   void* data_ = nullptr;
 };
+
+// A fresh handle of `resource`, closed by the garbage collector if by nobody else; a negative errno on failure.
+napi_value make_handle(const Args& args, std::shared_ptr<Resource> resource);
 
 napi_value number(napi_env env, int64_t value);
 inline napi_value failed(napi_env env) { return number(env, -errno); }

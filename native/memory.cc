@@ -67,7 +67,7 @@ napi_value create_memory(const Args& args) {
   // A child process must not get copies of guest memory. Huge pages are a wish.
   madvise(mapping->data(), size, MADV_DONTFORK);
   if (shift == 0 && size >= huge_page) madvise(mapping->data(), size, MADV_HUGEPAGE);
-  return make_handle(args.env(), std::make_shared<Memory>(std::move(mapping), size));
+  return make_handle(args, std::make_shared<Memory>(std::move(mapping), size));
 }
 
 // createGuestMemfd(vm, size, flags)
@@ -83,7 +83,7 @@ napi_value create_guest_memfd(const Args& args) {
     memory->mapping = map_fd(static_cast<int>(fd), create.size);
     if (memory->mapping == nullptr) return failed(args.env());
   }
-  return make_handle(args.env(), std::move(memory));
+  return make_handle(args, std::move(memory));
 }
 
 // memoryBuffer(memory)

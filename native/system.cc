@@ -29,7 +29,7 @@ napi_value open_kvm(const Args& args) {
   if (run_size < 0) return number(args.env(), run_size);
   if (static_cast<size_t>(run_size) < abi::run_size) return number(args.env(), -EINVAL);
   system->run_size = static_cast<size_t>(run_size);
-  return make_handle(args.env(), std::move(system));
+  return make_handle(args, std::move(system));
 }
 
 napi_value get_api_version(const Args& args) {
@@ -61,12 +61,12 @@ napi_value create_vm(const Args& args) {
   if (!args.u32(1, type)) return number(args.env(), -EINVAL);
   const int64_t fd = kvm_ioctl(*system, abi::CREATE_VM, static_cast<unsigned long>(type));
   if (fd < 0) return number(args.env(), fd);
-  return make_handle(args.env(), std::make_shared<Vm>(static_cast<int>(fd), system->run_size));
+  return make_handle(args, std::make_shared<Vm>(static_cast<int>(fd), system->run_size));
 }
 
 // close(handle): idempotent.
 napi_value close_handle(const Args& args) {
-  Resource* resource = unwrap(args.env(), args[0], UINT32_MAX);
+  Resource* resource = args.any(0);
   if (resource == nullptr) return number(args.env(), -EBADF);
   resource->close();
   return number(args.env(), 0);

@@ -77,7 +77,7 @@ napi_value create_vcpu(const Args& args) {
   vcpu->run = map_fd(static_cast<int>(fd), vm->run_size);
   if (vcpu->run == nullptr) return failed(args.env());
   vcpu->publish();
-  return make_handle(args.env(), std::move(vcpu));
+  return make_handle(args, std::move(vcpu));
 }
 
 // createDevice(vm, type, test): a handle, or 0 where it is only a test.
@@ -90,7 +90,7 @@ napi_value create_device(const Args& args) {
   if (test) device.flags = abi::CREATE_DEVICE_TEST;
   const int64_t result = kvm_ioctl(*vm, abi::CREATE_DEVICE, &device);
   if (result < 0 || test) return number(args.env(), result);
-  return make_handle(args.env(), std::make_shared<Child>(Kind::device, static_cast<int>(device.fd), vm->state));
+  return make_handle(args, std::make_shared<Child>(Kind::device, static_cast<int>(device.fd), vm->state));
 }
 
 // preferredTarget(vm, out): struct kvm_vcpu_init.
