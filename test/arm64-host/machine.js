@@ -15,6 +15,7 @@ const PREFIX = 'lane: ';
  *
  * @param {object} options
  * @param {import('./modes.js').Mode} options.mode
+ * @param {number} options.seed of its random numbers
  * @param {string} options.kernel
  * @param {string} options.initrd
  * @param {readonly string[]} options.groups that must come to their end
@@ -22,12 +23,12 @@ const PREFIX = 'lane: ';
  * @param {((line: string) => void) | undefined} options.onLine all that the machine prints
  * @returns {Promise<void>} when it is off
  */
-export async function boot({ mode, kernel, initrd, groups, onResult, onLine }) {
+export async function boot({ mode, seed, kernel, initrd, groups, onResult, onLine }) {
   const { board, cpu, append } = mode;
   const args = [
     ...['-M', board, '-cpu', cpu, '-accel', 'tcg', '-smp', '1', '-m', '2048'],
     // Guest time is counted in instructions: a busy host makes no timeout fire, and a run is like the one before.
-    ...['-seed', '42', '-icount', 'shift=0,sleep=off', '-rtc', 'base=2026-01-01T00:00:00,clock=vm'],
+    ...['-seed', String(seed), '-icount', 'shift=0,sleep=off', '-rtc', 'base=2026-01-01T00:00:00,clock=vm'],
     ...['-display', 'none', '-nodefaults', '-no-reboot', '-serial', 'stdio'],
     ...['-kernel', kernel, '-initrd', initrd],
     ...['-append', `console=ttyAMA0 quiet loglevel=1 panic=-1 cryptomgr.notests ${append}`.trim()],

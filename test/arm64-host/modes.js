@@ -100,6 +100,12 @@ export const MODES = {
     kernel: '16k',
     says: { ...usable, kvmMode: 'vhe', pageSize: 16384 },
   },
+  6.12: {
+    ...BASE,
+    title: 'the kernel of Debian 13',
+    kernel: '6.12',
+    says: { ...usable, kvmMode: 'vhe' },
+  },
   newest: {
     ...BASE,
     title: 'the newest kernel that Debian has released',

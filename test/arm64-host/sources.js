@@ -36,6 +36,7 @@ export async function debianGuest() {
  */
 export const KERNELS = {
   debian: undefined,
+  6.12: { suite: 'trixie', name: 'linux-image-cloud-arm64' },
   newest: { suite: 'trixie-backports', name: 'linux-image-cloud-arm64' },
   '16k': { suite: 'trixie-backports', name: 'linux-image-arm64-16k' },
 };
