@@ -23,6 +23,8 @@ export interface RunArgs {
   readonly noReboot: boolean;
   readonly timeoutMs: number | undefined;
   readonly quiet: boolean;
+  /** `--trace profile[=FILE]`. */
+  readonly profile: { readonly file: string | undefined } | undefined;
   /** What follows `--`; `undefined` where there is no `--`. */
   readonly command: readonly string[] | undefined;
 }
@@ -49,11 +51,20 @@ const RUN_OPTIONS = {
   clock: { type: 'string' },
   'no-reboot': { type: 'boolean' },
   timeout: { type: 'string' },
+  trace: { type: 'string' },
   quiet: { type: 'boolean' },
 } as const;
 
 /** The options that make sense without a kernel of the user's own. */
-const DEMO_OPTIONS: readonly (keyof typeof RUN_OPTIONS)[] = ['backend', 'memory', 'cpus', 'clock', 'timeout', 'quiet'];
+const DEMO_OPTIONS: readonly (keyof typeof RUN_OPTIONS)[] = [
+  'backend',
+  'memory',
+  'cpus',
+  'clock',
+  'timeout',
+  'trace',
+  'quiet',
+];
 
 /** The longest timeout that the platform's timers take, in milliseconds. */
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
@@ -86,6 +97,8 @@ Options of run:
   --clock host|virtual      virtual: time counted in instructions, every run the same
   --no-reboot               end when the guest resets itself
   --timeout SECONDS         end, with status 124, if the guest still runs then
+  --trace profile[=FILE]    when the guest has ended, write hot guest code and where
+                            time went, to FILE or stderr (software machine only)
   --quiet                   no progress on stderr, and a silent default kernel
 
 Exit status: 0 the guest powered off, or COMMAND's own; 1 the guest panicked or
@@ -186,8 +199,9 @@ function runInvocation(command: 'run' | 'dtb' | 'demo', argv: readonly string[])
   if (guestCommand !== undefined && command !== 'run') throw new UsageError(`${command}: takes no command after --`);
   if (guestCommand?.length === 0) throw new UsageError('run: -- is there, but no command follows');
   const one = (name: keyof typeof RUN_OPTIONS): string | undefined => values.get(name)?.[0];
+  const profile = trace(one('trace'));
   const args: RunArgs = {
-    backend: choice(one('backend'), '--backend', ['auto', 'kvm', 'soft']) ?? 'auto',
+    backend: backend(one('backend'), profile !== undefined),
     kernel: path(one('kernel'), '--kernel'),
     initrd: path(one('initrd'), '--initrd'),
     append: one('append'),
@@ -199,6 +213,7 @@ function runInvocation(command: 'run' | 'dtb' | 'demo', argv: readonly string[])
     noReboot: values.has('no-reboot'),
     timeoutMs: timeout(one('timeout')),
     quiet: values.has('quiet'),
+    profile,
     command: guestCommand,
   };
   if (args.kernel === undefined && command === 'run') {
@@ -211,6 +226,25 @@ function runInvocation(command: 'run' | 'dtb' | 'demo', argv: readonly string[])
     throw new UsageError('run: a COMMAND runs in the default guest; with --kernel, say in --append what to run');
   }
   return { command, args };
+}
+
+function trace(value: string | undefined): RunArgs['profile'] {
+  if (value === undefined) return undefined;
+  const [kind, file] = value.split(/=(.*)/s, 2);
+  if (kind !== 'profile' || file === '')
+    throw new UsageError(`--trace: expected profile or profile=FILE, got ${JSON.stringify(value)}`);
+  return { file };
+}
+
+/** A profile is one of the software machine. */
+function backend(value: string | undefined, profiled: boolean): BackendKind {
+  const given = choice(value, '--backend', ['auto', 'kvm', 'soft']);
+  if (!profiled) return given ?? 'auto';
+  if (given === 'kvm')
+    throw new UsageError(
+      '--trace profile looks into the software machine; leave --backend kvm out (perf kvm looks into the kernel)',
+    );
+  return 'soft';
 }
 
 function choice<T extends string>(value: string | undefined, name: string, of: readonly T[]): T | undefined {

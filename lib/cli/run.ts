@@ -29,16 +29,14 @@ export function vmOptions(args: RunArgs): Omit<MicroVmOptions, 'kernel'> {
 /** `elvisor run`. @returns the exit status */
 export async function run(args: RunArgs): Promise<number> {
   if (args.kernel !== undefined) {
-    return runConsole(
-      {
-        ...vmOptions(args),
-        kernel: args.kernel,
-        ...(args.initrd === undefined ? {} : { initrd: args.initrd }),
-        ...(args.append === undefined ? {} : { cmdline: args.append }),
-        ...(args.dtb === undefined ? {} : { dtb: args.dtb }),
-      },
-      { eof: false },
-    );
+    const options = {
+      ...vmOptions(args),
+      kernel: args.kernel,
+      ...(args.initrd === undefined ? {} : { initrd: args.initrd }),
+      ...(args.append === undefined ? {} : { cmdline: args.append }),
+      ...(args.dtb === undefined ? {} : { dtb: args.dtb }),
+    };
+    return profiled(args, options, () => runConsole(options, { eof: false }));
   }
   // Before anything is fetched: a backend that is not there is not helped by a guest.
   open({ backend: args.backend, clock: args.clock }).close();
@@ -58,9 +56,25 @@ export async function run(args: RunArgs): Promise<number> {
   }
   progress.end();
   if (args.command !== undefined) {
-    return runCommand({ ...vmOptions(args), ...guestOptions(guest, { mode: 'exec' }), noReboot: true }, args.command);
+    const { command } = args;
+    const options = { ...vmOptions(args), ...guestOptions(guest, { mode: 'exec' }), noReboot: true };
+    return profiled(args, options, () => runCommand(options, command));
   }
-  return runConsole({ ...vmOptions(args), ...guestOptions(guest, { quiet: args.quiet }) }, { eof: true });
+  const options = { ...vmOptions(args), ...guestOptions(guest, { quiet: args.quiet }) };
+  return profiled(args, options, () => runConsole(options, { eof: true }));
+}
+
+/** Runs a guest under `--trace profile`, if that was given. */
+export async function profiled<T>(
+  { profile }: RunArgs,
+  { kernel }: Pick<MicroVmOptions, 'kernel'>,
+  guest: () => Promise<T>,
+): Promise<T> {
+  if (profile === undefined) return guest();
+  const trace = await (await import('./trace.js')).startProfile(profile.file);
+  const result = await guest();
+  await trace.end(kernel);
+  return result;
 }
 
 /**

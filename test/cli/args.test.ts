@@ -44,8 +44,17 @@ describe('run', () => {
       noReboot: true,
       timeoutMs: 1500,
       quiet: true,
+      profile: undefined,
       command: undefined,
     });
+  });
+
+  test('a profile is one of the software machine', () => {
+    expect(run('--trace', 'profile')).toMatchObject({ backend: 'soft', profile: { file: undefined } });
+    expect(run('--trace=profile=a=b.txt')).toMatchObject({ backend: 'soft', profile: { file: 'a=b.txt' } });
+    expect(() => run('--trace', 'profile', '--backend', 'kvm')).toThrow(/looks into the software machine/);
+    for (const wrong of ['frob', 'profile=', 'profiles', ''])
+      expect(() => run('--trace', wrong)).toThrow(/--trace: expected profile or profile=FILE/);
   });
 
   test('what follows -- is the command, options of its own and further -- included', () => {

@@ -1,12 +1,13 @@
 /** Debian, booted and used: what a user does with the default guest. Fetches it on first need. */
 
-import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { Worker } from 'node:worker_threads';
 import { beforeAll, describe, expect, test } from '@jest/globals';
+import { ACTIVITIES } from '#lib/cli/profile.js';
 import { type DefaultGuest, fetchDefaultGuest } from '#lib/guest/index.js';
 import { execInGuest, guestOptions } from '#lib/node/default-guest.js';
 import { MicroVm } from '#lib/node/micro-vm.js';
@@ -49,6 +50,26 @@ describe('elvisor run -- COMMAND', () => {
         },
       );
       expect({ status, stdout, stderr }).toEqual({ status: 7, stdout: "it's “in” quotes\n", stderr: 'to stderr\n' });
+    },
+    BOOT_MS,
+  );
+
+  test(
+    '--trace profile tells where the time of a boot went, and names functions of the kernel',
+    async () => {
+      const folder = await mkdtemp(join(tmpdir(), 'elvisor-profile-'));
+      try {
+        const file = join(folder, 'profile.txt');
+        const { status, stdout } = await elvisor(['run', '--trace', `profile=${file}`, '--', 'echo', 'ran']);
+        expect({ status, stdout }).toEqual({ status: 0, stdout: 'ran\n' });
+        const report = await readFile(file, 'utf8');
+        for (const activity of Object.values(ACTIVITIES)) expect(report).toContain(activity);
+        // Debian's kernel checks a key's signature at boot: half of the boot is in the library of big numbers.
+        expect(report).toMatch(/ms +[\d.]+ % {2}mpihelp_submul_1\n/);
+        expect(report).toMatch(/EL1 0xffff[0-9a-f]{12} ipa 0x4[0-9a-f]{7} {2}mpihelp_submul_1\+0x/);
+      } finally {
+        await rm(folder, { recursive: true });
+      }
     },
     BOOT_MS,
   );
