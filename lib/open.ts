@@ -23,6 +23,8 @@ export {
   type RefusalCause,
 } from './host/index.js';
 
+export { parseRegionName, type RegionName } from './soft/index.js';
+
 /** Options of {@link open}. */
 export interface OpenOptions {
   /** `'kvm'`: the host's; `'soft'`: the software KVM; `'auto'`: the host's where it is there, else the software one. Default: `'auto'`. */

@@ -1,4 +1,4 @@
-import { parseRegionName } from '../soft/jit/region-name.js';
+import { parseRegionName } from '../open.js';
 import type { SymbolTable } from '../vmm/boot/symbols.js';
 
 /** What V8's profiler returns (Chrome DevTools Protocol, Profiler.Profile), as far as it is read here. */

@@ -10,6 +10,7 @@ export {
   type RegionRequest,
 } from './jit/compiler-thread.js';
 export type { ModuleImports } from './jit/linkage.js';
+export { parseRegionName, type RegionName } from './jit/region-name.js';
 export type { WasmMemory } from './jit/webassembly.js';
 export { SoftKvm, type SoftKvmOptions } from './soft-kvm.js';
 

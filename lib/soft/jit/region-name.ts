@@ -1,4 +1,4 @@
-/** What a region's function is called in profiles: where in the guest it starts. */
+/** Where in the guest a compiled region starts, as the name of its function says in V8's profiles (`node --cpu-prof`, the inspector, `perf`). */
 export interface RegionName {
   /** Exception level that it was found hot at; `undefined`, as the address is, where the page had no translation any more. */
   readonly el: number | undefined;
@@ -26,7 +26,7 @@ export function regionName(
   return `guest${at}${ipa === undefined ? '' : ` ipa 0x${hex(ipa + index * 4)}`}`;
 }
 
-/** Reads what {@link regionName} wrote; `undefined` for any other function's name. */
+/** Reads the name that a region of the guest has in a profile; `undefined` for the name of any other function. */
 export function parseRegionName(name: string): RegionName | undefined {
   const match = PATTERN.exec(name);
   if (match === null) return undefined;
