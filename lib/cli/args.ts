@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { MAX_CPUS } from '../vmm/board.js';
-import type { BackendKind, ClockKind, DiskSpec } from '../vmm/options.js';
+import type { BackendKind, ClockKind, DiskSpec, KernelFormat } from '../vmm/options.js';
 import { parseMemory } from '../vmm/options.js';
 
 /** What the user typed cannot be meant: one line on stderr, status 2. */
@@ -12,12 +12,16 @@ export class UsageError extends Error {
 export interface RunArgs {
   readonly backend: BackendKind;
   readonly kernel: string | undefined;
+  readonly kernelFormat: KernelFormat;
   readonly initrd: string | undefined;
   readonly append: string | undefined;
   readonly dtb: string | undefined;
   /** Bytes. */
   readonly memory: number | undefined;
   readonly cpus: number | undefined;
+  readonly gic: 2 | 3 | undefined;
+  readonly its: boolean;
+  readonly pmu: boolean;
   readonly disks: readonly DiskSpec[];
   readonly clock: ClockKind;
   readonly noReboot: boolean;
@@ -42,11 +46,15 @@ export type Invocation =
 const RUN_OPTIONS = {
   backend: { type: 'string' },
   kernel: { type: 'string' },
+  'kernel-format': { type: 'string' },
   initrd: { type: 'string' },
   append: { type: 'string' },
   dtb: { type: 'string' },
   memory: { type: 'string' },
   cpus: { type: 'string' },
+  gic: { type: 'string' },
+  its: { type: 'boolean' },
+  pmu: { type: 'boolean' },
   disk: { type: 'string', multiple: true },
   clock: { type: 'string' },
   'no-reboot': { type: 'boolean' },
@@ -88,11 +96,15 @@ used where it cannot; and which backend auto takes.
 Options of run:
   --backend auto|kvm|soft   which machine runs the guest (auto)
   --kernel FILE             an arm64 Image (raw, gzip, zstd, EFI zboot) or ELF file
+  --kernel-format auto|raw  raw: a flat program, at RAM + 512 KiB as under QEMU (auto)
   --initrd FILE             its initial RAM disk
   --append STRING           its command line, given exactly so
   --dtb FILE                a device tree to use instead of the board's own
   --memory SIZE             RAM, such as 256M or 1G (512M)
   --cpus N                  vCPUs, 1 to ${MAX_CPUS} (1)
+  --gic 2|3                 the interrupt controller (3, or what the KVM has)
+  --its                     with an ITS, for message-signalled interrupts
+  --pmu                     with a PMU: perf counts cycles and instructions
   --disk FILE[,ro][,overlay]  a raw disk image; overlay: what is written is forgotten
   --clock host|virtual      virtual: time counted in instructions, every run the same
   --no-reboot               end when the guest resets itself
@@ -203,11 +215,15 @@ function runInvocation(command: 'run' | 'dtb' | 'demo', argv: readonly string[])
   const args: RunArgs = {
     backend: backend(one('backend'), profile !== undefined),
     kernel: path(one('kernel'), '--kernel'),
+    kernelFormat: choice(one('kernel-format'), '--kernel-format', ['auto', 'raw']) ?? 'auto',
     initrd: path(one('initrd'), '--initrd'),
     append: one('append'),
     dtb: path(one('dtb'), '--dtb'),
     memory: memory(one('memory')),
     cpus: cpus(one('cpus')),
+    gic: gicVersion(choice(one('gic'), '--gic', ['2', '3'])),
+    its: values.has('its'),
+    pmu: values.has('pmu'),
     disks: (values.get('disk') ?? []).map(parseDisk),
     clock: choice(one('clock'), '--clock', ['host', 'virtual']) ?? 'host',
     noReboot: values.has('no-reboot'),
@@ -217,9 +233,8 @@ function runInvocation(command: 'run' | 'dtb' | 'demo', argv: readonly string[])
     command: guestCommand,
   };
   if (args.kernel === undefined && command === 'run') {
-    for (const name of ['initrd', 'append', 'dtb'] as const) {
-      if (args[name] !== undefined)
-        throw new UsageError(`run: --${name} belongs to a kernel of your own; give --kernel too`);
+    for (const name of ['kernel-format', 'initrd', 'append', 'dtb'] as const) {
+      if (values.has(name)) throw new UsageError(`run: --${name} belongs to a kernel of your own; give --kernel too`);
     }
   }
   if (args.kernel !== undefined && guestCommand !== undefined) {
@@ -271,6 +286,11 @@ function cpus(value: string | undefined): number | undefined {
   const count = /^\d{1,9}$/.test(value) ? Number(value) : Number.NaN;
   if (count >= 1 && count <= MAX_CPUS) return count;
   throw new UsageError(`--cpus: expected a number from 1 to ${MAX_CPUS}, got ${JSON.stringify(value)}`);
+}
+
+function gicVersion(value: '2' | '3' | undefined): 2 | 3 | undefined {
+  if (value === undefined) return undefined;
+  return value === '2' ? 2 : 3;
 }
 
 function timeout(value: string | undefined): number | undefined {

@@ -24,7 +24,10 @@ export async function dtb(args: RunArgs): Promise<number> {
   const own = args.dtb === undefined ? undefined : await readInput(args.dtb, 'dtb');
   let initrd: { readonly start: number; readonly end: number } | undefined;
   if (args.kernel !== undefined && args.initrd !== undefined) {
-    const kernel = await loadKernel(await readInput(args.kernel, 'kernel'), { limit: options.memory });
+    const kernel = await loadKernel(await readInput(args.kernel, 'kernel'), {
+      limit: options.memory,
+      format: options.kernelFormat,
+    });
     const { length } = await readInput(args.initrd, 'initrd');
     const ram = { base: RAM_BASE, size: options.memory };
     initrd = placeBoot({ ram, kernel, initrdSize: length, dtbSize: DTB_MAX_SIZE }).initrd;

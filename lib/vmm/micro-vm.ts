@@ -118,7 +118,11 @@ export async function prepare(given: MicroVmOptions, platform: Platform): Promis
     ]);
     check();
     const gunzip = platform.gunzip;
-    const kernel = await loadKernel(kernelFile, { limit: options.memory, ...(gunzip === undefined ? {} : { gunzip }) });
+    const kernel = await loadKernel(kernelFile, {
+      limit: options.memory,
+      format: options.kernelFormat,
+      ...(gunzip === undefined ? {} : { gunzip }),
+    });
     check();
     for (const disk of options.disks) {
       if (platform.openDisk === undefined)

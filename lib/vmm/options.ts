@@ -21,13 +21,21 @@ export type ConsoleKind = 'pl011' | 'hvc0';
 /** How time passes for the guest: with the host's clock, or by instructions executed. */
 export type ClockKind = 'host' | 'virtual';
 
+/** What a kernel file is: found out by what is in it, or a flat program that bears no header. */
+export type KernelFormat = 'auto' | 'raw';
+
 /** Which machine runs the guest: the kernel's KVM, the software KVM, or the first that is there. */
 export type BackendKind = 'auto' | 'kvm' | 'soft';
 
 /** Options of `MicroVm.create`. Unknown keys are refused. */
 export interface MicroVmOptions {
-  /** An arm64 Linux Image (raw, gzip, zstd, EFI zboot) or an ELF file. */
+  /** An arm64 Linux Image (raw, gzip, zstd, EFI zboot) or an ELF file; anything, with `kernelFormat: 'raw'`. */
   readonly kernel: ImageSource;
+  /**
+   * `'raw'`: the kernel is a flat program without a header, loaded as it is 512 KiB above the start of RAM, where QEMU's
+   * `virt` puts one, and entered at its first byte. Default: `'auto'`, by what is in the file.
+   */
+  readonly kernelFormat?: KernelFormat | undefined;
   /** The initial RAM disk. */
   readonly initrd?: ImageSource | undefined;
   /** The kernel command line, given to the guest exactly so. Default: empty. */
@@ -69,6 +77,7 @@ export interface MicroVmOptions {
 /** {@link MicroVmOptions}, checked, with the defaults filled in. */
 export interface ResolvedOptions {
   readonly kernel: ImageSource;
+  readonly kernelFormat: KernelFormat;
   readonly initrd: ImageSource | undefined;
   /** As given; `undefined` leaves that of a device tree of the user's own. */
   readonly cmdline: string | undefined;
@@ -142,6 +151,7 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
   if (typeof options !== 'object' || options === null) return fail(`options: expected an object, got ${show(options)}`);
   const known: Readonly<Record<keyof MicroVmOptions, true>> = {
     kernel: true,
+    kernelFormat: true,
     initrd: true,
     cmdline: true,
     dtb: true,
@@ -166,6 +176,7 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
   const resolved: ResolvedOptions = {
     kernel:
       image(options.kernel, 'kernel') ?? fail('kernel: expected a path, a URL or bytes; a microVM needs a kernel'),
+    kernelFormat: choice(options.kernelFormat, 'kernelFormat', ['auto', 'raw']) ?? 'auto',
     initrd: image(options.initrd, 'initrd'),
     cmdline: cmdline(options.cmdline),
     dtb: image(options.dtb, 'dtb'),

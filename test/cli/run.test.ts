@@ -42,6 +42,19 @@ test('a kernel of one’s own: its console is stdout, its power-off is status 0'
   expect(status).toBe(0);
 });
 
+test('a flat program: what it transmits is stdout, the machine is as asked for', async () => {
+  // MOV X1, #0x09000000; MOV W2, #'R'; STR W2, [X1]; then PSCI SYSTEM_OFF (0x84000008) by HVC
+  const words = [0xd2a1_2001, 0x5280_0a42, 0xb900_0022, 0x5280_0100, 0x72b0_8000, 0xd400_0002];
+  const flat = join(dir, 'flat');
+  await writeFile(flat, new Uint8Array(new Uint32Array(words).buffer));
+  const machine = ['--gic', '3', '--its', '--pmu', '--memory', '16M'];
+  expect(await elvisor(['run', '--kernel', flat, '--kernel-format', 'raw', ...machine])).toMatchObject({
+    status: 0,
+    stdout: 'R',
+  });
+  expect(await elvisor(['run', '--kernel', flat, ...machine])).toMatchObject({ status: 2, stdout: '' });
+});
+
 test('with the virtual clock two runs say the same', async () => {
   const [a, b] = await Promise.all([1, 2].map(() => elvisor(['demo', '--clock', 'virtual'])));
   expect(a!.stdout).toBe(b!.stdout);
@@ -157,12 +170,16 @@ test('dtb writes what the guest would be given', async () => {
     'x',
     '--append',
     'a b',
+    '--its',
+    '--pmu',
   ]);
   const chunks: Buffer[] = [];
   for await (const chunk of child.stdout) chunks.push(chunk as Buffer);
   const root = readFdt(new Uint8Array(Buffer.concat(chunks)));
   expect(stringList(findNode(root, '/chosen')!, 'bootargs')).toEqual(['a b']);
   expect(findNode(root, '/cpus')!.children).toHaveLength(2);
+  expect(findCompatible(root, 'arm,gic-v3-its')).toHaveLength(1);
+  expect(findCompatible(root, 'arm,armv8-pmuv3')).toHaveLength(1);
   // The disk, the entropy device and the power key for guests without gpio-keys.
   expect(findCompatible(root, 'virtio,mmio').map((node) => node.name)).toEqual([
     'virtio_mmio@a000000',

@@ -41,6 +41,7 @@ const PMU = {
   SWINC: sysregIndex(3, 3, 9, 12, 4),
   SELR: sysregIndex(3, 3, 9, 12, 5),
   CEID0: sysregIndex(3, 3, 9, 12, 6),
+  CEID1: sysregIndex(3, 3, 9, 12, 7),
   CCNTR: sysregIndex(3, 3, 9, 13, 0),
   XEVTYPER: sysregIndex(3, 3, 9, 13, 1),
   XEVCNTR: sysregIndex(3, 3, 9, 13, 2),
@@ -193,6 +194,27 @@ describe.each(backends)('PMU on $name', (backend) => {
     expect([SW_INCR, CHAIN, 0x11].map((event) => (events >> BigInt(event)) & 1n)).toEqual([1n, 1n, 0n]);
     expect(run(machine, 2)).toEqual([told(0x8000_0003n), told(0x8000_0002n)]);
   });
+
+  onSoftOnly(backend, 'it depends on the processor how often it stalls')(
+    'has the events that its version requires; no cycle goes by without an instruction',
+    () => {
+      const stalls = [0x23, 0x24];
+      const machine = start(
+        tell(PMU.CEID0),
+        tell(PMU.CEID1),
+        stalls.flatMap((event, n) => set(PMU.evtyper(n), event)),
+        set(PMU.CNTENSET, 2 ** 32 - 1),
+        set(PMU.CR, 1),
+        stalls.flatMap((_, n) => tell(PMU.evcntr(n))),
+      );
+      const events = [0, 32].map(
+        (from) => (BigInt(runToExit(machine.vcpu).split(' ')[2]!) & 0xffff_ffffn) << BigInt(from),
+      );
+      const has = (event: number): bigint => ((events[0]! | events[1]!) >> BigInt(event)) & 1n;
+      expect([SW_INCR, 0x08, 0x11, ...stalls].map(has)).toEqual([1n, 1n, 1n, 1n, 1n]);
+      expect(run(machine, 2)).toEqual([told(0), told(0)]);
+    },
+  );
 
   onSoftOnly(backend, UNKNOWN)(
     'software increments count where they are enabled, and an odd counter can count its neighbour',

@@ -9,8 +9,18 @@ export const PMU_VERSION = 6;
 const VERSION_V8_1 = 4;
 const VERSION_V8_5 = 6;
 
-/** The events that are counted (Arm ARM DDI 0487 D14.11). */
-export const PmuEvent = { SW_INCR: 0x00, INST_RETIRED: 0x08, CPU_CYCLES: 0x11, CHAIN: 0x1e } as const;
+/**
+ * The events that are counted (Arm ARM DDI 0487 D14.11). FEAT_PMUv3p1 requires the stalls: as every cycle is an instruction, there
+ * are none.
+ */
+export const PmuEvent = {
+  SW_INCR: 0x00,
+  INST_RETIRED: 0x08,
+  CPU_CYCLES: 0x11,
+  CHAIN: 0x1e,
+  STALL_FRONTEND: 0x23,
+  STALL_BACKEND: 0x24,
+} as const;
 
 /** Bits of PMCR_EL0. */
 export const Pmcr = { E: 1n << 0n, P: 1n << 1n, C: 1n << 2n, LC: 1n << 6n, LP: 1n << 7n, N_SHIFT: 11n } as const;

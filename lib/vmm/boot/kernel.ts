@@ -4,8 +4,17 @@ import { type ElfKernel, isElf, parseElf } from './elf.js';
 import { type Arm64Image, isArm64Image, parseArm64Image, startsWith } from './image.js';
 import { isZboot, parseZboot } from './zboot.js';
 
+/** A flat program without a header: a bare-metal test, firmware. How much memory it has behind its bytes it does not say. */
+export interface RawKernel {
+  readonly bytes: Uint8Array;
+}
+
 /** A kernel, ready to be placed. */
-export type Kernel = (({ readonly kind: 'image' } & Arm64Image) | ({ readonly kind: 'elf' } & ElfKernel)) & {
+export type Kernel = (
+  | ({ readonly kind: 'image' } & Arm64Image)
+  | ({ readonly kind: 'elf' } & ElfKernel)
+  | ({ readonly kind: 'raw' } & RawKernel)
+) & {
   /** What it was unpacked from, outermost first: `['zboot', 'gzip']`, or empty. */
   readonly wrappers: readonly string[];
 };
@@ -13,6 +22,8 @@ export type Kernel = (({ readonly kind: 'image' } & Arm64Image) | ({ readonly ki
 export interface LoadKernelOptions {
   /** Most bytes that decompressing may give; 1 GiB if not given. The VM's memory is a good choice. */
   limit?: number;
+  /** `'raw'`: a flat program, taken as it is whatever it begins with. */
+  format?: 'auto' | 'raw';
   /** Inflates gzip in place of `DecompressionStream`. */
   gunzip?: Gunzip;
 }
@@ -112,6 +123,7 @@ export async function loadKernel(file: Uint8Array, options: LoadKernelOptions = 
   const limit = options.limit ?? MAX_DECOMPRESSED;
   const wrappers: string[] = [];
   let bytes = file;
+  if (options.format === 'raw' && bytes.length > 0) return { kind: 'raw', wrappers, bytes };
   const unpack = async (compression: string, packed: Uint8Array): Promise<Uint8Array> => {
     wrappers.push(compression);
     if (compression === 'zstd') return unzstd(packed, limit);

@@ -7,6 +7,10 @@ export const DTB_MAX_SIZE = 2 * 1024 * 1024;
 /** The initrd must lie with the kernel in one 1 GiB-aligned window of this size (booting.rst, 4). */
 const INITRD_WINDOW = 32 * 1024 ** 3;
 const GIB = 1024 ** 3;
+/** Where QEMU puts an image that does not say where (`hw/arm/boot.c`, KERNEL64_LOAD_ADDR), from the start of RAM. */
+const RAW_OFFSET = 0x8_0000;
+/** What it leaves to such an image, from the start of RAM: half of it, at most this. */
+const RAW_ROOM = 128 * 1024 * 1024;
 const PAGE = 4096;
 
 export interface PlacementInput {
@@ -41,6 +45,7 @@ export interface Placement {
  * Places a kernel, its device tree and its initrd by the arm64 boot protocol: an Image at a 2 MiB-aligned base plus its
  * text_offset, with room for its BSS; the tree above it, 8-byte aligned and within one 2 MiB block; the initrd above that.
  * An ELF program goes where it says, its tree at the start of RAM if that is free (where QEMU's `virt` has it), else above.
+ * A raw one goes where QEMU puts it, with half of RAM, at most 128 MiB, to itself.
  *
  * @throws VmError `ERR_KERNEL_TOO_BIG`, `ERR_INITRD_TOO_BIG`, `ERR_DTB_TOO_BIG` what does not fit, and how much memory
  * would do; `ERR_INITRD_EMPTY`; `ERR_KERNEL_PLACEMENT` an ELF segment outside RAM
@@ -71,7 +76,8 @@ export function placeBoot(input: PlacementInput): Placement {
   const lowest = Math.min(...loads.map((load) => load.address));
   const start = align(ram.base, IMAGE_ALIGN);
   // 2 MiB-aligned and no larger than that, the tree lies within one 2 MiB block.
-  const dtb = kernel.kind === 'elf' && lowest - start >= dtbSize ? start : align(kernelEnd, IMAGE_ALIGN);
+  const above = kernel.kind === 'raw' ? Math.max(kernelEnd, ram.base + Math.min(ram.size / 2, RAW_ROOM)) : kernelEnd;
+  const dtb = kernel.kind === 'elf' && lowest - start >= dtbSize ? start : align(above, IMAGE_ALIGN);
   if (dtb + dtbSize > ramEnd) {
     throw new VmError(
       'ERR_DTB_TOO_BIG',
@@ -104,6 +110,10 @@ function placeKernel(kernel: Kernel, ram: PlacementInput['ram']): { entry: numbe
   if (kernel.kind === 'image') {
     const address = align(ram.base, IMAGE_ALIGN) + kernel.textOffset;
     return { entry: address, loads: [{ address, bytes: kernel.bytes, size: kernel.imageSize }] };
+  }
+  if (kernel.kind === 'raw') {
+    const address = ram.base + RAW_OFFSET;
+    return { entry: address, loads: [{ address, bytes: kernel.bytes, size: kernel.bytes.length }] };
   }
   for (const segment of kernel.segments) {
     if (segment.address < ram.base || segment.address + segment.size > ram.base + ram.size) {

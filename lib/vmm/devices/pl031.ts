@@ -13,7 +13,8 @@ const Reg = {
   ICR: 0x1c,
 } as const;
 
-const ID = primecellId(0x031, 0);
+/** The revision is r1, as QEMU's board and kvmtool have it. */
+const ID = primecellId(0x031, 1);
 
 /** The longest timer set at once, in milliseconds: hosts' timers hold 31 bits. */
 const LONGEST_TIMER = 2 ** 30;

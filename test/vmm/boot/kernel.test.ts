@@ -171,6 +171,14 @@ describe('loadKernel takes', () => {
     expect(bytesOf(await loadKernel(zboot('zstd', zstd(image()))))).toEqual(image());
   });
 
+  test('a raw program as it is, whatever it looks like', async () => {
+    const packed = new Uint8Array(gzipSync(image()));
+    for (const bytes of [packed, image(), withMark(0x300, 0x202, 'HdrS'), new Uint8Array([1])]) {
+      expect(await loadKernel(bytes, { format: 'raw' })).toEqual({ kind: 'raw', wrappers: [], bytes });
+    }
+    await expect(loadKernel(new Uint8Array(0), { format: 'raw' })).rejects.toMatchObject({ code: 'ERR_KERNEL_EMPTY' });
+  });
+
   test('an ELF program, by its physical addresses', async () => {
     const kernel = await loadKernel(
       elf({

@@ -44,6 +44,22 @@ describe('placeBoot', () => {
     expect(place({ kernel: elf([BASE + 9999, 100]) })).toMatchObject({ dtb: BASE + 2 * MIB });
   });
 
+  test('a raw program where QEMU has it, tree and initrd above half of RAM or 128 MiB', () => {
+    const kernel: Kernel = { kind: 'raw', wrappers: [], bytes };
+    expect(place({ kernel, initrdSize: 5000 })).toEqual({
+      entry: BASE + 0x8_0000,
+      kernel: [{ address: BASE + 0x8_0000, bytes, size: bytes.length }],
+      dtb: BASE + 64 * MIB,
+      initrd: { start: BASE + 64 * MIB + 12288, end: BASE + 64 * MIB + 12288 + 5000 },
+    });
+    expect(place({ kernel, ram: { base: BASE, size: 1024 * MIB } })).toMatchObject({ dtb: BASE + 128 * MIB });
+    const large: Kernel = { ...kernel, bytes: new Uint8Array(65 * MIB) };
+    expect(place({ kernel: large })).toMatchObject({ dtb: BASE + 66 * MIB });
+    expect(() => place({ kernel, ram: { base: BASE, size: 0x8_0000 } })).toThrow(
+      expect.objectContaining({ code: 'ERR_KERNEL_TOO_BIG' }),
+    );
+  });
+
   test.each<[string, Partial<PlacementInput>, string, RegExp]>([
     [
       'a kernel too big for the memory',
