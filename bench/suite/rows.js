@@ -267,8 +267,8 @@ export const ROWS = [
 
 /** What limits elvisor, by row, where a profile has shown it. */
 export const LIMITS = {
-  stride: 'more pages than the translation tables hold; each miss is a call to TypeScript',
-  chase: 'more pages than the translation tables hold; each miss is a call to TypeScript',
+  stride: 'more pages than the first level of the translation tables holds: each miss is a look into the second',
+  chase: 'the host’s caches: each load is a look into two translation tables and then a miss in memory',
   mmio: 'each exit decodes its instruction and translates its address once more, then finds the device',
   python: 'more than a quarter in the interpreter: code that is spread wide, calls and indirect branches',
   zstd: 'one large region of compiled code; a sixth in the interpreter',

@@ -15,8 +15,9 @@ import {
 } from './handler.js';
 import { HOT_HANDLERS } from './hot-handlers.js';
 import { LoopLowering } from './interpreter-loop.js';
-import { helpersOf, MEMORY_FUNCTION, MEMORY_SIZES, memoryFunctionName, signatureOf } from './linkage.js';
-import { type MemoryFunctions, W } from './lower.js';
+import { helpersOf, signatureOf } from './linkage.js';
+import { W } from './lower.js';
+import { addMemoryFunctions, memoryFunctionsAt } from './memory-functions.js';
 import { FunctionBody, ModuleBuilder } from './wasm-module.js';
 import { Wasm, type WasmModule } from './webassembly.js';
 
@@ -148,25 +149,8 @@ function makeModule(rows: readonly Row[], counting: CountingOptions | undefined)
       helpers.push(helper);
     }
   }
-  const memoryIndices = new Map<string, number>();
-  for (const kind of ['load', 'store'] as const) {
-    for (const bytes of MEMORY_SIZES) {
-      for (const unprivileged of [false, true]) {
-        const name = memoryFunctionName(kind, bytes, unprivileged);
-        const body = new FunctionBody(1);
-        const c = body.code;
-        c.raw([W.LOCAL_GET, 0, W.I32_WRAP, W.LOCAL_GET, 0, W.I64_CONST, 32, W.I64_SHR_U, W.I32_WRAP, W.I32_CONST]);
-        c.s32(bytes | (unprivileged ? 256 : 0));
-        c.u8(W.CALL);
-        c.u32(kind === 'load' ? loadMiss : storeMiss);
-        memoryIndices.set(name, module.addFunction(MEMORY_FUNCTION, body, name, name));
-      }
-    }
-  }
-  const memoryFunctions: MemoryFunctions = {
-    load: (bytes, unprivileged) => memoryIndices.get(memoryFunctionName('load', bytes, unprivileged))!,
-    store: (bytes, unprivileged) => memoryIndices.get(memoryFunctionName('store', bytes, unprivileged))!,
-  };
+  const memoryIndices = addMemoryFunctions(module, { load: loadMiss, store: storeMiss });
+  const memoryFunctions = memoryFunctionsAt(memoryIndices);
   const outOfLineType = module.type({ params: ['i32', 'i64'], results: ['i32'] });
 
   const body = new FunctionBody(0);

@@ -48,16 +48,28 @@ export const W = {
   I32_SHR_U: 0x76,
   I64_ADD: 0x7c,
   I64_AND: 0x83,
+  I64_OR: 0x84,
   I64_SHR_U: 0x88,
   I32_WRAP: 0xa7,
   I64_EXTEND_U: 0xad,
   VOID: 0x40,
 } as const;
 
-/** Entries of a load or store table, and the shift and mask that make an entry's byte offset from an address. */
-export const TLB_ENTRIES = 1024;
+/**
+ * A load or store table: entries of 16 bytes, and the shift and mask that make an entry's byte offset from an address; behind
+ * them what second-level entries of this table have in the low bits of their page's address, and where that level's table is.
+ */
+export const TLB_ENTRIES = 2048;
 export const TLB_INDEX_SHIFT = 8;
 export const TLB_INDEX_MASK = (TLB_ENTRIES - 1) << 4;
+export const TLB_KEY = TLB_ENTRIES * 16;
+export const TLB_SECOND = TLB_KEY + 4;
+export const TLB_TABLE_SIZE = TLB_KEY + 16;
+/** An entry stands for the last address of its page, so that zeroes stand for none. */
+export const TLB_OFFSET_BITS = 0xfff;
+/** A second-level table: as many pages as 64 MiB have. */
+export const SECOND_ENTRIES = 16384;
+export const SECOND_INDEX_MASK = (SECOND_ENTRIES - 1) << 4;
 
 /** Functions that every generated module needs: the slow halves of memory accesses. */
 export interface MemoryFunctions {
@@ -394,8 +406,8 @@ export abstract class Lowering {
       c.u8(W.I64_ADD);
     }
     c.u8(W.I64_CONST);
-    c.s32(-4096);
-    c.u8(W.I64_AND);
+    c.s32(TLB_OFFSET_BITS);
+    c.u8(W.I64_OR);
     c.u8(W.I64_EQ);
     c.u8(W.IF);
     c.u8(TYPE_BYTE.i32);

@@ -273,11 +273,6 @@ export class Mmu {
     const startHi = lo === 0 && start !== 0 ? (hi - 1) | 0 : hi;
     if (misaligned && this.#alignmentChecked) return this.#maybeMisaligned(start, startHi, bytes, isWrite);
     const el0 = state.el === 0 || (unprivileged && state.get32(Offset.UAO) === 0);
-    // Only what was in the table comes back from there, so nothing else is to be looked at.
-    if (!isWrite && !this.#alignmentChecked) {
-      const known = this.tlb.findEvicted(this.#regime(el0), lo, hi);
-      if (known !== 0) return known;
-    }
     const t = this.translator;
     if (!t.walk(lo, hi, el0)) return this.dataAbort(t.status, lo, hi, isWrite);
     const { result } = t;

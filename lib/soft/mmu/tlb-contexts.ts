@@ -1,11 +1,12 @@
 import type { HelperEnv } from '../a64/helpers.js';
+import { SECOND_TLB_AREA, SecondTlb } from './second-tlb.js';
 import { TLB_AREA, Tlb } from './tlb.js';
 
 /** Address spaces whose translations are kept side by side. */
 const CONTEXTS = 8;
 
 /** Bytes of a vCPU's translation tables. */
-export const TLB_CONTEXTS_AREA = CONTEXTS * TLB_AREA;
+export const TLB_CONTEXTS_AREA = SECOND_TLB_AREA + CONTEXTS * TLB_AREA;
 
 interface Context {
   readonly tlb: Tlb;
@@ -21,16 +22,19 @@ interface Context {
  */
 export class TlbContexts {
   readonly #env: HelperEnv;
+  readonly #second: SecondTlb;
+  /** Linear address of the first context's tables. */
   readonly #area: number;
   readonly #contexts: Context[] = [];
   #now = 0;
   /** The tables of the ASID in use. */
   current: Tlb;
 
-  /** @param area linear address of TLB_CONTEXTS_AREA bytes */
+  /** @param area linear address of TLB_CONTEXTS_AREA zeroed bytes */
   constructor(env: HelperEnv, area: number) {
     this.#env = env;
-    this.#area = area;
+    this.#second = new SecondTlb(env, area);
+    this.#area = area + SECOND_TLB_AREA;
     this.current = this.#claim(0);
   }
 
@@ -49,7 +53,7 @@ export class TlbContexts {
   #claim(asid: number): Tlb {
     const free = this.#contexts.find((c) => c.asid < 0);
     if (free === undefined && this.#contexts.length < CONTEXTS) {
-      const tlb = new Tlb(this.#env, this.#area + this.#contexts.length * TLB_AREA);
+      const tlb = new Tlb(this.#env, this.#area + this.#contexts.length * TLB_AREA, this.#second);
       this.#contexts.push({ tlb, asid, used: ++this.#now });
       return tlb;
     }
@@ -78,6 +82,8 @@ export class TlbContexts {
 
   /** Forgets the translations of a page, in every address space. @returns whether the current fetch tables lost an entry */
   flushPage(lo: number, hi: number, granule: number): boolean {
+    const first = (lo >>> granule) << granule;
+    for (let n = 0; n < 1 << (granule - 12); n++) this.#second.forgetPage(first + (n << 12));
     let fetched = false;
     for (const c of this.#contexts) {
       if (c.asid < 0) continue;
@@ -94,6 +100,7 @@ export class TlbContexts {
 
   /** Forgets every translation through which a page of RAM could be stored to. @param page its linear address */
   forgetStores(page: number): void {
-    for (const c of this.#contexts) if (c.asid >= 0) c.tlb.forgetStores(page);
+    // Users of the second level are numbered in the order in which they were made, as contexts are.
+    this.#second.forgetStores(page, (user, lo) => this.#contexts[user]!.tlb.forgetStores(page, lo));
   }
 }

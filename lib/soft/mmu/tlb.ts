@@ -1,8 +1,16 @@
 import type { HelperEnv } from '../a64/helpers.js';
 import { FETCH_ENTRIES, FETCH_TABLE_SIZE, JUMP_TABLE, JUMPS_USED, PAGE_HAS_JUMPS } from '../jit/interpreter.js';
-import { TLB_ENTRIES, TLB_INDEX_MASK, TLB_INDEX_SHIFT } from '../jit/lower.js';
+import {
+  TLB_ENTRIES,
+  TLB_INDEX_MASK,
+  TLB_INDEX_SHIFT,
+  TLB_KEY,
+  TLB_OFFSET_BITS,
+  TLB_SECOND,
+  TLB_TABLE_SIZE,
+} from '../jit/lower.js';
+import { SecondTlb, type SecondTlbUser } from './second-tlb.js';
 
-const DATA_TABLE = TLB_ENTRIES * 16;
 const FETCH_INDEX_MASK = (FETCH_ENTRIES - 1) << 4;
 const PAGE_SHIFT = 12;
 
@@ -12,60 +20,74 @@ export type TlbRegime = (typeof TlbRegime)[keyof typeof TlbRegime];
 const REGIMES = 3;
 const DATA_TABLES = REGIMES * 2;
 
-/** Loads remembered behind the load tables: as many pages as 64 MiB have. */
-const EVICTED_ENTRIES = 16384;
-const EVICTED_MASK = EVICTED_ENTRIES - 1;
-/** Words of an entry: low half of the page's address with the regime in it, high half, linear address of the page. */
-const EVICTED_WORDS = 3;
+/** Fills that a data table remembers the places of: emptying it costs no more than they did, or is one sweep. */
+const FILLS = 128;
 
-/** Bytes of a vCPU's tables: a load and a store table a regime, a fetch table an EL. */
-export const TLB_AREA = DATA_TABLES * DATA_TABLE + 2 * FETCH_TABLE_SIZE;
+/** Bytes of an address space's tables: a load and a store table a regime, a fetch table an EL. */
+export const TLB_AREA = DATA_TABLES * TLB_TABLE_SIZE + 2 * FETCH_TABLE_SIZE;
 
 /** Key of the piece of 2^shift bytes that an address is in, without the top byte. */
 const pieceOf = (lo: number, hi: number, shift: number): number =>
   (hi & 0xff_ffff) * 2 ** (32 - shift) + (lo >>> shift);
 
 /**
- * A vCPU's translation tables in linear memory, direct-mapped, where generated code looks first. An entry is the address of its
- * page (64 bits; all ones, which no page has, where it is empty), then for data what to add to the low half of an address to
- * get a linear one, and the page's linear address; for fetches the address of the page's decoded records.
+ * The translation tables of one address space of a vCPU, in linear memory and direct-mapped, where generated code looks first.
+ * An entry for data is the last address of its page (64 bits; zero, which is none, where it is empty), then what to add to the
+ * low half of an address to get a linear one, and the page's linear address. An entry for fetches is the address of its page
+ * (all ones where it is empty), then the address of the page's decoded records.
  *
- * What falls out of a load table is kept in a larger one, which generated code does not see: to find it there is much cheaper
- * than to walk the guest's tables again. Stores have none, so that {@link Tlb.forgetStores} stays short.
- *
- * Entries have no ASID: each ASID has tables of its own, see {@link TlbContexts}.
+ * What falls out of a data table is still in the {@link SecondTlb}. Entries have no ASID: see {@link TlbContexts}.
  */
-export class Tlb {
+export class Tlb implements SecondTlbUser {
   readonly #env: HelperEnv;
   readonly #address: number;
+  readonly #second: SecondTlb;
+  /** This one's number there, and what its entries are told apart by. */
+  readonly #user: number;
+  #generation = 0;
   /** Tables that have entries, one bit each: only those need emptying. */
-  #used = (1 << (DATA_TABLES + 2)) - 1;
+  #used = 3 << DATA_TABLES;
+  /** How often each data table was filled, and where it was the first times. */
+  readonly #fills = new Int32Array(DATA_TABLES);
+  readonly #filled = new Int32Array(DATA_TABLES * FILLS);
   /** Pieces of 2 MiB and 1 GiB that blocks map: invalidating an address in one must take all of its entries. */
   readonly #blocks2M = new Set<number>();
   readonly #blocks1G = new Set<number>();
-  /** Made when something first falls out of a table. */
-  #evicted: Int32Array | undefined;
-  #hasEvicted = false;
   /** There is an entry from a block of a larger granule: any invalidation takes everything. */
   #wideBlocks = false;
 
-  constructor(env: HelperEnv, address: number) {
+  /** @param address linear address of TLB_AREA zeroed bytes */
+  constructor(env: HelperEnv, address: number, second: SecondTlb) {
     this.#env = env;
     this.#address = address;
-    // Zeroes are not empty entries.
+    this.#second = second;
+    for (let table = 0; table < DATA_TABLES; table++)
+      env.u32[(this.#dataTable(table) + TLB_SECOND) >>> 2] = second.table((table & 1) === 1);
+    this.#user = second.add(this);
+    // Zeroes are not empty entries of a fetch table.
     for (let el = 0; el < 2; el++) env.i32[(this.fetchTable(el) + JUMPS_USED) >>> 2] = 1;
     this.flush();
   }
 
+  #dataTable(table: number): number {
+    return this.#address + table * TLB_TABLE_SIZE;
+  }
+
   /** Linear address of a regime's load table; the store table follows it. */
   loadTable(regime: TlbRegime): number {
-    return this.#address + regime * 2 * DATA_TABLE;
+    return this.#dataTable(regime * 2);
   }
   storeTable(regime: TlbRegime): number {
-    return this.loadTable(regime) + DATA_TABLE;
+    return this.#dataTable(regime * 2 + 1);
   }
   fetchTable(el: number): number {
-    return this.#address + DATA_TABLES * DATA_TABLE + el * FETCH_TABLE_SIZE;
+    return this.#address + DATA_TABLES * TLB_TABLE_SIZE + el * FETCH_TABLE_SIZE;
+  }
+
+  generation(number: number): void {
+    this.#generation = number;
+    for (let table = 0; table < DATA_TABLES; table++)
+      this.#env.i32[(this.#dataTable(table) + TLB_KEY) >>> 2] = SecondTlb.key(table >> 1, number);
   }
 
   /** @param page linear address of the page */
@@ -73,35 +95,17 @@ export class Tlb {
     const table = regime * 2 + (write ? 1 : 0);
     this.#used |= 1 << table;
     const { i32 } = this.#env;
-    const at = (this.#address + table * DATA_TABLE + ((lo >>> TLB_INDEX_SHIFT) & TLB_INDEX_MASK)) >>> 2;
-    const virtual = lo & ~0xfff;
-    if (!write && i32[at] !== -1 && (i32[at] !== virtual || i32[at + 1] !== (hi | 0))) {
-      this.#keep(regime, i32[at]!, i32[at + 1]!, i32[at + 3]!);
-    }
-    i32[at] = virtual;
+    const at = (this.#dataTable(table) + ((lo >>> TLB_INDEX_SHIFT) & TLB_INDEX_MASK)) >>> 2;
+    const fills = this.#fills[table]!;
+    if (fills < FILLS) {
+      this.#filled[table * FILLS + fills] = at;
+      this.#fills[table] = fills + 1;
+    } else this.#fills[table] = FILLS + 1;
+    i32[at] = lo | TLB_OFFSET_BITS;
     i32[at + 1] = hi;
-    i32[at + 2] = page - virtual;
+    i32[at + 2] = page - (lo & ~TLB_OFFSET_BITS);
     i32[at + 3] = page;
-  }
-
-  #keep(regime: TlbRegime, virtual: number, hi: number, page: number): void {
-    this.#evicted ??= new Int32Array(EVICTED_ENTRIES * EVICTED_WORDS).fill(-1);
-    this.#hasEvicted = true;
-    const at = ((virtual >>> PAGE_SHIFT) & EVICTED_MASK) * EVICTED_WORDS;
-    this.#evicted[at] = virtual | regime;
-    this.#evicted[at + 1] = hi;
-    this.#evicted[at + 2] = page;
-  }
-
-  /** The page that a load's table has lost to another: its linear address, and it is back in the table; 0 where it is not known. */
-  findEvicted(regime: TlbRegime, lo: number, hi: number): number {
-    const evicted = this.#evicted;
-    if (!this.#hasEvicted || evicted === undefined) return 0;
-    const at = ((lo >>> PAGE_SHIFT) & EVICTED_MASK) * EVICTED_WORDS;
-    if (evicted[at] !== ((lo & ~0xfff) | regime) || evicted[at + 1] !== (hi | 0)) return 0;
-    const page = evicted[at + 2]! >>> 0;
-    this.fillData(regime, false, lo, hi, page);
-    return page;
+    this.#second.fill(this.#user, write, SecondTlb.key(regime, this.#generation), lo, hi, page);
   }
 
   /** @param slot address of the page's records */
@@ -144,22 +148,33 @@ export class Tlb {
   /** Forgets every translation. */
   flush(): void {
     const { u8 } = this.#env;
-    for (let table = 0; table < DATA_TABLES; table++) {
-      if ((this.#used & (1 << table)) === 0) continue;
-      const at = this.#address + table * DATA_TABLE;
-      u8.fill(0xff, at, at + DATA_TABLE);
-    }
+    if ((this.#used & ((1 << DATA_TABLES) - 1)) !== 0) this.#second.renew(this);
+    for (let table = 0; table < DATA_TABLES; table++) if ((this.#used & (1 << table)) !== 0) this.#empty(table);
     for (let el = 0; el < 2; el++) {
       if ((this.#used & (1 << (DATA_TABLES + el))) === 0) continue;
       this.#forgetJumps(el);
       u8.fill(0xff, this.fetchTable(el), this.fetchTable(el) + JUMP_TABLE);
     }
     this.#used = 0;
-    if (this.#hasEvicted) this.#evicted?.fill(-1);
-    this.#hasEvicted = false;
     this.#wideBlocks = false;
     if (this.#blocks2M.size > 0) this.#blocks2M.clear();
     if (this.#blocks1G.size > 0) this.#blocks1G.clear();
+  }
+
+  /** Empties a data table. */
+  #empty(table: number): void {
+    const { i32, u8 } = this.#env;
+    const fills = this.#fills[table]!;
+    this.#fills[table] = 0;
+    if (fills > FILLS) {
+      u8.fill(0, this.#dataTable(table), this.#dataTable(table) + TLB_ENTRIES * 16);
+      return;
+    }
+    for (let n = 0; n < fills; n++) {
+      const at = this.#filled[table * FILLS + n]!;
+      i32[at] = 0;
+      i32[at + 1] = 0;
+    }
   }
 
   /**
@@ -179,12 +194,11 @@ export class Tlb {
     for (let n = 0; n < 1 << (granule - PAGE_SHIFT); n++) {
       const page = first + (n << PAGE_SHIFT);
       const data = (page >>> TLB_INDEX_SHIFT) & TLB_INDEX_MASK;
-      // It may be another page's, which is then walked to again.
-      if (this.#evicted !== undefined) this.#evicted[((page >>> PAGE_SHIFT) & EVICTED_MASK) * EVICTED_WORDS] = -1;
       for (let table = 0; table < DATA_TABLES; table++) {
-        const at = (this.#address + table * DATA_TABLE + data) >>> 2;
-        i32[at] = -1;
-        i32[at + 1] = -1;
+        if ((this.#used & (1 << table)) === 0) continue;
+        const at = (this.#dataTable(table) + data) >>> 2;
+        i32[at] = 0;
+        i32[at + 1] = 0;
       }
       const fetch = (page >>> 8) & FETCH_INDEX_MASK;
       for (let el = 0; el < 2; el++) {
@@ -214,19 +228,22 @@ export class Tlb {
     for (let at = table >>> 2; at < (table + JUMP_TABLE) >>> 2; at += 4) i32[at + PAGE_HAS_JUMPS / 4] = 0;
   }
 
-  /** Forgets every translation through which a page of RAM could be stored to. @param page its linear address */
-  forgetStores(page: number): void {
+  /**
+   * Forgets translations through which a page of RAM could be stored to.
+   * @param page its linear address @param lo only those of the virtual page whose bits 31..12 are given
+   */
+  forgetStores(page: number, lo?: number): void {
     const { i32 } = this.#env;
     const wanted = page | 0;
+    const offset = lo === undefined ? 0 : (lo >>> TLB_INDEX_SHIFT) & TLB_INDEX_MASK;
+    const count = lo === undefined ? TLB_ENTRIES : 1;
     for (let regime = 0; regime < REGIMES; regime++) {
       if ((this.#used & (1 << (regime * 2 + 1))) === 0) continue;
-      const table = this.storeTable(regime as TlbRegime) >>> 2;
-      for (let at = table; at < table + TLB_ENTRIES * 4; at += 4) {
-        if (i32[at + 3] === wanted) {
-          i32[at] = -1;
-          i32[at + 1] = -1;
-          i32[at + 3] = -1;
-        }
+      const first = (this.storeTable(regime as TlbRegime) + offset) >>> 2;
+      for (let at = first; at < first + count * 4; at += 4) {
+        if (i32[at + 3] !== wanted) continue;
+        i32[at] = 0;
+        i32[at + 1] = 0;
       }
     }
   }
