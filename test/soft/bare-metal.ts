@@ -206,6 +206,8 @@ export interface Leaf {
   readonly pxn?: boolean;
   readonly accessFlag?: boolean;
   readonly notGlobal?: boolean;
+  /** GP. */
+  readonly guarded?: boolean;
   /** Index into MAIR_EL1. */
   readonly attr?: number;
   readonly shareability?: number;
@@ -279,6 +281,7 @@ export class PageTables {
       (BigInt(leaf.shareability ?? 3) << 8n) |
       bit(leaf.accessFlag ?? true, 10n) |
       bit(leaf.notGlobal, 11n) |
+      bit(leaf.guarded, 50n) |
       bit(leaf.pxn, 53n) |
       bit(leaf.uxn, 54n)
     );

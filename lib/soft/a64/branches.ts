@@ -7,6 +7,13 @@ import { type Row, row } from './row.js';
 const LINK_REGISTER = Offset.X + 30 * 8;
 const link = (e: Emitter): void => e.setState(LINK_REGISTER, e.add(e.pc(), e.i64(4)));
 
+/** PSTATE.BTYPE as {@link Emitter.jumpTo} takes it: after a call, and after a jump (Arm ARM DDI 0487 C6.2, BR and BLR). */
+export const BTYPE_CALL = 0b10 << 2;
+export const jumpType = {
+  btype: (f: { readonly Rn: number; readonly guarded: number }): number =>
+    f.guarded === 1 && f.Rn !== 16 && f.Rn !== 17 ? 0b11 << 2 : 0b01 << 2,
+};
+
 /** `imm` of a branch whose signed offset in words is the `bits`-wide field. */
 const offset = (field: number, bits: number): number => ((field << (32 - bits)) >> (32 - bits)) * 4;
 const offset19 = { imm: (f: { imm19: number }): number => offset(f.imm19, 19), ends: true };
@@ -40,11 +47,13 @@ export const branches: readonly Row[] = [
   row('TBNZ', 'b5:1# 011011 1 b40:5# imm14:14# Rt', testBit, (e, f) => {
     e.jumpIf(tested(e, e.getX(f.Rt), f.bit), f.imm);
   }),
-  row('BR', '1101011 0000 11111 000000 Rn 00000', { ends: true }, (e, f) => e.jumpTo(e.getX(f.Rn))),
+  row('BR', '1101011 0000 11111 000000 Rn 00000', { ops: jumpType, ends: true }, (e, f) =>
+    e.jumpTo(e.getX(f.Rn), f.btype),
+  ),
   row('BLR', '1101011 0001 11111 000000 Rn 00000', { ends: true }, (e, f) => {
     const target = e.getX(f.Rn);
     link(e);
-    e.jumpTo(target);
+    e.jumpTo(target, e.i32(BTYPE_CALL));
   }),
   row('RET', '1101011 0010 11111 000000 Rn 00000', { ends: true }, (e, f) => e.jumpTo(e.getX(f.Rn))),
 

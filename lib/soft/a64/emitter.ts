@@ -91,7 +91,7 @@ export type Stmt =
   | { readonly k: 'exit'; readonly code: number; readonly detail: Val | undefined }
   /** Continues at PC + offset (direct) or at the target (indirect). */
   | { readonly k: 'jump'; readonly cond: Val | undefined; readonly offset: Val }
-  | { readonly k: 'jumpTo'; readonly target: Val };
+  | { readonly k: 'jumpTo'; readonly target: Val; readonly btype: Val | undefined };
 
 const MASK64 = (1n << 64n) - 1n;
 
@@ -533,10 +533,14 @@ export class Emitter {
     this.#use(cond);
     this.#block.push({ k: 'jump', cond, offset });
   }
-  /** An indirect branch. Must be the last thing the instruction does. */
-  jumpTo(target: Val): void {
+  /**
+   * An indirect branch. Must be the last thing the instruction does.
+   * @param btype PSTATE.BTYPE that it leaves (i32), times 4; 0 where not given
+   */
+  jumpTo(target: Val, btype?: Val): void {
     this.#use(target);
-    this.#block.push({ k: 'jumpTo', target });
+    if (btype !== undefined) this.#use(btype);
+    this.#block.push({ k: 'jumpTo', target, btype });
   }
 }
 

@@ -1,5 +1,6 @@
 import { ExitCode, Offset } from '../cpu/layout.js';
 import { SR } from '../cpu/sysregs.js';
+import { BTYPE_CALL, jumpType } from './branches.js';
 import type { Emitter, Val, XOperand } from './emitter.js';
 import { helper } from './helpers.js';
 import { computePac } from './qarma.js';
@@ -183,22 +184,29 @@ const branches = ([IA, IB] as const).flatMap((k) => {
     return authenticated(e, k, pointer, modifier);
   };
   const ends = { ends: true };
+  const jumps = { ops: jumpType, ends: true };
   return [
-    row(`BRA${letter}Z`, `1101011 0000 11111 00001 ${m} Rn 11111`, ends, (e, f) =>
-      e.jumpTo(target(e, e.getX(f.Rn), () => e.i64(0))),
+    row(`BRA${letter}Z`, `1101011 0000 11111 00001 ${m} Rn 11111`, jumps, (e, f) =>
+      e.jumpTo(
+        target(e, e.getX(f.Rn), () => e.i64(0)),
+        f.btype,
+      ),
     ),
-    row(`BRA${letter}`, `1101011 1000 11111 00001 ${m} Rn Rm|SP`, ends, (e, f) =>
-      e.jumpTo(target(e, e.getX(f.Rn), () => e.getX(f.Rm))),
+    row(`BRA${letter}`, `1101011 1000 11111 00001 ${m} Rn Rm|SP`, jumps, (e, f) =>
+      e.jumpTo(
+        target(e, e.getX(f.Rn), () => e.getX(f.Rm)),
+        f.btype,
+      ),
     ),
     row(`BLRA${letter}Z`, `1101011 0001 11111 00001 ${m} Rn 11111`, ends, (e, f) => {
       const to = target(e, e.getX(f.Rn), () => e.i64(0));
       link(e);
-      e.jumpTo(to);
+      e.jumpTo(to, e.i32(BTYPE_CALL));
     }),
     row(`BLRA${letter}`, `1101011 1001 11111 00001 ${m} Rn Rm|SP`, ends, (e, f) => {
       const to = target(e, e.getX(f.Rn), () => e.getX(f.Rm));
       link(e);
-      e.jumpTo(to);
+      e.jumpTo(to, e.i32(BTYPE_CALL));
     }),
     row(`RETA${letter}`, `1101011 0010 11111 00001 ${m} 11111 11111`, ends, (e) =>
       e.jumpTo(target(e, word(e, LR), () => word(e, Offset.SP))),

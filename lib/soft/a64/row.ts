@@ -67,10 +67,16 @@ export type Fields<P extends string> = { readonly [T in Tokens<P> as NameOf<T>]:
 /** The fields of a pattern as numbers. */
 export type Raw<P extends string> = { readonly [T in Tokens<P> as NameOf<T>]: number };
 
+/** What an instruction's operands may depend on besides its word. */
+export interface Place {
+  /** 1 in a guarded page (FEAT_BTI), else 0. */
+  readonly guarded: number;
+}
+
 export interface RowOptions<P extends string, O extends string> {
   when?: (f: Raw<P>) => boolean;
   imm?: (f: Raw<P>) => bigint | number;
-  ops?: Readonly<Record<O, (f: Raw<P>) => number>>;
+  ops?: Readonly<Record<O, (f: Raw<P> & Place) => number>>;
   syndrome?: (f: Raw<P>) => Syndrome;
   ends?: boolean;
 }

@@ -5,6 +5,7 @@ export const ExceptionClass = {
   UNKNOWN: 0x00,
   WFX: 0x01,
   FP: 0x07,
+  BRANCH_TARGET: 0x0d,
   ILLEGAL_STATE: 0x0e,
   SVC64: 0x15,
   SYSREG: 0x18,
@@ -54,6 +55,8 @@ export const Sctlr = {
   UCI: 1n << 26n,
   EnDB: 1n << 13n,
   EnDA: 1n << 27n,
+  BT0: 1n << 35n,
+  BT1: 1n << 36n,
   EnIB: 1n << 30n,
   EnIA: 1n << 31n,
   DSSBS: 1n << 44n,
@@ -74,7 +77,15 @@ export const SCTLR_WRITABLE =
 export const Daif = { D: 1 << 9, A: 1 << 8, I: 1 << 7, F: 1 << 6, ALL: 0x3c0 } as const;
 
 /** The rest of PSTATE in SPSR_EL1 (C5.2.19). */
-export const Pstate = { IL: 1 << 20, SS: 1 << 21, PAN: 1 << 22, UAO: 1 << 23, DIT: 1 << 24, SSBS: 1 << 12 } as const;
+export const Pstate = {
+  BTYPE: 3 << 10,
+  SSBS: 1 << 12,
+  IL: 1 << 20,
+  SS: 1 << 21,
+  PAN: 1 << 22,
+  UAO: 1 << 23,
+  DIT: 1 << 24,
+} as const;
 
 /** AHP, DN, FZ, RMode, FZ16. Trapped floating-point exceptions are not implemented. */
 export const FPCR_MASK = 0x07c8_0000n;

@@ -34,8 +34,8 @@ export const Offset = {
   /** 32 bits: the same for unprivileged accesses (LDTR, STTR). */
   TLB_LOAD_EL0: 42 * 8,
   TLB_STORE_EL0: 42 * 8 + 4,
-  /** 32 bits: address of the fetch table. */
-  TLB_FETCH: 43 * 8,
+  /** 32 bits: PSTATE.BTYPE times 4. Generated code has it in a local, and leaves it here where it left before the branch's target. */
+  BTYPE: 43 * 8,
   /** 32 bits: 0 or 1. */
   EL: 43 * 8 + 4,
   /** Exclusive monitor: the virtual address (all ones: open), and the 128 bits that were read. */
@@ -73,8 +73,10 @@ export const Offset = {
   PAC_DATA: 60 * 8,
   /** V0..V31, 16 bytes each. */
   V0: 64 * 8,
+  /** 32 bits each: addresses of the fetch tables, by PSTATE.BTYPE. */
+  TLB_FETCH: 128 * 8,
   /** System registers held as plain words, one each. */
-  SYSREG: 128 * 8,
+  SYSREG: 130 * 8,
 } as const;
 
 /** How many system registers the state has room for. */
@@ -117,5 +119,7 @@ export const ExitCode = {
   SP_ALIGNMENT: 18,
   /** A trapped system instruction. */
   SYSREG_TRAP: 19,
+  /** An indirect branch to what is no landing pad in a guarded page. */
+  BRANCH_TARGET: 20,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];

@@ -365,6 +365,9 @@ export class Processor implements Cpu {
         case ExitCode.SP_ALIGNMENT:
           this.#refuse(ExceptionClass.SP_ALIGNMENT, 0);
           break;
+        case ExitCode.BRANCH_TARGET:
+          this.#refuse(ExceptionClass.BRANCH_TARGET, state.get32(Offset.BTYPE) >> 2);
+          break;
         case ExitCode.FP_TRAP:
           this.#refuse(ExceptionClass.FP, ISS_ALWAYS);
           break;
@@ -398,6 +401,7 @@ export class Processor implements Cpu {
 
   #advance(): void {
     this.setPc(BigInt.asUintN(64, this.getPc() + 4n));
+    this.#state.set32(Offset.BTYPE, 0);
   }
 
   /**
@@ -513,6 +517,7 @@ export class Processor implements Cpu {
     this.mmu.alignmentWaived = false;
     if (!state.sctlr(Sctlr.SPAN)) state.set32(Offset.PAN, Pstate.PAN);
     state.set32(Offset.UAO, 0);
+    state.set32(Offset.BTYPE, 0);
     state.set32(Offset.SSBS, state.sctlr(Sctlr.DSSBS) ? Pstate.SSBS : 0);
     this.mmu.regimeSelected();
     const base = state.get64(SR.VBAR_EL1.offset) & ~0x7ffn;

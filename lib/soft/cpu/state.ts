@@ -3,6 +3,9 @@ import { Daif, Pstate } from './architecture.js';
 import { Offset } from './layout.js';
 import { SR } from './sysregs.js';
 
+/** From Offset.BTYPE, which is BTYPE times 4, to its place in SPSR_EL1. */
+const BTYPE_SHIFT = 8;
+
 /** One vCPU's state as words of linear memory: at STATE while the vCPU is the one that runs, else in its own area. */
 export class CpuState {
   readonly #env: HelperEnv;
@@ -58,7 +61,7 @@ export class CpuState {
     const features = this.get32(Offset.PAN) | this.get32(Offset.UAO) | this.get32(Offset.DIT) | this.get32(Offset.SSBS);
     const low =
       mode | this.get32(Offset.DAIF) | features | (this.illegal ? Pstate.IL : 0) | (this.singleStep ? Pstate.SS : 0);
-    return BigInt(((nzcv << 28) | low) >>> 0);
+    return BigInt(((nzcv << 28) | low | (this.get32(Offset.BTYPE) << BTYPE_SHIFT)) >>> 0);
   }
 
   /** Sets the flags from bits 31..28. */
@@ -79,6 +82,7 @@ export class CpuState {
     this.set32(Offset.UAO, bits & Pstate.UAO);
     this.set32(Offset.DIT, bits & Pstate.DIT);
     this.set32(Offset.SSBS, bits & Pstate.SSBS);
+    this.set32(Offset.BTYPE, (bits & Pstate.BTYPE) >> BTYPE_SHIFT);
     this.illegal = (bits & Pstate.IL) !== 0;
     this.singleStep = (bits & Pstate.SS) !== 0;
     const el = (bits >> 2) & 1;

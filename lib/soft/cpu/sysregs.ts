@@ -45,8 +45,8 @@ const ID_VALUES: Readonly<Record<string, bigint>> = {
   // EL0 and EL1 in AArch64 only, FP and Advanced SIMD with half precision, the GIC's system registers, DIT, CSV2_3, CSV3.
   ID_AA64PFR0_EL1:
     0x11n | field(1n, 16n) | field(1n, 20n) | field(1n, 24n) | field(1n, 48n) | field(3n, 56n) | field(1n, 60n),
-  // SSBS with MSR and MRS.
-  ID_AA64PFR1_EL1: field(2n, 4n),
+  // BTI, SSBS with MSR and MRS.
+  ID_AA64PFR1_EL1: 1n | field(2n, 4n),
   // Armv8 debug; of the breakpoints, one that matches contexts.
   ID_AA64DFR0_EL1: 6n | field(BigInt(BREAKPOINTS - 1), 12n) | field(BigInt(WATCHPOINTS - 1), 20n),
   // AES+PMULL, SHA1, SHA2+SHA512, CRC32, LSE, RDM, SHA3, DotProd, FHM, FlagM2, TLBI of ranges.

@@ -25,6 +25,8 @@ interface Slot {
   readonly address: number;
   /** Linear address of the page of RAM, 0 for a free slot. */
   page: number;
+  /** The records are those of the page where it is mapped as a guarded one. */
+  guarded: boolean;
   /** Something of the page is decoded: stores to it must be seen. */
   tracked: boolean;
   /** Numbers of the compiled regions that start in the page. */
@@ -47,6 +49,8 @@ const PATIENCE = 8;
 /** Replies of the compiler thread taken at once: each is a module to instantiate. */
 const REPLIES = 4;
 
+const slotKey = (page: number, guarded: boolean): number => (guarded ? page + 1 : page);
+
 /** The decoded form of code, by page of RAM. */
 export class CodeCache {
   readonly #env: HelperEnv;
@@ -58,11 +62,13 @@ export class CodeCache {
   readonly #onFlush: () => void;
   readonly #nameOf: (page: number, records: number, index: number) => string;
   readonly #slots: Slot[] = [];
+  /** By linear address of the page; one above it where it is guarded. */
   readonly #byPage = new Map<number, Slot>();
   #chunks: number[] = [];
   #used = 0;
   #interpreter!: Interpreter;
   #records!: RecordCache;
+  #guardedRecords: RecordCache | undefined;
   #thread: CompilerThread | undefined;
   #hot: Hot[] = [];
   /** What the compiler thread has been asked for, in that order. */
@@ -107,7 +113,7 @@ export class CodeCache {
    */
   link(interpreter: Interpreter, thread?: CompilerThread): void {
     this.#interpreter = interpreter;
-    this.#records = new RecordCache(this.#decoder, interpreter);
+    this.#records = new RecordCache(this.#decoder, interpreter, false);
     this.#thread = thread;
     thread?.post({ memory: interpreter.memory });
   }
@@ -117,9 +123,14 @@ export class CodeCache {
     this.#thread?.close();
   }
 
-  /** The address of the page's records. @param page linear address of a page of RAM */
-  slotOf(page: number): number {
-    const found = this.#byPage.get(page);
+  /**
+   * The address of the page's records.
+   * @param page linear address of a page of RAM
+   * @param guarded as which it is mapped: the same page can be both
+   */
+  slotOf(page: number, guarded: boolean): number {
+    const key = slotKey(page, guarded);
+    const found = this.#byPage.get(key);
     if (found !== undefined) return found.address;
     if (this.#used === MAX_SLOTS) this.flush();
     let slot = this.#slots[this.#used];
@@ -130,6 +141,7 @@ export class CodeCache {
         this.#slots.push({
           address: base + i * SLOT_SIZE,
           page: 0,
+          guarded: false,
           tracked: false,
           regions: [],
           generation: 0,
@@ -139,9 +151,10 @@ export class CodeCache {
     }
     this.#used++;
     slot.page = page;
+    slot.guarded = guarded;
     slot.tracked = false;
     this.#clear(slot);
-    this.#byPage.set(page, slot);
+    this.#byPage.set(key, slot);
     return slot.address;
   }
 
@@ -167,6 +180,11 @@ export class CodeCache {
     return slot.page + ((record - slot.address) >> (RECORD_SHIFT - 2));
   }
 
+  /** Whether a record is one of a guarded page. */
+  isGuarded(record: number): boolean {
+    return this.#slotHolding(record).guarded;
+  }
+
   #slotHolding(record: number): Slot {
     for (let i = this.#chunks.length - 1; i >= 0; i--) {
       const base = this.#chunks[i]!;
@@ -184,11 +202,16 @@ export class CodeCache {
       slot.tracked = true;
       this.#onTracked(slot.page);
     }
+    let records = this.#records;
+    if (slot.guarded) {
+      this.#guardedRecords ??= new RecordCache(this.#decoder, this.#interpreter, true);
+      records = this.#guardedRecords;
+    }
     let index = (record - slot.address) >> RECORD_SHIFT;
     for (let n = 0; n < DECODE_AHEAD && index < RECORDS; n++, index++) {
       const at = slot.address + index * RECORD_SIZE;
       if (u16[at >>> 1] !== DECODE) return;
-      if (this.#records.write(u32[(slot.page + index * 4) >>> 2]!, index * 4, u32, at)) return;
+      if (records.write(u32[(slot.page + index * 4) >>> 2]!, index * 4, u32, at)) return;
     }
   }
 
@@ -200,14 +223,14 @@ export class CodeCache {
     const index = (record - slot.address) >> RECORD_SHIFT;
     // What becomes hot again while it waits makes the wait shorter.
     if (slot.wanted.has(index)) return this.#thread === undefined && this.#wait();
-    if (this.#code.of(u32[(slot.page >>> 2) + index]!)?.meaning.allowed !== true) return false;
+    if (this.#code.of(u32[(slot.page >>> 2) + index]!, slot.guarded)?.meaning.allowed !== true) return false;
     slot.wanted.add(index);
     this.#hot.push({
       slot,
       generation: slot.generation,
       entry: index,
       name: this.#nameOf(slot.page, slot.address, index),
-      page: pageReader(this.#env, slot.page, slot.address),
+      page: pageReader(this.#env, slot.page, slot.address, slot.guarded),
     });
     if (this.#hot.length < BATCH) return false;
     if (this.#thread === undefined) this.#compile();
@@ -244,7 +267,14 @@ export class CodeCache {
       .map((h): RegionRequest => {
         const id = this.#nextId++;
         this.#sent.set(id, h);
-        return { id, page: h.slot.page, records: h.slot.address, entry: h.entry, name: h.name };
+        return {
+          id,
+          page: h.slot.page,
+          records: h.slot.address,
+          guarded: h.slot.guarded,
+          entry: h.entry,
+          name: h.name,
+        };
       });
     this.#hot = [];
     if (regions.length > 0) thread.post({ regions });
@@ -296,13 +326,20 @@ export class CodeCache {
 
   /** Whether a store to the page must be reported by {@link written}. */
   tracks(page: number): boolean {
-    return this.#byPage.get(page)?.tracked === true;
+    return (
+      this.#byPage.get(page)?.tracked === true ||
+      (this.#guardedRecords !== undefined && this.#byPage.get(slotKey(page, true))?.tracked === true)
+    );
   }
 
   /** A page of RAM is stored to: what was decoded of it is forgotten, and it is no longer tracked. */
   written(page: number): void {
-    const slot = this.#byPage.get(page);
-    if (slot === undefined || !slot.tracked) return;
+    this.#forget(this.#byPage.get(page));
+    if (this.#guardedRecords !== undefined) this.#forget(this.#byPage.get(slotKey(page, true)));
+  }
+
+  #forget(slot: Slot | undefined): void {
+    if (slot?.tracked !== true) return;
     slot.tracked = false;
     this.#clear(slot);
   }

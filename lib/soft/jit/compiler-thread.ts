@@ -13,6 +13,8 @@ export interface RegionRequest {
   /** Linear address of its page of RAM, and of the page's records. */
   readonly page: number;
   readonly records: number;
+  /** The page is a guarded one. */
+  readonly guarded: boolean;
   /** Position of its entry in the page, in instructions. */
   readonly entry: number;
   /** What profilers call its function. */
@@ -66,7 +68,7 @@ export class CompileServer {
       id: r.id,
       entry: r.entry,
       name: r.name,
-      page: pageReader(views, r.page, r.records),
+      page: pageReader(views, r.page, r.records, r.guarded),
     }));
     while (list.length > 0) {
       const compiled = compileRegions(this.#code, list);

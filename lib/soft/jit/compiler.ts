@@ -10,6 +10,9 @@ import type { WasmType } from './wasm-opcodes.js';
 
 /** Parameters of a region's function: the virtual address of the page that its code is in. */
 export const REGION_PARAMS = ['i64'] as const satisfies readonly WasmType[];
+/** Its result: PSTATE.BTYPE times 4 for the instruction at PC, or this where EXIT is set. */
+export const REGION_RESULTS = ['i32'] as const satisfies readonly WasmType[];
+export const REGION_LEFT = 4 << 2;
 const PAGE_VA = 0;
 
 /** A place that a block's end leads to. */
@@ -26,6 +29,7 @@ export class RegionLowering extends Lowering {
   readonly #words = new Map<number, { readonly local: number; readonly type: 'i32' | 'i64'; written: boolean }>();
   readonly #budget: number;
   readonly #pc: number;
+  readonly #result: number;
   #graph!: FlowGraph;
   #blocks: readonly Block[] = [];
   #edges: readonly (readonly Edge[])[] = [];
@@ -46,6 +50,7 @@ export class RegionLowering extends Lowering {
     this.#helper = helper;
     this.#budget = body.addLocal('i32');
     this.#pc = body.addLocal('i64');
+    this.#result = body.addLocal('i32');
   }
 
   compile(region: Region): void {
@@ -160,12 +165,20 @@ export class RegionLowering extends Lowering {
     else this.#tree(number);
   }
 
-  /** On the way out by a branch or the page's end, where the interpreter looks at the budget too. */
-  #checkBudget(): void {
+  /**
+   * On the way out by a branch or the page's end, where the interpreter looks at the budget too.
+   * @param btype pushes PSTATE.BTYPE times 4, where it is not 0
+   */
+  #checkBudget(btype?: () => void): void {
     this.getLocal(this.#budget);
     this.i32Const(0);
     this.code.u8(W.I32_LT_S);
     this.#open(W.IF);
+    if (btype !== undefined) {
+      this.i32Const(0);
+      btype();
+      this.memoryOp(W.I32_STORE, STATE + Offset.BTYPE);
+    }
     this.#setExit(ExitCode.BUDGET);
     this.#close();
   }
@@ -188,6 +201,12 @@ export class RegionLowering extends Lowering {
     this.i32Const(0);
     this.i32Const(code);
     this.memoryOp(W.I32_STORE, STATE + Offset.EXIT);
+    this.#setResult(REGION_LEFT);
+  }
+
+  #setResult(result: number): void {
+    this.i32Const(result);
+    this.setLocal(this.#result);
   }
 
   #spend(instructions: number): void {
@@ -236,15 +255,20 @@ export class RegionLowering extends Lowering {
     this.#follow(edges[1]!, false);
   }
 
-  protected override jumpTo(target: () => void): void {
+  protected override jumpTo(target: () => void, btype: (() => void) | undefined): void {
     this.#spend(this.#block.instructions.length);
     target();
     this.setLocal(this.#pc);
-    this.#checkBudget();
+    if (btype !== undefined) {
+      btype();
+      this.setLocal(this.#result);
+    }
+    this.#checkBudget(btype);
     this.#branchTo(1);
   }
 
   protected override leave(): void {
+    this.#setResult(REGION_LEFT);
     this.#spend(this.#before);
     this.#exitTo(this.#position);
   }
@@ -270,6 +294,7 @@ export class RegionLowering extends Lowering {
     store('i32', Offset.BUDGET, this.#budget);
     store('i64', Offset.PC, this.#pc);
     for (const [offset, word] of this.#words) if (word.written) store(word.type, offset, word.local);
+    this.getLocal(this.#result);
   }
 
   // Operands: everything that the interpreter reads from a record is a constant here.

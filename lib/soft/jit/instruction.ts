@@ -39,20 +39,23 @@ const MAX_WORDS = 1 << 15;
 export class Instructions {
   readonly #decoder: Decoder;
   readonly #byWord = new Map<number, Instruction | undefined>();
+  readonly #guarded = new Map<number, Instruction | undefined>();
   readonly #meanings = new Map<Row, Map<string, Meaning>>();
 
   constructor(decoder: Decoder) {
     this.#decoder = decoder;
   }
 
-  /** The instruction, or `undefined` where the word is not allocated. */
-  of(word: number): Instruction | undefined {
-    let found = this.#byWord.get(word);
-    if (found !== undefined || this.#byWord.has(word)) return found;
-    if (this.#byWord.size >= MAX_WORDS) this.#byWord.clear();
+  /** The instruction, or `undefined` where the word is not allocated. @param guarded its page is guarded */
+  of(word: number, guarded: boolean): Instruction | undefined {
+    const byWord = guarded ? this.#guarded : this.#byWord;
+    let found = byWord.get(word);
+    if (found !== undefined || byWord.has(word)) return found;
+    if (byWord.size >= MAX_WORDS) byWord.clear();
     const row = this.#decoder.decode(word);
     if (row !== undefined) {
       const raw = fieldsOf(row, word);
+      raw.guarded = guarded ? 1 : 0;
       const reads: Record<string, number> = {};
       const writes: Record<string, number> = {};
       const names = row.fields.filter((f) => f.kind === 'data' || f.kind === 'static').map((f) => f.name);
@@ -73,7 +76,7 @@ export class Instructions {
         movesSpBy16: movesSpBy16(row, raw, spBased),
       };
     }
-    this.#byWord.set(word, found);
+    byWord.set(word, found);
     return found;
   }
 

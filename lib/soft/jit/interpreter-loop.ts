@@ -1,5 +1,6 @@
 import type { Helper, Val } from '../a64/emitter.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
+import { REGION_LEFT } from './compiler.js';
 import { type HandlerContext, HandlerLowering, RECORD_SHIFT, RECORD_SIZE, REGION } from './handler.js';
 import { MACHINE_HELPERS } from './linkage.js';
 import { W } from './lower.js';
@@ -47,14 +48,36 @@ export class LoopLowering extends HandlerLowering {
   near = false;
   readonly #start: number;
   readonly #pc: number;
-
+  readonly #btype: number;
   readonly #counting: Counting | undefined;
 
-  constructor(body: FunctionBody, context: HandlerContext, start: number, pc: number, counting: Counting | undefined) {
+  /** @param btype PSTATE.BTYPE times 4, on the way from an indirect branch to its target; 0 in every handler */
+  constructor(
+    body: FunctionBody,
+    context: HandlerContext,
+    start: number,
+    pc: number,
+    btype: number,
+    counting: Counting | undefined,
+  ) {
     super(body, context);
     this.#start = start;
     this.#pc = pc;
+    this.#btype = btype;
     this.#counting = counting;
+  }
+
+  /** Takes PC and PSTATE.BTYPE from the state. */
+  begin(): void {
+    this.i32Const(0);
+    this.memoryOp(W.I64_LOAD, STATE + Offset.PC);
+    this.setLocal(this.#pc);
+    this.i32Const(0);
+    this.memoryOp(W.I32_LOAD, STATE + Offset.BTYPE);
+    this.setLocal(this.#btype);
+    this.i32Const(0);
+    this.i32Const(0);
+    this.memoryOp(W.I32_STORE, STATE + Offset.BTYPE);
   }
 
   /** Counts a branch to the record in `rec`. */
@@ -170,9 +193,13 @@ export class LoopLowering extends HandlerLowering {
     }
   }
 
-  protected override jumpTo(target: () => void): void {
+  protected override jumpTo(target: () => void, btype: (() => void) | undefined): void {
     target();
     this.setLocal(this.#pc);
+    if (btype !== undefined) {
+      btype();
+      this.setLocal(this.#btype);
+    }
     this.#account(true);
     this.code.u8(W.BR);
     this.code.u32(this.nextDepth + BRANCHED + this.depth);
@@ -254,7 +281,7 @@ export class LoopLowering extends HandlerLowering {
     const entry = this.local('i32');
     const jump = this.local('i32');
     const table = this.local('i32');
-    this.i32Const(0);
+    this.getLocal(this.#btype);
     this.memoryOp(W.I32_LOAD, STATE + Offset.TLB_FETCH);
     this.teeLocal(table);
     this.getLocal(this.#pc);
@@ -348,6 +375,8 @@ export class LoopLowering extends HandlerLowering {
     this.setLocal(pcBase);
     this.getLocal(rec);
     this.setLocal(this.#start);
+    this.i32Const(0);
+    this.setLocal(this.#btype);
     this.#countTarget();
   }
 
@@ -376,8 +405,9 @@ export class LoopLowering extends HandlerLowering {
     c.u8(W.CALL_INDIRECT);
     c.u32(type);
     c.u8(0);
-    this.i32Const(0);
-    this.memoryOp(W.I32_LOAD, STATE + Offset.EXIT);
+    this.teeLocal(this.#btype);
+    this.i32Const(REGION_LEFT);
+    c.u8(0x46); // i32.eq
     c.u8(W.IF);
     c.u8(W.VOID);
     c.u8(W.RETURN);
@@ -387,10 +417,14 @@ export class LoopLowering extends HandlerLowering {
     this.setLocal(this.#pc);
   }
 
+  /** Stores the local PC and BTYPE. */
   #storePc(): void {
     this.i32Const(0);
     this.getLocal(this.#pc);
     this.memoryOp(W.I64_STORE, STATE + Offset.PC);
+    this.i32Const(0);
+    this.getLocal(this.#btype);
+    this.memoryOp(W.I32_STORE, STATE + Offset.BTYPE);
   }
 
   /** The way out: PC of the current record, and the instructions before it off the budget. */

@@ -1,7 +1,7 @@
 import type { Helper, Stmt } from '../a64/emitter.js';
 import type { Row } from '../a64/row.js';
-import { MAXIMUM_PAGES, Offset, STATE } from '../cpu/layout.js';
-import { REGION_PARAMS } from './compiler.js';
+import { MAXIMUM_PAGES } from '../cpu/layout.js';
+import { REGION_PARAMS, REGION_RESULTS } from './compiler.js';
 import {
   DECODE,
   emitRow,
@@ -16,7 +16,6 @@ import {
 import { HOT_HANDLERS } from './hot-handlers.js';
 import { LoopLowering } from './interpreter-loop.js';
 import { helpersOf, signatureOf } from './linkage.js';
-import { W } from './lower.js';
 import { addMemoryFunctions, memoryFunctionsAt } from './memory-functions.js';
 import { FunctionBody, ModuleBuilder } from './wasm-module.js';
 import { Wasm, type WasmModule } from './webassembly.js';
@@ -159,22 +158,21 @@ function makeModule(rows: readonly Row[], counting: CountingOptions | undefined)
   const op = body.addLocal('i32');
   const pcBase = body.addLocal('i64');
   const pc = body.addLocal('i64');
+  const btype = body.addLocal('i32');
   const l = new LoopLowering(
     body,
     { memory: memoryFunctions, helper: (h) => helperIndices.get(h.name)!, rec, pcBase },
     start,
     pc,
+    btype,
     counting === undefined ? undefined : { ...counting, hot },
   );
-  body.code.raw([W.I32_CONST, 0, W.I64_LOAD, 0]);
-  body.code.u32(STATE + Offset.PC);
-  body.code.u8(W.LOCAL_SET);
-  body.code.u32(pc);
+  l.begin();
   l.openBlock();
   l.openLoop();
   l.checkBudget();
   l.openLoop();
-  const regionType = module.type({ params: REGION_PARAMS, results: [] });
+  const regionType = module.type({ params: REGION_PARAMS, results: REGION_RESULTS });
   l.fetch(fetchMiss, regionType);
   l.openLoop();
   const count = FIRST_ROW_HANDLER + inline.reduce((n, h) => n + (hasSpBase(h.row) ? 2 : 1), 0);

@@ -113,7 +113,8 @@ export abstract class Lowering {
   /** Leaves the generated code; EXIT is set. */
   protected abstract leave(): void;
   protected abstract jump(cond: (() => void) | undefined, offset: Val): void;
-  protected abstract jumpTo(target: () => void): void;
+  /** @param btype pushes PSTATE.BTYPE times 4, where the branch leaves it other than 0 */
+  protected abstract jumpTo(target: () => void, btype: (() => void) | undefined): void;
 
   /** Calls a helper whose arguments are on the stack. */
   protected callHelper(helper: Helper): void {
@@ -243,9 +244,11 @@ export abstract class Lowering {
         this.jump(cond === undefined ? undefined : () => this.push(cond), s.offset);
         return;
       }
-      case 'jumpTo':
-        this.jumpTo(() => this.push(s.target));
+      case 'jumpTo': {
+        const { btype } = s;
+        this.jumpTo(() => this.push(s.target), btype === undefined ? undefined : () => this.push(btype));
         return;
+      }
     }
   }
 

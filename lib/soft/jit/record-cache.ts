@@ -16,6 +16,7 @@ const Kind = { ORDINARY: 1, ENDS: 2, UNDEFINED: 3, NEAR: 4, FAR: 5 } as const;
 
 /**
  * Decodes an instruction into a record.
+ * @param guarded the instruction is in a guarded page
  * @param near whether a direct branch by so many bytes stays among the records of its page
  * @param at byte address of the record
  * @returns its handler, or `undefined` where the word is not allocated
@@ -24,6 +25,7 @@ export function writeRecord(
   decoder: Decoder,
   interpreter: Interpreter,
   word: number,
+  guarded: boolean,
   near: (imm: number) => boolean,
   u16: Uint16Array,
   u32: Uint32Array,
@@ -35,6 +37,7 @@ export function writeRecord(
     return undefined;
   }
   const raw = fieldsOf(row, word);
+  raw.guarded = guarded ? 1 : 0;
   const handler = interpreter.handler(row, raw, near);
   fillRecord(handler.layout, row, raw, handler.near, u16, u32, at);
   u16[at >>> 1] = handler.number;
@@ -48,12 +51,15 @@ export function writeRecord(
 export class RecordCache {
   readonly #decoder: Decoder;
   readonly #interpreter: Interpreter;
+  readonly #guarded: boolean;
   readonly #entries = new Uint32Array(ENTRIES * ENTRY_WORDS);
   readonly #halves = new Uint16Array(this.#entries.buffer);
 
-  constructor(decoder: Decoder, interpreter: Interpreter) {
+  /** @param guarded for instructions of guarded pages */
+  constructor(decoder: Decoder, interpreter: Interpreter, guarded: boolean) {
     this.#decoder = decoder;
     this.#interpreter = interpreter;
+    this.#guarded = guarded;
   }
 
   /**
@@ -95,6 +101,7 @@ export class RecordCache {
       this.#decoder,
       this.#interpreter,
       word,
+      this.#guarded,
       (imm) => position + imm >= 0 && position + imm < PAGE,
       halves,
       entries,

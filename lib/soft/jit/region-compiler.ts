@@ -1,4 +1,4 @@
-import { REGION_PARAMS, RegionLowering } from './compiler.js';
+import { REGION_PARAMS, REGION_RESULTS, RegionLowering } from './compiler.js';
 import type { Instructions } from './instruction.js';
 import { LinkedModule, type ModuleImports } from './linkage.js';
 import { formRegion, type PageReader, type Region } from './region.js';
@@ -48,7 +48,12 @@ export function compileRegions<C extends Candidate>(code: Instructions, list: C[
   regions.forEach(({ candidate, region }, n) => {
     const body = new FunctionBody(REGION_PARAMS.length);
     new RegionLowering(body, module.memory, module.helper).compile(region);
-    module.builder.addFunction({ params: REGION_PARAMS, results: [] }, body, regionExport(n), candidate.name);
+    module.builder.addFunction(
+      { params: REGION_PARAMS, results: REGION_RESULTS },
+      body,
+      regionExport(n),
+      candidate.name,
+    );
   });
   return { bytes: module.build(), imports: module.imports, regions: regions.map((r) => r.candidate) };
 }

@@ -35,6 +35,7 @@ const MAX_INSTRUCTIONS = 400;
 
 /** What the page holds, for {@link formRegion}. */
 export interface PageReader {
+  readonly guarded: boolean;
   word(index: number): number;
   /** Whether the instruction has been executed: code that never ran is left out. */
   executed(index: number): boolean;
@@ -44,12 +45,15 @@ export interface PageReader {
  * Reads a page of RAM and its records, wherever linear memory has been renewed to since.
  * @param page linear address of the page
  * @param records linear address of its records
+ * @param guarded the page is a guarded one
  */
 export const pageReader = (
   memory: { readonly u16: Uint16Array; readonly u32: Uint32Array },
   page: number,
   records: number,
+  guarded: boolean,
 ): PageReader => ({
+  guarded,
   // A page that a thread does not see yet, because the memory has just grown, reads as UDF.
   word: (index) => memory.u32[(page >>> 2) + index] ?? 0,
   executed: (index) => memory.u16[(records + (index << RECORD_SHIFT)) >>> 1] !== DECODE,
@@ -67,7 +71,7 @@ export function formRegion(code: Instructions, page: PageReader, entry: number):
   };
   for (let next = work.shift(); next !== undefined; next = work.shift()) {
     for (let index = next; index < PAGE_INSTRUCTIONS && !found.has(index) && found.size < MAX_INSTRUCTIONS; index++) {
-      const instruction = code.of(page.word(index));
+      const instruction = code.of(page.word(index), page.guarded);
       if (instruction?.meaning.allowed !== true) break;
       const { end: kind } = instruction.meaning;
       const target = kind === 'branch' || kind === 'conditional' ? index + Number(instruction.imm!) / 4 : 0;

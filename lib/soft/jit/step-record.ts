@@ -27,12 +27,17 @@ export class StepRecord {
     this.#record = area + FETCH_TABLE_SIZE;
   }
 
-  /** Decodes an instruction. @returns the address that the records of its page would have. @param lo low half of its address */
-  prepare(interpreter: Interpreter, word: number, lo: number): number {
+  /**
+   * Decodes an instruction.
+   * @param guarded its page is guarded
+   * @param lo low half of its address
+   * @returns the address that the records of its page would have
+   */
+  prepare(interpreter: Interpreter, word: number, guarded: boolean, lo: number): number {
     const { u16, u32 } = this.#env;
     const at = this.#record;
     // No branch is near: its page has no records here.
-    writeRecord(this.#decoder, interpreter, word, () => false, u16, u32, at);
+    writeRecord(this.#decoder, interpreter, word, guarded, () => false, u16, u32, at);
     u16[(at + RECORD_SIZE) >>> 1] = PAGE_END;
     return at - ((lo & 0xffc) << (RECORD_SHIFT - 2));
   }

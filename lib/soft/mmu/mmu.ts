@@ -9,6 +9,7 @@ import type { CodeCache } from '../jit/code-cache.js';
 import type { Interpreter } from '../jit/interpreter.js';
 import type { StepRecord } from '../jit/step-record.js';
 import { alignmentOf, isOrdered, isZeroing } from './alignment.js';
+import { isBreak, isLandingPad } from './branch-target.js';
 import type { PhysicalMap, RamRegion } from './physical.js';
 import { type Tlb, TlbRegime } from './tlb.js';
 import { TlbContexts } from './tlb-contexts.js';
@@ -136,20 +137,25 @@ export class Mmu {
     const unprivileged = this.#regime(el === 0 || state.get32(Offset.UAO) === 0);
     state.set32(Offset.TLB_LOAD_EL0, tlb.loadTable(unprivileged));
     state.set32(Offset.TLB_STORE_EL0, tlb.storeTable(unprivileged));
-    state.set32(Offset.TLB_FETCH, this.#fetchTable());
+    this.#fetchTablesSelected();
     const fpen = Number((state.get64(SR.CPACR_EL1.offset) >> 20n) & 3n);
     state.set32(Offset.FP_TRAP, fpen === 3 || (fpen === 1 && el === 1) ? 0 : 1);
     state.set32(Offset.SP_MASK, state.sctlr(el === 0 ? Sctlr.SA0 : Sctlr.SA) ? 15 : 0);
   }
 
-  #fetchTable(): number {
-    return this.#oneByOne ? this.#machine.step.emptyFetchTable : this.tlb.fetchTable(this.#state.el);
+  #fetchTablesSelected(): void {
+    const { tlb } = this;
+    const { el } = this.#state;
+    for (let btype = 0; btype < 4; btype++) {
+      const table = this.#oneByOne ? this.#machine.step.emptyFetchTable : tlb.fetchTable(el, btype);
+      this.#state.set32(Offset.TLB_FETCH + btype * 4, table);
+    }
   }
 
   /** While set, generated code asks for every instruction. */
   set oneByOne(on: boolean) {
     this.#oneByOne = on;
-    this.#state.set32(Offset.TLB_FETCH, this.#fetchTable());
+    this.#fetchTablesSelected();
   }
 
   #regime(el0: boolean): TlbRegime {
@@ -159,7 +165,7 @@ export class Mmu {
 
   // Fetches.
 
-  /** Fetch table miss. PC is in the state. Returns the address of its page's records, or 0 with EXIT set. */
+  /** Fetch table miss. PC and BTYPE are in the state. Returns the address of its page's records, or 0 with EXIT set. */
   fetchMiss(): number {
     const state = this.#state;
     const { u32 } = this.#machine.views;
@@ -174,24 +180,62 @@ export class Mmu {
       return state.leave(ExitCode.REDIRECT);
     }
     const { el } = state;
+    const { code, step, interpreter, physical } = this.#machine;
+    const isBranch = state.get32(Offset.BTYPE) !== 0;
+    if (isBranch && !this.#oneByOne) {
+      // The page is not in the table of indirect branches, but may be known.
+      const known = this.tlb.findFetch(el, lo, hi);
+      if (known !== undefined) return this.#enter(known, lo, hi, code.isGuarded(known));
+    }
     if (!t.walk(lo, hi, el === 0, true)) return this.#fetchAbort(t.status, lo, hi);
     const { result } = t;
     if (!(el === 0 ? result.execEl0 : result.execEl1))
       return this.#fetchAbort(FaultStatus.PERMISSION | result.level, lo, hi);
     if (!this.#recordUse(false)) return this.#fetchAbort(FaultStatus.EXTERNAL_WALK | result.level, lo, hi);
-    const region = this.#machine.physical.find(result.pa);
+    const region = physical.find(result.pa);
     if (region === undefined) return this.#fetchAbort(FaultStatus.EXTERNAL, lo, hi);
+    const { guarded } = result;
     const page = region.linear + (result.pa - region.base);
     const breaks = this.#debug.breaksInPage(lo, hi);
     if (breaks && this.#debug.breaksAt(lo, hi)) return this.#fetchAbort(FaultStatus.DEBUG, lo, hi);
     if (breaks || this.#oneByOne) {
-      const { step, interpreter } = this.#machine;
-      return step.prepare(interpreter, u32[(page + (lo & 0xffc)) >>> 2]!, lo);
+      const word = u32[(page + (lo & 0xffc)) >>> 2]!;
+      return this.#mayEnter(word, guarded) ? step.prepare(interpreter, word, guarded, lo) : 0;
     }
     this.#noteBlock(lo, hi);
-    const slot = this.#machine.code.slotOf(page);
-    this.tlb.fillFetch(el, lo, hi, slot);
-    return slot;
+    const slot = code.slotOf(page, guarded);
+    if (guarded && !this.tlb.guarded) {
+      this.tlb.guard();
+      this.#fetchTablesSelected();
+    }
+    this.tlb.fillFetch(el, lo, hi, slot, 0);
+    return isBranch ? this.#enter(slot, lo, hi, guarded) : slot;
+  }
+
+  /** An indirect branch comes to a page. @param slot address of its records */
+  #enter(slot: number, lo: number, hi: number, guarded: boolean): number {
+    const { code, views } = this.#machine;
+    const state = this.#state;
+    const btype = state.get32(Offset.BTYPE) >> 2;
+    if (!guarded) this.tlb.fillFetch(state.el, lo, hi, slot, btype);
+    else this.tlb.useFetchTable(state.el, btype);
+    return this.#mayEnter(views.u32[(code.instructionAt(slot) + (lo & 0xffc)) >>> 2]!, guarded) ? slot : 0;
+  }
+
+  /** Whether the instruction at PC may be executed, with PSTATE.BTYPE as it is: if so, that is 0 from now on, else EXIT is set. */
+  #mayEnter(word: number, guarded: boolean): boolean {
+    const state = this.#state;
+    const btype = state.get32(Offset.BTYPE) >> 2;
+    // Its exception still says what BTYPE was.
+    if (btype === 0 || isBreak(word)) return true;
+    const strict = state.sctlr(state.el === 0 ? Sctlr.BT0 : Sctlr.BT1);
+    // In an illegal state that comes first.
+    if (guarded && !state.illegal && !isLandingPad(word, btype, strict)) {
+      state.leave(ExitCode.BRANCH_TARGET);
+      return false;
+    }
+    state.set32(Offset.BTYPE, 0);
+    return true;
   }
 
   #noteBlock(lo: number, hi: number): void {

@@ -23,8 +23,11 @@ const DATA_TABLES = REGIMES * 2;
 /** Fills that a data table remembers the places of: emptying it costs no more than they did, or is one sweep. */
 const FILLS = 128;
 
-/** Bytes of an address space's tables: a load and a store table a regime, a fetch table an EL. */
-export const TLB_AREA = DATA_TABLES * TLB_TABLE_SIZE + 2 * FETCH_TABLE_SIZE;
+/** Fetch tables: for each value of PSTATE.BTYPE one an EL. */
+const FETCH_TABLES = 4 * 2;
+
+/** Bytes of an address space's tables: a load and a store table a regime, and the fetch tables. */
+export const TLB_AREA = DATA_TABLES * TLB_TABLE_SIZE + FETCH_TABLES * FETCH_TABLE_SIZE;
 
 /** Key of the piece of 2^shift bytes that an address is in, without the top byte. */
 const pieceOf = (lo: number, hi: number, shift: number): number =>
@@ -35,6 +38,10 @@ const pieceOf = (lo: number, hi: number, shift: number): number =>
  * An entry for data is the last address of its page (64 bits; zero, which is none, where it is empty), then what to add to the
  * low half of an address to get a linear one, and the page's linear address. An entry for fetches is the address of its page
  * (all ones where it is empty), then the address of the page's decoded records.
+ *
+ * Indirect branches look into the same fetch tables as everything else until a page is guarded (FEAT_BTI). From then on there is
+ * a table more for each value of PSTATE.BTYPE, which only such branches see. It has the pages that are not guarded, and of the
+ * others the starts of regions that such a branch was found to be allowed to; for the rest the MMU looks at the instruction.
  *
  * What falls out of a data table is still in the {@link SecondTlb}. Entries have no ASID: see {@link TlbContexts}.
  */
@@ -47,6 +54,8 @@ export class Tlb implements SecondTlbUser {
   #generation = 0;
   /** Tables that have entries, one bit each: only those need emptying. */
   #used = 3 << DATA_TABLES;
+  /** Guarded pages have been seen, and the tables for indirect branches are in use. */
+  #guarded = false;
   /** How often each data table was filled, and where it was the first times. */
   readonly #fills = new Int32Array(DATA_TABLES);
   readonly #filled = new Int32Array(DATA_TABLES * FILLS);
@@ -80,8 +89,28 @@ export class Tlb implements SecondTlbUser {
   storeTable(regime: TlbRegime): number {
     return this.#dataTable(regime * 2 + 1);
   }
-  fetchTable(el: number): number {
-    return this.#address + DATA_TABLES * TLB_TABLE_SIZE + el * FETCH_TABLE_SIZE;
+  /** @param btype PSTATE.BTYPE of what is fetched */
+  fetchTable(el: number, btype = 0): number {
+    return this.#fetchTableAt(this.#guarded ? btype * 2 + el : el);
+  }
+
+  #fetchTableAt(table: number): number {
+    return this.#address + DATA_TABLES * TLB_TABLE_SIZE + table * FETCH_TABLE_SIZE;
+  }
+
+  get guarded(): boolean {
+    return this.#guarded;
+  }
+
+  /** A page is guarded: indirect branches get tables of their own, see {@link fetchTable}. */
+  guard(): void {
+    this.#guarded = true;
+    const { u8, i32 } = this.#env;
+    for (let table = 2; table < FETCH_TABLES; table++) {
+      const at = this.#fetchTableAt(table);
+      u8.fill(0xff, at, at + JUMPS_USED);
+      i32[(at + JUMPS_USED) >>> 2] = 0;
+    }
   }
 
   generation(number: number): void {
@@ -108,14 +137,20 @@ export class Tlb implements SecondTlbUser {
     this.#second.fill(this.#user, write, SecondTlb.key(regime, this.#generation), lo, hi, page);
   }
 
-  /** @param slot address of the page's records */
-  fillFetch(el: number, lo: number, hi: number, slot: number): void {
-    this.#used |= 1 << (DATA_TABLES + el);
+  /** @param slot address of the page's records @param btype the table */
+  fillFetch(el: number, lo: number, hi: number, slot: number, btype: number): void {
+    const table = this.useFetchTable(el, btype);
     const { i32 } = this.#env;
-    const at = (this.fetchTable(el) + ((lo >>> 8) & FETCH_INDEX_MASK)) >>> 2;
+    const at = (table + ((lo >>> 8) & FETCH_INDEX_MASK)) >>> 2;
     i32[at] = lo & ~0xfff;
     i32[at + 1] = hi;
     i32[at + 2] = slot;
+  }
+
+  /** A fetch table that may get entries from now on, if only of regions. */
+  useFetchTable(el: number, btype: number): number {
+    this.#used |= 1 << (DATA_TABLES + (this.#guarded ? btype * 2 + el : el));
+    return this.fetchTable(el, btype);
   }
 
   /** The records of the page that an instruction was just fetched from, or `undefined` where its entry is gone. */
@@ -150,10 +185,11 @@ export class Tlb implements SecondTlbUser {
     const { u8 } = this.#env;
     if ((this.#used & ((1 << DATA_TABLES) - 1)) !== 0) this.#second.renew(this);
     for (let table = 0; table < DATA_TABLES; table++) if ((this.#used & (1 << table)) !== 0) this.#empty(table);
-    for (let el = 0; el < 2; el++) {
-      if ((this.#used & (1 << (DATA_TABLES + el))) === 0) continue;
-      this.#forgetJumps(el);
-      u8.fill(0xff, this.fetchTable(el), this.fetchTable(el) + JUMP_TABLE);
+    for (let table = 0; table < FETCH_TABLES; table++) {
+      if ((this.#used & (1 << (DATA_TABLES + table))) === 0) continue;
+      const at = this.#fetchTableAt(table);
+      this.#forgetJumps(at);
+      u8.fill(0xff, at, at + JUMP_TABLE);
     }
     this.#used = 0;
     this.#wideBlocks = false;
@@ -201,11 +237,12 @@ export class Tlb implements SecondTlbUser {
         i32[at + 1] = 0;
       }
       const fetch = (page >>> 8) & FETCH_INDEX_MASK;
-      for (let el = 0; el < 2; el++) {
-        const at = (this.fetchTable(el) + fetch) >>> 2;
+      for (let which = 0; which < (this.#guarded ? FETCH_TABLES : 2); which++) {
+        const table = this.#fetchTableAt(which);
+        const at = (table + fetch) >>> 2;
         if (i32[at] !== -1) fetched = true;
         // Its entry may have been taken by another page since regions of this one were met.
-        if (i32[at + PAGE_HAS_JUMPS / 4] === 1) this.#forgetJumps(el);
+        if (i32[at + PAGE_HAS_JUMPS / 4] === 1) this.#forgetJumps(table);
         i32[at] = -1;
         i32[at + 1] = -1;
       }
@@ -215,12 +252,14 @@ export class Tlb implements SecondTlbUser {
 
   /** Forgets where regions start. */
   forgetJumps(): void {
-    for (let el = 0; el < 2; el++) if ((this.#used & (1 << (DATA_TABLES + el))) !== 0) this.#forgetJumps(el);
+    for (let table = 0; table < FETCH_TABLES; table++) {
+      if ((this.#used & (1 << (DATA_TABLES + table))) !== 0) this.#forgetJumps(this.#fetchTableAt(table));
+    }
   }
 
-  #forgetJumps(el: number): void {
+  /** @param table linear address of a fetch table */
+  #forgetJumps(table: number): void {
     const { i32, u8 } = this.#env;
-    const table = this.fetchTable(el);
     const used = (table + JUMPS_USED) >>> 2;
     if (i32[used] === 0) return;
     i32[used] = 0;

@@ -74,6 +74,8 @@ export interface Translation {
   shareability: number;
   /** nG. */
   notGlobal: boolean;
+  /** GP: an indirect branch into the page must come to a landing pad (FEAT_BTI). */
+  guarded: boolean;
   /** PSTATE.PAN keeps EL1 from it: EL0 may read it or, with SCTLR_EL1.EPAN, execute it. */
   isUser: boolean;
   /**
@@ -122,6 +124,7 @@ export class Translator {
     device: false,
     shareability: 0,
     notGlobal: false,
+    guarded: false,
     isUser: false,
     table: undefined,
     descriptor: 0,
@@ -196,6 +199,7 @@ export class Translator {
       out.attr = -1;
       out.device = false;
       out.notGlobal = false;
+      out.guarded = false;
       out.isUser = false;
       out.table = undefined;
       return true;
@@ -274,6 +278,7 @@ export class Translator {
       out.device = (this.#deviceAttributes & (1 << out.attr)) !== 0;
       out.shareability = (low >> 8) & 3;
       out.notGlobal = (low & (1 << 11)) !== 0;
+      out.guarded = (high & (1 << 18)) !== 0;
       const el0Access = (low & (1 << 6)) !== 0 && !tableNoEl0;
       const isClean = this.#managesDirty && (low & READ_ONLY) !== 0 && (high & DIRTY_BIT_MODIFIER) !== 0;
       const writable = ((low & READ_ONLY) === 0 || isClean) && !tableReadonly;

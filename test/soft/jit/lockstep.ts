@@ -20,7 +20,7 @@ const STATE_RANGES = [
   ['PC', Offset.PC, Offset.BUDGET],
   ['the exclusive monitor', Offset.MONITOR_ADDRESS, Offset.SCRATCH],
   ['PSTATE, FPCR, FPSR', Offset.DAIF, Offset.ATTENTION],
-  ['V', Offset.V0, Offset.SYSREG],
+  ['V', Offset.V0, Offset.TLB_FETCH],
   ['system registers', Offset.SYSREG, Offset.SYSREG + 256 * 8],
 ] as const;
 
