@@ -223,6 +223,11 @@ export class HostVm implements Vm {
     this.#check('onRunnable');
   }
 
+  /** Never called: an access is an exit here. */
+  onMmio(): void {
+    this.#check('onMmio');
+  }
+
   hasDeviceAttr(group: number, attr: number | bigint): boolean {
     return hasAttr(this.#native, this.#handle, group, attr);
   }

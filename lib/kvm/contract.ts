@@ -1,6 +1,6 @@
 import type { MpState } from './attributes.js';
 import type { KvmError } from './errors.js';
-import type { VcpuExit } from './exits.js';
+import type { MmioExit, VcpuExit } from './exits.js';
 
 /** Holds something that must be given back. `close()` may be called twice, in any order with its relatives'. */
 export interface Closable extends Disposable {
@@ -215,7 +215,17 @@ export interface Vm extends Closable, DeviceAttrs {
   readStats(): ReadonlyMap<string, readonly bigint[]>;
   /** Called when a vCPU that `run()` returned idle has something to do (backends whose vCPUs run in turn on one thread). */
   onRunnable(listener: ((vcpu: Vcpu) => void) | undefined): void;
+  /**
+   * Answers MMIO inside `run()`, so that an access is no exit: only on backends whose vCPUs run in turn on the caller's thread,
+   * others return the exit all the same and never call the listener. What it leaves in `exit.data` completes a read. It may do
+   * what may be done between two `run()`s, but run no vCPU; `kick()` makes the `run()` return behind the access. An error that it
+   * throws leaves `run()`, and the access stays the one that the next `run()` completes.
+   */
+  onMmio(listener: MmioListener | undefined): void;
 }
+
+/** Answers an MMIO access of a vCPU inside its `run()` ({@link Vm.onMmio}). The exit is used again for the next. */
+export type MmioListener = (vcpu: Vcpu, exit: MmioExit) => void;
 
 /** `struct kvm_vcpu_events`. */
 export interface VcpuEvents {

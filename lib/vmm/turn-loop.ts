@@ -13,7 +13,7 @@ const SLICE_MS = 1;
  * fast the host is; short, because a virtual millisecond can take the host several.
  */
 const VIRTUAL_SLICE_MS = 0.25;
-/** Exits after which the next vCPU has its turn, even when none of them was `intr`: a guest that polls a device must not keep the others out. */
+/** Exits, and accesses that were none, after which the next vCPU has its turn, even when none of them was `intr`: a guest that polls a device must not keep the others out. */
 const MAX_EXITS_IN_SLICE = 4096;
 /** Timers of the platform overflow beyond 2^31 ms; sleeping shorter is harmless. */
 const MAX_SLEEP_MS = 60_000;
@@ -67,6 +67,11 @@ export class TurnLoop implements RunLoop {
     this.#clock = init.clock;
     this.#virtual = init.virtualClock;
     this.#vm.onRunnable((vcpu) => this.#onRunnable(vcpu));
+    this.#vm.onMmio((vcpu, exit) => {
+      this.exits.mmio++;
+      init.bus.handle(exit);
+      if (++this.#exitsInSlice >= MAX_EXITS_IN_SLICE) vcpu.kick();
+    });
   }
 
   start(): void {
@@ -106,7 +111,9 @@ export class TurnLoop implements RunLoop {
     this.#deferral?.();
     this.#deferred.length = 0;
     this.#timers.clear();
-    if (!this.#vm.closed) this.#vm.onRunnable(undefined);
+    if (this.#vm.closed) return;
+    this.#vm.onRunnable(undefined);
+    this.#vm.onMmio(undefined);
   }
 
   /**

@@ -117,9 +117,9 @@ describe('accesses outside RAM', () => {
     const cpu = setUp(0x79800022, 0x39c00022 + 1, 0xd4000002);
     cpu.setX(1, BigInt(DEVICE));
     expect(cpu.run(100)).toBe(CpuStop.MMIO);
-    cpu.completeRead(0x8001n);
+    cpu.completeRead(0x8001, 0);
     expect(cpu.run(100)).toBe(CpuStop.MMIO);
-    cpu.completeRead(0x80n);
+    cpu.completeRead(0x80, 0);
     expect(cpu.run(100)).toBe(CpuStop.HVC);
     expect(cpu.getX(2)).toBe(0xffff_ffff_ffff_8001n);
     expect(cpu.getX(3)).toBe(0xffff_ff80n);

@@ -104,3 +104,8 @@ export const FMOV_D0_X0 = 0x9e670000;
 /** SUBS Xd, Xn, #imm12. */
 export const subsImm = (rd: number, rn: number, imm12: number): number =>
   (0xf1000000 | (imm12 << 10) | (rn << 5) | rd) >>> 0;
+/** The halves of a 64-bit value, as `Cpu.completeRead()` takes them. */
+export const halves = (value: bigint): [lo: number, hi: number] => [
+  Number(BigInt.asUintN(32, value)),
+  Number(BigInt.asUintN(64, value) >> 32n),
+];

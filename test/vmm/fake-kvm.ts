@@ -298,6 +298,7 @@ export class FakeVm {
   onRunnable(listener: ((vcpu: Vcpu) => void) | undefined): void {
     this.runnable = listener;
   }
+  onMmio(): void {}
   resetDirtyRings(): number {
     return 0;
   }

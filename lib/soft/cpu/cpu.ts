@@ -7,7 +7,7 @@
 export const CpuStop = {
   /** The budget is spent, or {@link Cpu.requestStop} was called, or an interrupt line wants a look. PC is at the next instruction. */
   BUDGET: 0,
-  /** A load or store to an address that no RAM backs (or a store to read-only RAM): see {@link Cpu.access}. PC is at the instruction. */
+  /** A load or store to an address that no RAM backs (or a store to read-only RAM), and that {@link CpuHost.mmio} has not answered: see {@link Cpu.access}. PC is at the instruction. */
   MMIO: 1,
   /** WFI with nothing pending. PC is past it. */
   WFI: 2,
@@ -22,25 +22,33 @@ export const CpuStop = {
 } as const;
 export type CpuStop = (typeof CpuStop)[keyof typeof CpuStop];
 
+/**
+ * What a stop of the processor is counted as, in instructions of a budget and nanoseconds of a quantum, so that a guest
+ * that does nothing but MMIO comes back to look at the clock in time.
+ */
+export const STOP_COST = 64;
+
 /** The access behind CpuStop.MMIO, as ESR_EL2 would describe it (Arm ARM DDI 0487 D24.2.37, ISS for a Data Abort). */
 export interface CpuAccess {
   /** Guest-physical address. */
-  ipa: number;
+  readonly ipa: number;
   /** Virtual address. */
-  va: bigint;
-  isWrite: boolean;
+  readonly va: bigint;
+  readonly isWrite: boolean;
   /** ISV: the fields below are valid. Not so for pairs, write-back forms, SIMD&FP, atomics, and accesses to two pages. */
-  isv: boolean;
+  readonly isv: boolean;
   /** Bytes: 1, 2, 4, 8. */
-  size: number;
+  readonly size: number;
   /** SSE: a load sign-extends. */
-  signExtend: boolean;
+  readonly signExtend: boolean;
   /** SF: the register is 64 bits wide. */
-  sf: boolean;
+  readonly sf: boolean;
   /** SRT: the register number; 31 is XZR. */
-  srt: number;
-  /** The value to write, for stores. */
-  value: bigint;
+  readonly srt: number;
+  /** The value to write, for stores: its halves, unsigned, and the whole of it. */
+  readonly valueLo: number;
+  readonly valueHi: number;
+  readonly value: bigint;
 }
 
 /** Called by the processor for system registers that the kernel half owns (ICC_*, CNT*, PM*); index as in {@link sysregIndex}. */
@@ -49,6 +57,11 @@ export interface CpuHost {
   readSysreg(index: number): bigint | undefined;
   /** `false` where the access is UNDEFINED. */
   writeSysreg(index: number, value: bigint): boolean;
+  /**
+   * Answers {@link Cpu.access} with {@link Cpu.completeRead} or {@link Cpu.skipInstruction}, so that the run goes on; after `false`
+   * it ends with CpuStop.MMIO. PC is at the instruction.
+   */
+  mmio?(): boolean;
   /**
    * Whether the run has lasted long enough, however little of its budget is spent: asked now and then while much is done besides
    * executing (decoding, compiling, translating, taking exceptions). `true` has the effect of {@link Cpu.requestStop}.
@@ -94,8 +107,8 @@ export interface Cpu {
 
   /** Valid after CpuStop.MMIO. */
   readonly access: CpuAccess;
-  /** Completes the load of {@link access} with `value` (low `size` bytes), and passes the instruction. */
-  completeRead(value: bigint): void;
+  /** Completes the load of {@link access} with the low `size` bytes of a value, given as its halves, and passes the instruction. */
+  completeRead(lo: number, hi: number): void;
   /** Passes the instruction at PC without executing it (a completed MMIO store, an SMC). */
   skipInstruction(): void;
   /** The immediate of the last HVC or SMC. */

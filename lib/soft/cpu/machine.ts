@@ -8,6 +8,7 @@ import { COUNTERS_SIZE, Interpreter } from '../jit/interpreter.js';
 import { regionName } from '../jit/region-name.js';
 import { STEP_AREA, StepRecord } from '../jit/step-record.js';
 import { PhysicalMap } from '../mmu/physical.js';
+import { Syndromes } from './access.js';
 import type { Cpu, CpuHost, Machine, MachineMemory } from './cpu.js';
 import { STATE, STATE_SIZE } from './layout.js';
 import { LinearMemory } from './linear-memory.js';
@@ -41,6 +42,7 @@ export class SoftMachine implements Machine {
   readonly interpreter: Interpreter;
   readonly step: StepRecord;
   readonly decoder: Decoder;
+  readonly syndromes: Syndromes;
   readonly cpus: Processor[] = [];
   #current: Processor | undefined;
   #work = 0;
@@ -58,6 +60,7 @@ export class SoftMachine implements Machine {
           : THREAD_THRESHOLD;
     this.#maxMemory = options.maxMemory ?? Number.POSITIVE_INFINITY;
     this.decoder = new Decoder(TABLE);
+    this.syndromes = new Syndromes(this.decoder);
     const allocate = (bytes: number): number => {
       const address = this.#linear.take(bytes);
       if (address === undefined) throw new Error('no room for decoded code');

@@ -1,11 +1,11 @@
 import { sysregIndex } from '../../kvm/registers.js';
-import { fieldsOf } from '../a64/row.js';
 import { isZeroing } from '../mmu/alignment.js';
 import { Mmu } from '../mmu/mmu.js';
 import { TLB_CONTEXTS_AREA } from '../mmu/tlb-contexts.js';
 import { FaultStatus } from '../mmu/translate.js';
+import { Access } from './access.js';
 import { Daif, Esr, ExceptionClass, Pstate, Sctlr, StepSyndrome, Vector, VectorGroup } from './architecture.js';
-import { type Cpu, type CpuAccess, type CpuDebug, type CpuHost, CpuStop } from './cpu.js';
+import { type Cpu, type CpuDebug, type CpuHost, CpuStop, STOP_COST } from './cpu.js';
 import { DebugUnit, isLoadExclusive, isStoreExclusive } from './debug.js';
 import { ExitCode, Offset, STATE_SIZE } from './layout.js';
 import type { SoftMachine } from './machine.js';
@@ -59,17 +59,7 @@ export class Processor implements Cpu {
   readonly #maintenance: Maintenance;
   /** Where the state rests while another vCPU runs; the translation tables follow it. */
   #area: number;
-  readonly access: CpuAccess = {
-    ipa: 0,
-    va: 0n,
-    isWrite: false,
-    isv: false,
-    size: 0,
-    signExtend: false,
-    sf: false,
-    srt: 0,
-    value: 0n,
-  };
+  readonly access = new Access();
   hvcImmediate = 0;
   /** Instructions of earlier runs; of this run what was given, and what was taken off the budget without being executed. */
   #retired = 0;
@@ -357,7 +347,9 @@ export class Processor implements Cpu {
           break;
         case ExitCode.MMIO:
           this.#describeAccess();
-          return CpuStop.MMIO;
+          if (this.host.mmio?.() !== true) return CpuStop.MMIO;
+          this.#charge(STOP_COST);
+          break;
         case ExitCode.PC_ALIGNMENT:
           state.set64(SR.FAR_EL1.offset, this.getPc());
           this.#refuse(ExceptionClass.PC_ALIGNMENT, 0);
@@ -400,8 +392,11 @@ export class Processor implements Cpu {
   }
 
   #advance(): void {
-    this.setPc(BigInt.asUintN(64, this.getPc() + 4n));
-    this.#state.set32(Offset.BTYPE, 0);
+    const state = this.#state;
+    const lo = (state.get32(Offset.PC) + 4) | 0;
+    state.set32(Offset.PC, lo);
+    if (lo >= 0 && lo < 4) state.set32(Offset.PC + 4, state.get32(Offset.PC + 4) + 1);
+    state.set32(Offset.BTYPE, 0);
   }
 
   /**
@@ -417,7 +412,14 @@ export class Processor implements Cpu {
   skipInstruction(): void {
     this.#state.singleStep = false;
     this.#advance();
-    this.#retired++;
+    if (this.#running) this.#count();
+    else this.#retired++;
+  }
+
+  /** Takes off the budget what was done beside executing instructions. */
+  #charge(cost: number): void {
+    this.#stolen += cost;
+    this.#state.set32(Offset.BUDGET, this.#state.get32(Offset.BUDGET) - cost);
   }
 
   /** Executes the instruction at PC and no other. EXIT is BUDGET where nothing else came of it. */
@@ -468,26 +470,31 @@ export class Processor implements Cpu {
   /** Fills in the syndrome of {@link access} from the instruction at PC. */
   #describeAccess(): void {
     const a = this.access;
-    const word = this.mmu.currentWord();
-    const row = this.mmu.accessCrosses ? undefined : this.#machine.decoder.decode(word);
-    const syndrome = row?.syndrome?.(fieldsOf(row, word));
+    const syndrome = this.mmu.accessCrosses ? undefined : this.#machine.syndromes.of(this.mmu.currentWord());
     a.isv = syndrome !== undefined;
-    a.value = 0n;
+    a.valueLo = 0;
+    a.valueHi = 0;
     a.srt = syndrome?.srt ?? 0;
     a.sf = syndrome?.sf ?? false;
     a.signExtend = syndrome?.signExtend ?? false;
     if (syndrome === undefined) return;
-    a.size = syndrome.size;
-    if (a.isWrite && syndrome.srt !== 31) a.value = BigInt.asUintN(syndrome.size * 8, this.getX(syndrome.srt));
+    const { size, srt } = syndrome;
+    a.size = size;
+    if (!a.isWrite || srt === 31) return;
+    const at = Offset.X + srt * 8;
+    const lo = this.#state.get32(at);
+    a.valueLo = size < 4 ? lo & ((1 << (size * 8)) - 1) : lo >>> 0;
+    if (size === 8) a.valueHi = this.#state.get32(at + 4) >>> 0;
   }
 
-  completeRead(value: bigint): void {
-    const a = this.access;
-    if (a.srt !== 31) {
-      const bits = a.size * 8;
-      let v = BigInt.asUintN(bits, value);
-      if (a.signExtend) v = BigInt.asUintN(a.sf ? 64 : 32, BigInt.asIntN(bits, v));
-      this.setX(a.srt, v);
+  completeRead(lo: number, hi: number): void {
+    const { size, srt, signExtend, sf } = this.access;
+    if (srt !== 31) {
+      const unused = size < 4 ? 32 - size * 8 : 0;
+      const low = signExtend ? (lo << unused) >> unused : (lo << unused) >>> unused;
+      const at = Offset.X + srt * 8;
+      this.#state.set32(at, low);
+      this.#state.set32(at + 4, size === 8 ? hi : signExtend && sf ? low >> 31 : 0);
     }
     this.skipInstruction();
   }

@@ -64,6 +64,7 @@ export class CodeCache {
   readonly #slots: Slot[] = [];
   /** By linear address of the page; one above it where it is guarded. */
   readonly #byPage = new Map<number, Slot>();
+  #lastHeld: Slot | undefined;
   #chunks: number[] = [];
   #used = 0;
   #interpreter!: Interpreter;
@@ -186,6 +187,13 @@ export class CodeCache {
   }
 
   #slotHolding(record: number): Slot {
+    const last = this.#lastHeld;
+    if (last !== undefined && record >= last.address && record < last.address + SLOT_SIZE) return last;
+    this.#lastHeld = this.#findHolding(record);
+    return this.#lastHeld;
+  }
+
+  #findHolding(record: number): Slot {
     for (let i = this.#chunks.length - 1; i >= 0; i--) {
       const base = this.#chunks[i]!;
       if (record >= base && record < base + CHUNK * SLOT_SIZE)

@@ -30,14 +30,17 @@ export class CoalescedZones {
     this.#zones = this.#zones.filter((zone) => !contains(zone, addr, size));
   }
 
-  /** @returns whether the write is kept: else it is an exit */
-  write(addr: number, len: number, value: bigint): boolean {
-    if (this.#zones.length === 0 || !this.#zones.some((zone) => contains(zone, addr, len))) return false;
-    if (this.#ring.length >= CAPACITY) return false;
+  /** Whether a write is kept: else it is an exit. */
+  takes(addr: number, len: number): boolean {
+    if (this.#zones.length === 0 || this.#ring.length >= CAPACITY) return false;
+    return this.#zones.some((zone) => contains(zone, addr, len));
+  }
+
+  /** Keeps a write that {@link takes} has room for. */
+  write(addr: number, len: number, value: bigint): void {
     const data = new Uint8Array(8);
     new DataView(data.buffer).setBigUint64(0, BigInt.asUintN(64, value), true);
     this.#ring.push({ physAddr: addr, len, data: data.subarray(0, len) });
-    return true;
   }
 
   take(): CoalescedMmio[] {

@@ -10,10 +10,41 @@ export interface IoDevice {
   isWide(offset: number): boolean;
 }
 
-interface IoRange {
+/** Where a device is. Unaligned accesses read as zero and write nothing, as in the vGIC. */
+export class IoRange {
   readonly base: number;
   readonly end: number;
-  readonly device: IoDevice;
+  readonly #device: IoDevice;
+
+  constructor(base: number, size: number, device: IoDevice) {
+    this.base = base;
+    this.end = base + size;
+    this.#device = device;
+  }
+
+  /** Reads 1, 2 or 4 bytes. @returns unsigned */
+  read(addr: number, len: number): number {
+    return (addr & (len - 1)) === 0 ? this.#device.read(addr - this.base, len) >>> 0 : 0;
+  }
+
+  /** Reads half of an access of eight bytes at `addr`. @param half 0, and then 4 */
+  readHalf(addr: number, half: 0 | 4): number {
+    const offset = addr - this.base;
+    if ((addr & 7) !== 0 || !this.#device.isWide(offset)) return 0;
+    return this.#device.read(offset + half, 4) >>> 0;
+  }
+
+  /** Writes 1 to 8 bytes. @param lo @param hi the value's halves, unsigned; no bits beyond `len` */
+  write(addr: number, len: number, lo: number, hi: number): void {
+    if ((addr & (len - 1)) !== 0) return;
+    const offset = addr - this.base;
+    if (len < 8) {
+      this.#device.write(offset, len, lo);
+    } else if (this.#device.isWide(offset)) {
+      this.#device.write(offset, 4, lo);
+      this.#device.write(offset + 4, 4, hi);
+    }
+  }
 }
 
 /** An ioeventfd: a guest write that signals instead of exiting (`Documentation/virt/kvm/api.rst` 4.59). */
@@ -26,71 +57,64 @@ export interface IoEventFd {
   readonly fd: SoftEventFd;
 }
 
+/** An ioeventfd with the halves of its datamatch. */
+interface Candidate extends IoEventFd {
+  readonly lo: number;
+  readonly hi: number;
+}
+
+/** What answers in a page of the guest's physical addresses. */
+interface BusPage {
+  readonly page: number;
+  readonly ranges: readonly IoRange[];
+  readonly hasEventFds: boolean;
+}
+
+const PAGE = 4096;
+/** Pages remembered, by number. */
+const PAGES = 64;
+
 /** KVM_MMIO_BUS: what of the guest's physical address space is answered without an exit. */
 export class IoBus {
   readonly #ranges: IoRange[] = [];
-  readonly #eventFds = new Map<number, IoEventFd[]>();
-  #last: IoRange | undefined;
+  readonly #eventFds = new Map<number, Candidate[]>();
+  /** Pages that were accessed since the bus last changed. */
+  readonly #pages = new Array<BusPage | undefined>(PAGES).fill(undefined);
 
   /** Of devices that overlap the first answers: their owners check where that is a mistake. */
   addDevice(base: number, size: number, device: IoDevice): void {
-    this.#ranges.push({ base, end: base + size, device });
+    this.#ranges.push(new IoRange(base, size, device));
+    this.#pages.fill(undefined);
+  }
+
+  #pageOf(addr: number): BusPage {
+    const page = Math.floor(addr / PAGE);
+    const known = this.#pages[page % PAGES];
+    if (known !== undefined && known.page === page) return known;
+    const [from, to] = [page * PAGE, page * PAGE + PAGE];
+    const found: BusPage = {
+      page,
+      ranges: this.#ranges.filter((range) => range.base < to && range.end > from),
+      hasEventFds: [...this.#eventFds.keys()].some((at) => at >= from && at < to),
+    };
+    this.#pages[page % PAGES] = found;
+    return found;
   }
 
   /** The device at `addr`, if the whole access is its. */
-  #find(addr: number, len: number): IoRange | undefined {
-    const last = this.#last;
-    if (last !== undefined && addr >= last.base && addr + len <= last.end) return last;
-    for (const range of this.#ranges) {
-      if (addr >= range.base && addr + len <= range.end) {
-        this.#last = range;
-        return range;
-      }
-    }
+  find(addr: number, len: number): IoRange | undefined {
+    for (const range of this.#pageOf(addr).ranges) if (addr >= range.base && addr + len <= range.end) return range;
     return undefined;
   }
 
-  /** Whether a device answers reads of `len` bytes at `addr`. */
-  hasDevice(addr: number, len: number): boolean {
-    return this.#find(addr, len) !== undefined;
-  }
-
-  /** Reads up to four bytes from a device that {@link hasDevice} found. Unaligned accesses read as zero, as in the vGIC. */
-  read(addr: number, len: number): number {
-    const range = this.#find(addr, len);
-    if (range === undefined || (addr & (len - 1)) !== 0) return 0;
-    return range.device.read(addr - range.base, len) >>> 0;
-  }
-
-  /** Reads eight bytes. */
-  read64(addr: number): bigint {
-    const range = this.#find(addr, 8);
-    if (range === undefined || (addr & 7) !== 0) return 0n;
-    const offset = addr - range.base;
-    if (!range.device.isWide(offset)) return 0n;
-    const low = range.device.read(offset, 4) >>> 0;
-    return (BigInt(range.device.read(offset + 4, 4) >>> 0) << 32n) | BigInt(low);
-  }
-
-  write(addr: number, len: number, value: bigint): void {
-    const range = this.#find(addr, len);
-    if (range === undefined || (addr & (len - 1)) !== 0) return;
-    const offset = addr - range.base;
-    if (len < 8) {
-      range.device.write(offset, len, Number(BigInt.asUintN(len * 8, value)));
-    } else if (range.device.isWide(offset)) {
-      range.device.write(offset, 4, Number(value & 0xffff_ffffn));
-      range.device.write(offset + 4, 4, Number((value >> 32n) & 0xffff_ffffn));
-    }
-  }
-
-  /** The ioeventfd that a write of `value` signals. */
-  matchEventFd(addr: number, len: number, value: bigint): IoEventFd | undefined {
+  /** The ioeventfd that a write signals. @param lo @param hi the value's halves, unsigned; no bits beyond `len` */
+  matchEventFd(addr: number, len: number, lo: number, hi: number): IoEventFd | undefined {
+    if (!this.#pageOf(addr).hasEventFds) return undefined;
     const candidates = this.#eventFds.get(addr);
     if (candidates === undefined) return undefined;
     for (const io of candidates) {
       if (io.len === 0) return io;
-      if (io.len === len && (io.datamatch === undefined || io.datamatch === BigInt.asUintN(len * 8, value))) return io;
+      if (io.len === len && (io.datamatch === undefined || (io.lo === lo && io.hi === hi))) return io;
     }
     return undefined;
   }
@@ -106,7 +130,10 @@ export class IoBus {
           (other.datamatch === undefined || io.datamatch === undefined || other.datamatch === io.datamatch)),
     );
     if (collides) throw new KvmError('EEXIST', 'KVM_IOEVENTFD', `0x${io.addr.toString(16)} has such an ioeventfd`);
-    this.#eventFds.set(io.addr, [...there, io]);
+    const datamatch = io.datamatch ?? 0n;
+    const halves = { lo: Number(BigInt.asUintN(32, datamatch)), hi: Number(datamatch >> 32n) };
+    this.#eventFds.set(io.addr, [...there, { ...io, ...halves }]);
+    this.#pages.fill(undefined);
   }
 
   /** @throws KvmError ENOENT no such ioeventfd */
@@ -116,5 +143,6 @@ export class IoBus {
     if (left.length === there.length) throw new KvmError('ENOENT', 'KVM_IOEVENTFD', 'no such ioeventfd');
     if (left.length === 0) this.#eventFds.delete(io.addr);
     else this.#eventFds.set(io.addr, left);
+    this.#pages.fill(undefined);
   }
 }

@@ -1,4 +1,4 @@
-import { type ArmNisvExit, KvmError, type MmioExit } from '../../kvm/index.js';
+import { type ArmNisvExit, KvmError, type MmioExit, type Vcpu } from '../../kvm/index.js';
 import type { Cpu } from '../cpu/cpu.js';
 import type { VcpuStats } from './stats.js';
 import type { SoftVm } from './vm.js';
@@ -14,6 +14,7 @@ type Pending = (typeof Pending)[keyof typeof Pending];
 
 /** A vCPU's accesses to what no RAM answers (kernel: `arch/arm64/kvm/mmio.c`). */
 export class VcpuMmio {
+  readonly #vcpu: Vcpu;
   readonly #vm: SoftVm;
   readonly #cpu: Cpu;
   readonly #stats: VcpuStats;
@@ -21,7 +22,8 @@ export class VcpuMmio {
   readonly #exit: Mutable<MmioExit> = { reason: 'mmio', physAddr: 0, len: 0, isWrite: false, data: new Uint8Array(8) };
   readonly #data = new DataView(this.#exit.data.buffer);
 
-  constructor(vm: SoftVm, cpu: Cpu, stats: VcpuStats) {
+  constructor(vcpu: Vcpu, vm: SoftVm, cpu: Cpu, stats: VcpuStats) {
+    this.#vcpu = vcpu;
     this.#vm = vm;
     this.#cpu = cpu;
     this.#stats = stats;
@@ -32,7 +34,7 @@ export class VcpuMmio {
     const pending = this.#pending;
     this.#pending = Pending.NONE;
     if (pending === Pending.READ) {
-      this.#cpu.completeRead(BigInt.asUintN(this.#exit.len * 8, this.#data.getBigUint64(0, true)));
+      this.#cpu.completeRead(this.#data.getUint32(0, true), this.#data.getUint32(4, true));
     } else if (pending === Pending.WRITE) {
       this.#cpu.skipInstruction();
     }
@@ -43,23 +45,36 @@ export class VcpuMmio {
     this.#pending = Pending.NONE;
   }
 
-  /** io_mem_abort. @returns the exit, where nothing in the kernel answers */
-  handle(): MmioExit | ArmNisvExit | undefined {
-    const { access } = this.#cpu;
-    const { ipa, size, isWrite } = access;
-    if (!access.isv) {
-      if (!this.#vm.nisvToUser) {
-        throw new KvmError('ENOSYS', 'KVM_RUN', `an access without syndrome at IPA 0x${ipa.toString(16)}`);
-      }
-      const esrIss = ISS_TRANSLATION_FAULT | (isWrite ? ISS_WNR : 0n);
-      return { reason: 'arm_nisv', esrIss, faultIpa: ipa };
-    }
-    if (isWrite ? this.#write(ipa, size, access.value) : this.#read(ipa, size)) {
+  /** io_mem_abort, as far as it leads to no exit. @returns whether the kernel or the VM's listener did the access */
+  answer(): boolean {
+    const { ipa, size, isWrite, isv } = this.#cpu.access;
+    if (!isv) return false;
+    if (isWrite ? this.#write() : this.#read(ipa, size)) {
       this.#stats.mmioKernel++;
-      return undefined;
+      return true;
     }
+    const listener = this.#vm.mmioListener;
+    if (listener === undefined) return false;
+    listener(this.#vcpu, this.#describe());
+    this.complete();
+    return true;
+  }
+
+  /** The exit of an access that {@link answer} did not do. */
+  exit(): MmioExit | ArmNisvExit {
+    const { ipa, isWrite, isv } = this.#cpu.access;
+    if (isv) return this.#describe();
+    if (!this.#vm.nisvToUser) {
+      throw new KvmError('ENOSYS', 'KVM_RUN', `an access without syndrome at IPA 0x${ipa.toString(16)}`);
+    }
+    return { reason: 'arm_nisv', esrIss: ISS_TRANSLATION_FAULT | (isWrite ? ISS_WNR : 0n), faultIpa: ipa };
+  }
+
+  #describe(): MmioExit {
+    const { ipa, size, isWrite, valueLo, valueHi } = this.#cpu.access;
     this.#stats.mmioUser++;
-    this.#data.setBigUint64(0, isWrite ? BigInt.asUintN(size * 8, access.value) : 0n, true);
+    this.#data.setUint32(0, isWrite ? valueLo : 0, true);
+    this.#data.setUint32(4, isWrite ? valueHi : 0, true);
     this.#exit.physAddr = ipa;
     this.#exit.len = size;
     this.#exit.isWrite = isWrite;
@@ -68,29 +83,35 @@ export class VcpuMmio {
   }
 
   /** @returns whether an ioeventfd, a device or a coalesced zone took the write */
-  #write(ipa: number, size: number, value: bigint): boolean {
+  #write(): boolean {
     const { bus, coalesced } = this.#vm;
-    const io = bus.matchEventFd(ipa, size, value);
+    const { ipa, size, valueLo, valueHi } = this.#cpu.access;
+    const io = bus.matchEventFd(ipa, size, valueLo, valueHi);
     if (io !== undefined) {
       // Listeners look at the vCPU: the instruction is done before they are called.
       this.#cpu.skipInstruction();
       io.fd.signalFromGuest();
       return true;
     }
-    if (bus.hasDevice(ipa, size)) {
+    const range = bus.find(ipa, size);
+    if (range !== undefined) {
       this.#cpu.skipInstruction();
-      bus.write(ipa, size, value);
+      range.write(ipa, size, valueLo, valueHi);
+      // What an ITS was asked to do has its time of the slice.
+      if (this.#vm.lpis.work > 0) this.#cpu.requestStop();
       return true;
     }
-    if (!coalesced.write(ipa, size, value)) return false;
+    if (!coalesced.takes(ipa, size)) return false;
+    coalesced.write(ipa, size, this.#cpu.access.value);
     this.#cpu.skipInstruction();
     return true;
   }
 
   #read(ipa: number, size: number): boolean {
-    const { bus } = this.#vm;
-    if (!bus.hasDevice(ipa, size)) return false;
-    this.#cpu.completeRead(size === 8 ? bus.read64(ipa) : BigInt(bus.read(ipa, size)));
+    const range = this.#vm.bus.find(ipa, size);
+    if (range === undefined) return false;
+    if (size < 8) this.#cpu.completeRead(range.read(ipa, size), 0);
+    else this.#cpu.completeRead(range.readHalf(ipa, 0), range.readHalf(ipa, 4));
     return true;
   }
 }

@@ -12,7 +12,7 @@ import {
   type VcpuExit,
   VcpuFeature,
 } from '../../kvm/index.js';
-import { type Cpu, type CpuHost, CpuStop } from '../cpu/cpu.js';
+import { type Cpu, type CpuHost, CpuStop, STOP_COST } from '../cpu/cpu.js';
 import { ArchTimer } from './arch-timer.js';
 import { DirtyRing } from './dirty-ring.js';
 import { prepareFirstRun } from './first-run.js';
@@ -44,11 +44,6 @@ const CRN_TIMER = 14;
 const CRN_GIC_PMR = 4;
 const CRN_GIC = 12;
 
-/**
- * What a stop of the processor is counted as, in instructions of a budget and nanoseconds of a quantum, so that a guest
- * that does nothing but MMIO comes back to look at the clock in time.
- */
-const STOP_COST = 64;
 /** A vCPU: `struct kvm_vcpu`, with KVM_RUN's loop and what the kernel half answers the processor. */
 export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   readonly id: number;
@@ -98,7 +93,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     this.stolenTime = new StolenTime(vm.clock, vm.guestMemory);
     this.dirtyRing = vm.dirtyRingSize === 0 ? undefined : new DirtyRing(vm.dirtyRingSize);
     this.cpu = vm.machine.createCpu(this);
-    this.#mmio = new VcpuMmio(vm, this.cpu, this.stats);
+    this.#mmio = new VcpuMmio(this, vm, this.cpu, this.stats);
     this.#guestDebug = new VcpuDebug(this.cpu);
     this.cpu.setSysreg(MPIDR_EL1, MPIDR_RES1 | BigInt(this.affinity));
   }
@@ -290,7 +285,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
         case CpuStop.BUDGET:
           return undefined;
         case CpuStop.MMIO:
-          exit = this.#mmio.handle();
+          exit = this.#mmio.exit();
           break;
         case CpuStop.SMC:
           cpu.skipInstruction();
@@ -462,6 +457,11 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     return value === undefined ? undefined : BigInt(value);
   }
 
+  mmio(): boolean {
+    this.stats.exits++;
+    return this.#mmio.answer();
+  }
+
   random64(): bigint {
     return this.vm.random64();
   }
@@ -544,6 +544,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     }
     this.#mpState = state;
     if (state === MpState.RUNNABLE) this.#wake();
+    else if (this.#inGuest) this.cpu.requestStop();
   }
 
   getVcpuEvents(): VcpuEvents {

@@ -9,6 +9,7 @@ import {
   type IrqRoutingEntry,
   IrqType,
   KvmError,
+  type MmioListener,
   type Msi,
   SmcccAttr,
   sysregIndex,
@@ -106,6 +107,8 @@ export class SoftVm implements Vm {
   readonly #vcpus = new Map<number, SoftVcpu>();
   readonly #idRegisters = new Map<number, bigint>();
   #listener: ((vcpu: Vcpu) => void) | undefined;
+  /** Answers MMIO in place of exits. */
+  mmioListener: MmioListener | undefined;
   #dead = false;
   #closed = false;
   /** Open handles: the VM's own, its vCPUs', devices' and memories', and a run in progress. */
@@ -138,6 +141,7 @@ export class SoftVm implements Vm {
     if (this.#closed) return;
     this.#closed = true;
     this.#listener = undefined;
+    this.mmioListener = undefined;
     this.release();
   }
 
@@ -228,6 +232,10 @@ export class SoftVm implements Vm {
    */
   onRunnable(listener: ((vcpu: Vcpu) => void) | undefined): void {
     this.#listener = listener;
+  }
+
+  onMmio(listener: MmioListener | undefined): void {
+    this.mmioListener = listener;
   }
 
   notifyRunnable(vcpu: SoftVcpu): void {

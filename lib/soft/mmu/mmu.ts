@@ -1,6 +1,6 @@
 import type { HelperEnv } from '../a64/helpers.js';
+import type { Access } from '../cpu/access.js';
 import { Sctlr, TCR_TBID } from '../cpu/architecture.js';
-import type { CpuAccess } from '../cpu/cpu.js';
 import type { DebugUnit } from '../cpu/debug.js';
 import { ExitCode, Offset } from '../cpu/layout.js';
 import type { CpuState } from '../cpu/state.js';
@@ -49,7 +49,7 @@ export interface Fault {
 export class Mmu {
   readonly #machine: MmuMachine;
   readonly #state: CpuState;
-  readonly #access: CpuAccess;
+  readonly #access: Access;
   readonly #debug: DebugUnit;
   readonly translator: Translator;
   readonly contexts: TlbContexts;
@@ -66,7 +66,7 @@ export class Mmu {
   #oneByOne = false;
 
   /** @param area linear address of TLB_CONTEXTS_AREA bytes for the translation tables */
-  constructor(machine: MmuMachine, state: CpuState, access: CpuAccess, debug: DebugUnit, area: number) {
+  constructor(machine: MmuMachine, state: CpuState, access: Access, debug: DebugUnit, area: number) {
     this.#machine = machine;
     this.#state = state;
     this.#access = access;
@@ -317,6 +317,12 @@ export class Mmu {
     const startHi = lo === 0 && start !== 0 ? (hi - 1) | 0 : hi;
     if (misaligned && this.#alignmentChecked) return this.#maybeMisaligned(start, startHi, bytes, isWrite);
     const el0 = state.el === 0 || (unprivileged && state.get32(Offset.UAO) === 0);
+    // An aligned element is in order whatever the page's attributes are; DC ZVA and pairs have to be looked at.
+    const isElement = bytes <= 8 && (start & (bytes - 1)) === 0;
+    if (isElement) {
+      const pa = this.tlb.devices.find(this.#regime(el0), isWrite, lo, hi);
+      if (pa >= 0) return this.#mmio(pa, lo, hi, bytes, isWrite);
+    }
     const t = this.translator;
     if (!t.walk(lo, hi, el0)) return this.dataAbort(t.status, lo, hi, isWrite);
     const { result } = t;
@@ -336,7 +342,13 @@ export class Mmu {
     }
     const machine = this.#machine;
     const region = machine.physical.find(pa);
-    if (region === undefined || (isWrite && region.readonly)) return this.#mmio(pa, lo, hi, bytes, isWrite);
+    if (region === undefined || (isWrite && region.readonly)) {
+      if (isElement && !watched) {
+        if (result.level !== 3) this.#noteBlock(lo, hi);
+        this.tlb.devices.fill(this.#regime(el0), isWrite, lo, hi, pa);
+      }
+      return this.#mmio(pa, lo, hi, bytes, isWrite);
+    }
     const offset = pa - region.base;
     const page = region.linear + offset;
     if (isWrite) this.#noteStore(region, offset);
@@ -420,7 +432,8 @@ export class Mmu {
   #mmio(pa: number, lo: number, hi: number, bytes: number, isWrite: boolean): 0 {
     const a = this.#access;
     a.ipa = pa + (lo & 0xfff);
-    a.va = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+    a.vaLo = lo;
+    a.vaHi = hi;
     a.size = bytes;
     a.isWrite = isWrite;
     return this.#state.leave(ExitCode.MMIO);

@@ -9,6 +9,7 @@ import {
   TLB_SECOND,
   TLB_TABLE_SIZE,
 } from '../jit/lower.js';
+import { DeviceTlb } from './device-tlb.js';
 import { SecondTlb, type SecondTlbUser } from './second-tlb.js';
 
 const FETCH_INDEX_MASK = (FETCH_ENTRIES - 1) << 4;
@@ -62,6 +63,8 @@ export class Tlb implements SecondTlbUser {
   /** Pieces of 2 MiB and 1 GiB that blocks map: invalidating an address in one must take all of its entries. */
   readonly #blocks2M = new Set<number>();
   readonly #blocks1G = new Set<number>();
+  /** What is not memory. Blocks that map such pages are noted as well. */
+  readonly devices = new DeviceTlb();
   /** There is an entry from a block of a larger granule: any invalidation takes everything. */
   #wideBlocks = false;
 
@@ -192,6 +195,7 @@ export class Tlb implements SecondTlbUser {
       u8.fill(0xff, at, at + JUMP_TABLE);
     }
     this.#used = 0;
+    this.devices.flush();
     this.#wideBlocks = false;
     if (this.#blocks2M.size > 0) this.#blocks2M.clear();
     if (this.#blocks1G.size > 0) this.#blocks1G.clear();
@@ -229,6 +233,7 @@ export class Tlb implements SecondTlbUser {
     let fetched = false;
     for (let n = 0; n < 1 << (granule - PAGE_SHIFT); n++) {
       const page = first + (n << PAGE_SHIFT);
+      this.devices.flushPage(page);
       const data = (page >>> TLB_INDEX_SHIFT) & TLB_INDEX_MASK;
       for (let table = 0; table < DATA_TABLES; table++) {
         if ((this.#used & (1 << table)) === 0) continue;

@@ -4,6 +4,7 @@ import { type Cpu, CpuStop, type Machine, type MachineMemory } from '#lib/soft/c
 import { createMachine } from '#lib/soft/cpu/machine.js';
 import { SYSREGS } from '#lib/soft/cpu/sysregs.js';
 import { Random } from '../../a64/random.ts';
+import { halves } from '../a64.ts';
 import { REG } from '../bare-metal.ts';
 
 /**
@@ -187,7 +188,7 @@ class Fuzz {
           const choice = r.below(8);
           if (choice === 0) cpu.injectExternalAbort();
           else if (choice === 1) cpu.injectUndefined();
-          else if (!access.isWrite && access.isv) cpu.completeRead(this.#value());
+          else if (!access.isWrite && access.isv) cpu.completeRead(...halves(this.#value()));
           else cpu.skipInstruction();
           break;
         }

@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, test } from '@jest/globals';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import {
   dcZva,
+  halves,
   ldadd,
   ldar,
   ldp,
@@ -89,7 +90,7 @@ describe('a load that no RAM answers', () => {
         srt: 7,
       });
       const before = vm.cpu.instructions;
-      vm.cpu.completeRead(value);
+      vm.cpu.completeRead(...halves(value));
       expect(vm.cpu.instructions - before).toBe(1);
       expect(vm.cpu.getPc()).toBe(BigInt(at + 4));
       const low = BigInt.asUintN(size * 8, value);
@@ -101,7 +102,7 @@ describe('a load that no RAM answers', () => {
     vm.start(vm.place([load(4, 31, 2)]), { x: { 2: UART } });
     expect(vm.cpu.access).toMatchObject({ isv: true, srt: 31 });
     vm.cpu.setSpEl1(0x1230n);
-    vm.cpu.completeRead(0xffff_ffffn);
+    vm.cpu.completeRead(0xffff_ffff, 0);
     expect(vm.cpu.getSpEl1()).toBe(0x1230n);
     expect(vm.execute([0xaa1f03e1]).done).toBe(true); // mov x1, xzr
     expect(vm.cpu.getX(1)).toBe(0n);
@@ -184,7 +185,7 @@ test.each([undefined, 1])('a loop of them: each is seen once, in order, and coun
     if (access.isWrite) {
       written.push(access.value);
       vm.cpu.skipInstruction();
-    } else vm.cpu.completeRead(BigInt(n));
+    } else vm.cpu.completeRead(n, 0);
   }
   expect(vm.run()).toBe(CpuStop.HVC);
   expect(written).toEqual(Array.from({ length: 200 }, (_, i) => BigInt(i)));

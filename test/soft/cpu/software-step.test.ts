@@ -166,7 +166,7 @@ describe.each(THRESHOLDS)('software step (threshold %s)', (threshold) => {
     expect(go(at, EL0T | PSTATE_SS).stop).toBe(CpuStop.WFI);
     expect(vm.outcome(vm.run())).toMatchObject({ ec: EC.STEP, elr: BigInt(at + 4) });
     expect(go(at + 4, EL0T | PSTATE_SS, { 0: 0x900_0000 }).stop).toBe(CpuStop.MMIO);
-    vm.cpu.completeRead(7n);
+    vm.cpu.completeRead(7, 0);
     expect(vm.outcome(vm.run())).toMatchObject({ ec: EC.STEP, elr: BigInt(at + 8) });
     expect(vm.cpu.getX(1)).toBe(7n);
   });

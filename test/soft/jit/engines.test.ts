@@ -119,7 +119,7 @@ function slice(budget: number): boolean {
       lockstep.each(({ cpu }) => {
         if (!access.isv) cpu.injectExternalAbort();
         else if (access.isWrite) cpu.skipInstruction();
-        else cpu.completeRead(0x8182_8384_8586_8788n);
+        else cpu.completeRead(0x8586_8788, 0x8182_8384);
       });
       break;
     }

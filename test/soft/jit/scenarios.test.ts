@@ -130,14 +130,14 @@ describe('stops in a loop', () => {
       },
       answer: (stop) => {
         expect(stop).toBe(CpuStop.MMIO);
-        const access = lockstep.same(({ cpu }) => ({ ...cpu.access, pc: cpu.getPc() }));
+        const access = lockstep.same(({ cpu }) => ({ ...cpu.access, value: cpu.access.value, pc: cpu.getPc() }));
         const offset = access.ipa - DEVICE;
         expect(access).toMatchObject({ isv: true, pc: BigInt(at + (offset === 0 ? 0 : offset === 4 ? 8 : 12)) });
         if (access.isWrite) written.push(access.value);
         else reads++;
         lockstep.each(({ cpu }) => {
           if (access.isWrite) cpu.skipInstruction();
-          else cpu.completeRead(offset === 0 ? BigInt(reads) : 0xffn);
+          else cpu.completeRead(offset === 0 ? reads : 0xff, 0);
         });
       },
       check: (m) => {

@@ -1,12 +1,5 @@
-import {
-  type Cpu,
-  type CpuAccess,
-  type CpuDebug,
-  type CpuHost,
-  CpuStop,
-  type Machine,
-  type MachineMemory,
-} from '#lib/soft/cpu/cpu.js';
+import { Access } from '#lib/soft/cpu/access.js';
+import { type Cpu, type CpuDebug, type CpuHost, CpuStop, type Machine, type MachineMemory } from '#lib/soft/cpu/cpu.js';
 
 /** What a fake processor does at one `run()`: looks at the budget, changes its state, and says why it came back. */
 export type Step = (cpu: FakeCpu, budget: number) => CpuStop;
@@ -22,17 +15,7 @@ export class FakeCpu implements Cpu {
   serrorPending = false;
   /** Calls that were made, in order. */
   readonly log: string[] = [];
-  readonly access: CpuAccess = {
-    ipa: 0,
-    va: 0n,
-    isWrite: false,
-    isv: true,
-    size: 4,
-    signExtend: false,
-    sf: false,
-    srt: 0,
-    value: 0n,
-  };
+  readonly access = Object.assign(new Access(), { isv: true, size: 4 });
   debugEvent = { esr: 0, far: 0n };
   debug: CpuDebug | undefined;
   readonly #x = new BigUint64Array(31);
@@ -48,7 +31,8 @@ export class FakeCpu implements Cpu {
 
   run(budget: number): CpuStop {
     const step = this.script.shift();
-    return step === undefined ? CpuStop.WFI : step(this, budget);
+    const stop = step === undefined ? CpuStop.WFI : step(this, budget);
+    return stop === CpuStop.MMIO && this.host.mmio?.() === true ? CpuStop.BUDGET : stop;
   }
   requestStop(): void {}
   setDebug(debug: CpuDebug | undefined): void {
@@ -57,8 +41,8 @@ export class FakeCpu implements Cpu {
   retired(el: 0 | 1): number {
     return el === 1 ? this.instructions : 0;
   }
-  completeRead(value: bigint): void {
-    this.log.push(`read ${value}`);
+  completeRead(lo: number, hi: number): void {
+    this.log.push(`read ${(BigInt(hi) << 32n) | BigInt(lo)}`);
   }
   skipInstruction(): void {
     this.log.push('skip');

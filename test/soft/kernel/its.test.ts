@@ -149,22 +149,22 @@ describe('a hostile guest of an ITS', () => {
     its.set(Gits.CTLR, 0);
     for (let i = 0; i < 1000; i++) its.commands(Cmd.invall(0));
     const [cpu] = machine.cpus;
-    const reads: bigint[] = [];
+    const reads: number[] = [];
     const mmio =
-      (isWrite: boolean, ipa: number, value = 0n) =>
+      (isWrite: boolean, ipa: number, valueLo = 0) =>
       () => {
-        Object.assign(cpu!.access, { isWrite, ipa, size: 4, isv: true, value });
+        Object.assign(cpu!.access, { isWrite, ipa, size: 4, isv: true, valueLo });
         return CpuStop.MMIO;
       };
-    cpu!.completeRead = (value) => void reads.push(value);
+    cpu!.completeRead = (lo) => void reads.push(lo);
     cpu!.script = [
-      mmio(true, 0x808_0000, 1n),
+      mmio(true, 0x808_0000, 1),
       ...Array.from({ length: 50 }, () => mmio(false, 0x808_0000 + Gits.CREADR)),
     ];
     its.vcpu.run(10);
     expect(reads.length).toBeGreaterThan(1);
     expect(reads[1]).toBeGreaterThan(reads[0]!);
-    expect(reads[1]).toBeLessThan(reads[0]! + 32n * 10n);
+    expect(reads[1]).toBeLessThan(reads[0]! + 32 * 10);
     // User space finds all of it done.
     expect(its.get(Gits.CREADR)).toBe(its.get(Gits.CWRITER));
   });

@@ -48,13 +48,13 @@ describe('the run loop', () => {
   });
 
   test('an exit object is used again, with the bytes of its own access', () => {
-    const write = (value: bigint, size: number): Step => {
+    const write = (valueLo: number, size: number): Step => {
       return (cpu) => {
-        Object.assign(cpu.access, { ipa: 0x1000, isWrite: true, isv: true, size, value });
+        Object.assign(cpu.access, { ipa: 0x1000, isWrite: true, isv: true, size, valueLo });
         return CpuStop.MMIO;
       };
     };
-    const { vcpu } = make(write(0xffff_ffffn, 4), write(0x1ffn, 1));
+    const { vcpu } = make(write(0xffff_ffff, 4), write(0xff, 1));
     const first = vcpu.run(1);
     expect(first).toMatchObject({ reason: 'mmio', len: 4, isWrite: true });
     const second = vcpu.run(1);

@@ -1,0 +1,45 @@
+import type { TlbRegime } from './tlb.js';
+
+const ENTRIES = 64;
+const INDEX_MASK = ENTRIES - 1;
+const PAGE_SHIFT = 12;
+/** In the low half of an entry's virtual page, whose other low bits are the regime. */
+const WRITE = 4;
+
+/**
+ * Translations of pages that are not RAM (or not for stores), which generated code never sees: an access to one leaves it, and
+ * the MMU finds the physical page here without walking the guest's tables. Direct-mapped, by virtual page.
+ */
+export class DeviceTlb {
+  /** The page with regime and WRITE in it, and the high half of its address; all ones where there is no entry. */
+  readonly #pages = new Int32Array(ENTRIES * 2).fill(-1);
+  readonly #physical = new Float64Array(ENTRIES);
+  #used = false;
+
+  /** The guest-physical page, or -1 where it is not known. */
+  find(regime: TlbRegime, isWrite: boolean, lo: number, hi: number): number {
+    const at = (lo >>> PAGE_SHIFT) & INDEX_MASK;
+    const page = (lo & ~0xfff) | regime | (isWrite ? WRITE : 0);
+    return this.#pages[at * 2] === page && this.#pages[at * 2 + 1] === (hi | 0) ? this.#physical[at]! : -1;
+  }
+
+  /** @param physical the guest-physical page */
+  fill(regime: TlbRegime, isWrite: boolean, lo: number, hi: number, physical: number): void {
+    const at = (lo >>> PAGE_SHIFT) & INDEX_MASK;
+    this.#pages[at * 2] = (lo & ~0xfff) | regime | (isWrite ? WRITE : 0);
+    this.#pages[at * 2 + 1] = hi;
+    this.#physical[at] = physical;
+    this.#used = true;
+  }
+
+  /** Forgets a page, and those that share its place. */
+  flushPage(lo: number): void {
+    this.#pages[((lo >>> PAGE_SHIFT) & INDEX_MASK) * 2] = -1;
+  }
+
+  flush(): void {
+    if (!this.#used) return;
+    this.#used = false;
+    this.#pages.fill(-1);
+  }
+}
