@@ -69,6 +69,8 @@ function start(): Worker {
     // What the process was started with, a loader or a profiler, is not for this thread.
     execArgv: [],
     env: {},
+    // What it makes is short-lived and small: V8 would let its nursery grow to 48 MiB for a little less collecting.
+    resourceLimits: { maxYoungGenerationSizeMb: 2 },
   });
   started.unref();
   const failed = (): void => {

@@ -154,7 +154,8 @@ export class CodeCache {
     slot.page = page;
     slot.guarded = guarded;
     slot.tracked = false;
-    this.#clear(slot);
+    // All other records are clear: memory is zero when it is new, and every slot was cleared before it became free again.
+    this.#env.u16[(slot.address + RECORDS * RECORD_SIZE) >>> 1] = PAGE_END;
     this.#byPage.set(key, slot);
     return slot.address;
   }
@@ -172,7 +173,6 @@ export class CodeCache {
     const { u16 } = this.#env;
     const end = (slot.address + RECORDS * RECORD_SIZE) >>> 1;
     for (let at = slot.address >>> 1; at < end; at += RECORD_SIZE / 2) u16[at] = DECODE;
-    u16[end] = PAGE_END;
   }
 
   /** Linear address of the instruction that a record stands for. */
