@@ -193,7 +193,7 @@ export class Translator {
         this.status = FaultStatus.ADDRESS_SIZE;
         return false;
       }
-      out.pa = pa - (pa % 4096);
+      out.pa = pa - (lo & 0xfff);
       out.readEl0 = out.writeEl0 = out.execEl0 = out.readEl1 = out.writeEl1 = out.execEl1 = true;
       out.level = 0;
       out.attr = -1;
@@ -244,7 +244,7 @@ export class Translator {
       }
       const outputAddress = (high & 0xffff) * 0x1_0000_0000 + ((low & 0xffff_f000) >>> 0);
       if (level < 3 && (low & 2) !== 0) {
-        table = half.granule === 12 ? outputAddress : outputAddress - (outputAddress % 2 ** half.granule);
+        table = (high & 0xffff) * 0x1_0000_0000 + ((low & -(1 << half.granule)) >>> 0);
         if (!half.hpd) {
           tablePxn ||= (high & (1 << 27)) !== 0;
           tableUxn ||= (high & (1 << 28)) !== 0;
@@ -269,9 +269,9 @@ export class Translator {
       }
       if (shift === 12) out.pa = outputAddress;
       else {
-        // The page in the block: the address's bits below the block's size.
-        const span = 2 ** shift;
-        out.pa = outputAddress - (outputAddress % span) + (va % span) - (va % 4096);
+        // The page in the block, which is at most 1 GiB: the address's bits below the block's size.
+        const within = (1 << shift) - 1;
+        out.pa = (high & 0xffff) * 0x1_0000_0000 + (((low & ~within) | (lo & within & ~0xfff)) >>> 0);
       }
       out.level = level;
       out.attr = (low >> 2) & 7;
