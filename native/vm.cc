@@ -203,7 +203,8 @@ napi_value get_dirty_log(const Args& args) {
   abi::dirty_log log{};
   if (!args.u32(1, log.slot)) return number(args.env(), -EINVAL);
   const auto slot = vm->state->slots.find(log.slot);
-  if (slot == vm->state->slots.end()) return number(args.env(), -ENOENT);
+  // The kernel says why, and has no bitmap to write.
+  if (slot == vm->state->slots.end()) return number(args.env(), kvm_ioctl(*vm, abi::GET_DIRTY_LOG, &log));
   const uint64_t needed = bitmap_bytes(slot->second.size / page_size());
   if (args.absent(2)) return number(args.env(), static_cast<int64_t>(needed));
   std::span<uint8_t> bitmap;

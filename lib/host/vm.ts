@@ -185,8 +185,13 @@ export class HostVm implements Vm {
     check(result, 'KVM_CLEAR_DIRTY_LOG', `slot ${slot}`);
   }
 
+  /** Until there is nothing left: a signal, the timer's of a `run()` for one, makes the kernel stop in between (since Linux 6.16). */
   resetDirtyRings(): number {
-    return check(this.#native.resetDirtyRings(this.#handle), 'KVM_RESET_DIRTY_RINGS');
+    for (let total = 0; ; ) {
+      const reset = check(this.#native.resetDirtyRings(this.#handle), 'KVM_RESET_DIRTY_RINGS');
+      if (reset === 0) return total;
+      total += reset;
+    }
   }
 
   setCounterOffset(offset: bigint): void {

@@ -50,3 +50,7 @@ export const ISB = 0xd5033fdf;
 export const ERET = 0xd69f03e0;
 /** @param words how many instructions away, from this one */
 export const b = (words: number): number => (0x14000000 | (words & 0x3ffffff)) >>> 0;
+const testBit = (opcode: number, rt: X, bit: number, words: number): number =>
+  (opcode | ((bit >> 5) << 31) | ((bit & 31) << 19) | ((words & 0x3fff) << 5) | rt) >>> 0;
+export const tbz = (rt: X, bit: number, words: number): number => testBit(0x36000000, rt, bit, words);
+export const tbnz = (rt: X, bit: number, words: number): number => testBit(0x37000000, rt, bit, words);

@@ -55,7 +55,7 @@ const skipped =
   (name, body) =>
     test.skip(`${name} (skipped: ${reason})`, body);
 
-/** `test`, where the backend is that Linux or a newer one. */
+/** `test`, where the backend is that Linux or a newer one; or any, where the versions themselves are in question (`--every-version` of the lane). */
 export function since({ linux }: Backend, version: `${number}.${number}`): Block {
   const [wantedMajor = 0, wantedMinor = 0] = version.split('.').map(Number);
   const [major, minor] = linux;

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { type Kvm, Reg, type Vcpu } from '#lib/kvm/index.js';
 import { b, daifClr, ISB, load, mov, mrs, msr, store, WFI } from './asm.ts';
-import { backends, onSoftOnly, since } from './backends.ts';
+import { backends } from './backends.ts';
 import { completeExit, copyVcpus, restoreGic, saveGic } from './gic-state.ts';
 import { Cmd, type ItsVm, makeIts, startIts, Table, TRANSLATER } from './its.ts';
 import { DEVICE, enableGic, GICD, IRQ_VECTOR, irqHandler, RAM, runToExit, Sysreg } from './machine.ts';
@@ -24,10 +24,7 @@ const setUp = [
   store(4, 0, 1, 0x104),
 ];
 
-const ORDER = 'which of two with the same priority comes first is the choice of the interrupt controller';
-
-describe.each(backends)('a running GIC moves to another VM on $name', (backend) => {
-  const { open } = backend;
+describe.each(backends)('a running GIC moves to another VM on $name', ({ open }) => {
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();
@@ -65,34 +62,32 @@ describe.each(backends)('a running GIC moves to another VM on $name', (backend) 
     return runToExit(vcpu);
   };
 
-  onSoftOnly(backend, ORDER)(
-    'in the middle of a handler, with edges, a level, an SGI and LPIs pending: both go on as one would',
-    () => {
-      const one = makeRunning();
-      one.load(IRQ_VECTOR, irqHandler());
-      one.load(CODE, daifClr(2), ISB, b(0));
-      one.vm.irqLine(SPI(40), true);
-      expect(start(one.vcpu, CODE)).toBe('write 0x9000000/4 0x28');
-      // SPI 40 is active, its line still high.
-      one.vm.irqLine(SPI(41), true);
-      one.vm.irqLine(SPI(43), true);
-      expect([msi(one, 0), msi(one, 1)]).toEqual([true, true]);
-      one.ask(one.vcpus[1]!, ...mov(0, (3n << 24n) | 1n), msr(Sysreg.ICC_SGI1R, 0));
-      const two = move(one);
-      const seen = [one, two].map((vm) => {
-        const exits = [runToExit(vm.vcpu), runToExit(vm.vcpu), runToExit(vm.vcpu), runToExit(vm.vcpu)];
-        vm.vm.irqLine(SPI(40), false);
-        exits.push(runToExit(vm.vcpu), runToExit(vm.vcpu));
-        vm.vm.irqLine(SPI(40), true);
-        expect(msi(vm, 2)).toBe(true);
-        exits.push(runToExit(vm.vcpu), runToExit(vm.vcpu));
-        return exits.map((exit) => Number(exit.split(' ')[2]));
-      });
-      // By priority: LPI 8193 (30), SPI 41 (40), the SGI (0 is its priority, so it came first), then by number.
-      expect(seen[0]).toEqual([3, 8193, 41, 40, 43, 8192, 40, 40]);
-      expect(seen[1]).toEqual(seen[0]);
-    },
-  );
+  test('in the middle of a handler, with edges, a level, an SGI and LPIs pending: both go on as one would', () => {
+    const one = makeRunning();
+    one.load(IRQ_VECTOR, irqHandler());
+    one.load(CODE, daifClr(2), ISB, b(0));
+    one.vm.irqLine(SPI(40), true);
+    expect(start(one.vcpu, CODE)).toBe('write 0x9000000/4 0x28');
+    // SPI 40 is active, its line still high.
+    one.vm.irqLine(SPI(41), true);
+    one.vm.irqLine(SPI(43), true);
+    expect([msi(one, 0), msi(one, 1)]).toEqual([true, true]);
+    one.ask(one.vcpus[1]!, ...mov(0, (3n << 24n) | 1n), msr(Sysreg.ICC_SGI1R, 0));
+    const two = move(one);
+    for (const vm of [one, two]) {
+      const taken = (): number => Number(runToExit(vm.vcpu).split(' ')[2]);
+      // By priority: the SGI (00), LPI 8193 (30), SPI 41 (40), and then, while its line is high, SPI 40 again and again.
+      expect([taken(), taken(), taken()]).toEqual([3, 8193, 41]);
+      vm.vm.irqLine(SPI(40), false);
+      // Which of two with the same priority comes first is the interrupt controller's choice.
+      expect([taken(), taken()].sort()).toEqual([43, 8192]);
+      vm.vm.irqLine(SPI(40), true);
+      expect(taken()).toBe(40);
+      vm.vm.irqLine(SPI(40), false);
+      expect(msi(vm, 2)).toBe(true);
+      expect(taken()).toBe(8194);
+    }
+  });
 
   test('with a handler preempted, and EOImode splitting the end in two', () => {
     const one = makeRunning(1);
@@ -144,7 +139,7 @@ describe.each(backends)('a running GIC moves to another VM on $name', (backend) 
     );
   });
 
-  since(backend, '7.3')('twice, there and back, is where it was', () => {
+  test('twice, there and back, is where it was', () => {
     const one = makeRunning();
     one.vm.irqLine(SPI(41), true);
     msi(one, 1);

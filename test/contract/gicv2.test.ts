@@ -12,7 +12,7 @@ import {
   VgicCtrl,
   VgicGroup,
 } from '#lib/kvm/index.js';
-import { b, daifClr, ERET, load, mov, msr, NOP, store, WFI } from './asm.ts';
+import { b, daifClr, ERET, load, mov, msr, NOP, store, tbnz, WFI } from './asm.ts';
 import { type Backend, backends } from './backends.ts';
 import {
   DEVICE,
@@ -302,9 +302,11 @@ describe.each(backends)('GICv2 on $name', (backend) => {
       msr(Sysreg.CNTV_TVAL, 0),
       ...mov(0, 1),
       msr(Sysreg.CNTV_CTL, 0),
-      WFI,
       ...mov(1, GICC),
+      // WFI may end before.
+      WFI,
       load(4, 9, 1, Gicc.IAR),
+      tbnz(9, 9, -2),
       ...mov(1, DEVICE),
       store(4, 9, 1),
     );

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { IoeventfdFlag, IrqfdFlag, type Kvm, VgicGroup } from '#lib/kvm/index.js';
 import { b, daifClr, mov, store, WFI } from './asm.ts';
-import { backends, onSoftOnly, since, whereInTurn } from './backends.ts';
+import { backends, whereInTurn } from './backends.ts';
 import { DEVICE, enableGic, errnoOf, GICD, IRQ_VECTOR, irqHandler, makeVm, RAM, runToExit } from './machine.ts';
 
 const enableSpi40 = (edge: boolean): number[] => [
@@ -15,6 +15,8 @@ const enableSpi40 = (edge: boolean): number[] => [
 ];
 /** GSI 8 is SPI 8, INTID 40. */
 const GSI = 8;
+/** The same for KVM_IRQ_LINE. */
+const SPI40 = (1 << 24) | 40;
 
 /** Lets the event loop call listeners, as it does on the host, until there is what they should have brought. */
 async function until(isThere: () => boolean): Promise<void> {
@@ -146,19 +148,38 @@ describe.each(backends)('eventfds on $name', (backend) => {
     expect(runToExit(vcpu)).toBe('idle for ever');
   });
 
-  onSoftOnly(backend, 'a vCPU on another thread may take it between its coming and its going')(
-    'an irqfd without RESAMPLE is an edge: on a level-triggered interrupt it comes and goes',
-    () => {
-      const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
-      put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
-      put(IRQ_VECTOR, irqHandler());
-      const fd = kvm.createEventFd();
-      vm.irqfd({ fd, gsi: GSI });
-      expect(runToExit(vcpu)).toBe('idle for ever');
-      fd.signal();
-      expect(runToExit(vcpu)).toBe('idle for ever');
-    },
-  );
+  test('an irqfd without RESAMPLE only raises: a level-triggered interrupt stays until its line is lowered', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
+    put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
+    put(IRQ_VECTOR, irqHandler());
+    const fd = kvm.createEventFd();
+    vm.irqfd({ fd, gsi: GSI });
+    expect(runToExit(vcpu)).toBe('idle for ever');
+    fd.signal();
+    const taken = 'write 0x9000000/4 0x28';
+    expect([runToExit(vcpu), runToExit(vcpu), runToExit(vcpu)]).toEqual([taken, taken, taken]);
+    vm.irqfd({ fd, gsi: GSI, flags: IrqfdFlag.DEASSIGN });
+    expect(runToExit(vcpu)).toBe(taken);
+    vm.irqLine(SPI40, false);
+    expect(runToExit(vcpu)).toBe('idle for ever');
+  });
+
+  test('a count that is there when the irqfd is made comes and goes on a level-triggered interrupt', () => {
+    const { vm, vcpu, load: put, gic } = makeVm(kvm, { gic: true });
+    put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
+    put(IRQ_VECTOR, irqHandler());
+    expect(runToExit(vcpu)).toBe('idle for ever');
+    const fd = kvm.createEventFd();
+    fd.signal();
+    vm.irqfd({ fd, gsi: GSI });
+    // The kernel raises and lowers it in a worker: a vCPU that runs between finds it high, or low only when it acknowledges.
+    const exits = [runToExit(vcpu)];
+    while (exits.at(-1) !== 'idle for ever' && exits.length < 1000) exits.push(runToExit(vcpu));
+    expect(exits.pop()).toBe('idle for ever');
+    expect(exits.filter((exit) => !/^write 0x9000000\/4 0x(28|3ff)$/.test(exit))).toEqual([]);
+    if (inTurn) expect(exits).toEqual([]);
+    expect(gic!.getDeviceAttr(VgicGroup.LEVEL_INFO, 32) & 0x100n).toBe(0n);
+  });
 
   test('routing decides which interrupt a GSI is', () => {
     const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
@@ -179,9 +200,17 @@ describe.each(backends)('eventfds on $name', (backend) => {
     expect(errnoOf(() => vm.setGsiRouting(many))).toBe('EINVAL');
   });
 
-  since(backend, '7.3')('irqfds: a gsi has a limit', () => {
-    const { vm } = makeVm(kvm, { gic: true });
-    expect(errnoOf(() => vm.irqfd({ fd: kvm.createEventFd(), gsi: 4096 }))).toBe('EINVAL');
+  test('an irqfd of a gsi that has no route, and of one that can have none, leads nowhere', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
+    put(RAM, enableGic(0), enableSpi40(true), daifClr(2), WFI, b(-1));
+    put(IRQ_VECTOR, irqHandler());
+    expect(errnoOf(() => vm.irqfd({ fd: kvm.createEventFd(), gsi: 2 ** 32 }))).toBe('EINVAL');
+    for (const gsi of [GSI + 1, 4096, 2 ** 32 - 1]) {
+      const fd = kvm.createEventFd();
+      vm.irqfd({ fd, gsi });
+      fd.signal();
+    }
+    expect(runToExit(vcpu)).toBe('idle for ever');
   });
 
   test('irqfds: flags and closed eventfds are checked', () => {

@@ -1,12 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { Cap, type Kvm, VgicAddr, VgicCtrl, VgicGroup } from '#lib/kvm/index.js';
 import { load, mov, mrs, msr, store } from './asm.ts';
-import { backends, since } from './backends.ts';
+import { backends } from './backends.ts';
 import { Cmd, Gicr, Gits, INDIRECT, ITS, makeIts, startIts, Table, TRANSLATER, VALID, type Words } from './its.ts';
 import { errnoOf, GICD, GICR, makeVm, RAM, Sysreg } from './machine.ts';
 
-describe.each(backends)('ITS on $name', (backend) => {
-  const { open } = backend;
+describe.each(backends)('ITS on $name', ({ open }) => {
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();
@@ -25,7 +24,7 @@ describe.each(backends)('ITS on $name', (backend) => {
     return its;
   };
 
-  since(backend, '7.3')('the frames identify an ITS of KVM; distributor and redistributors have LPIs then', () => {
+  test('the frames identify an ITS of KVM; distributor and redistributors have LPIs then', () => {
     const without = makeVm(kvm, { gic: true });
     expect(without.gic!.getDeviceAttr(VgicGroup.DIST_REGS, 4)).toBe(0x48_0001n);
     expect(without.vm.checkExtension(Cap.MSI_DEVID)).toBe(0);
@@ -33,15 +32,15 @@ describe.each(backends)('ITS on $name', (backend) => {
     expect(vm.checkExtension(Cap.SIGNAL_MSI)).toBe(1);
     expect(vm.checkExtension(Cap.MSI_DEVID)).toBe(1);
     expect([Gits.CTLR, Gits.IIDR, Gits.TYPER].map(get)).toEqual([0x8000_0000n, 0x4b00_043bn, 0x1_ef71n]);
-    expect(get(Gits.BASER0)).toBe((7n << 59n) | (1n << 56n) | (7n << 48n) | (1n << 10n) | (2n << 8n));
-    expect(get(Gits.BASER1)).toBe((7n << 59n) | (4n << 56n) | (7n << 48n) | (1n << 10n) | (2n << 8n));
+    expect(get(Gits.BASER0)).toBe((3n << 59n) | (1n << 56n) | (7n << 48n) | (1n << 10n) | (2n << 8n));
+    expect(get(Gits.BASER1)).toBe((3n << 59n) | (4n << 56n) | (7n << 48n) | (1n << 10n) | (2n << 8n));
     expect(get(0x110)).toBe(0n);
     expect([0xffd0, 0xffe0, 0xffe4, 0xffe8, 0xfff0, 0xffd4].map(get)).toEqual([0x40n, 0x92n, 0xb4n, 0x3bn, 0x0dn, 0n]);
     expect(gic.getDeviceAttr(VgicGroup.DIST_REGS, 4)).toBe(0x7a_0001n);
     expect(getRedist(0, Gicr.TYPER)).toBe(0x11);
     expect(getRedist(0, Gicr.CTLR)).toBe(6);
-    expect(getRedist(0, Gicr.PENDBASER)).toBe(0x780);
-    expect(getRedist(0, Gicr.PROPBASER)).toBe(0x780);
+    expect(getRedist(0, Gicr.PENDBASER)).toBe(0x580);
+    expect(getRedist(0, Gicr.PROPBASER)).toBe(0x580);
     const read = (bytes: 1 | 2 | 4 | 8, at: number): number => ask(vcpu, ...mov(1, at), load(bytes, 9, 1));
     expect(read(8, ITS + Gits.TYPER)).toBe(0x1_ef71);
     expect(read(4, ITS + Gits.TYPER)).toBe(0x1_ef71);
@@ -200,7 +199,7 @@ describe.each(backends)('ITS on $name', (backend) => {
     expect(its.ask(its.vcpu, [...mov(1, GICR + 0xc0), load(4, 9, 1)])).toBe(0);
   });
 
-  since(backend, '7.3')('MOVI, MOVALL and MAPC send LPIs to other vCPUs, pending ones too', () => {
+  test('MOVI, MOVALL and MAPC send LPIs to other vCPUs, pending ones too', () => {
     const its = makeMapped(2);
     const [zero, one] = [its.vcpus[0]!, its.vcpus[1]!];
     its.commands(Cmd.int(5, 0), Cmd.mapc(1, 1), Cmd.movi(5, 0, 1));
@@ -208,7 +207,8 @@ describe.each(backends)('ITS on $name', (backend) => {
     its.commands(Cmd.int(5, 1), Cmd.mapc(0, 1));
     expect([its.take(zero), its.take(one)]).toEqual([1023, 8193]);
     its.commands(Cmd.int(5, 2), Cmd.movall(1, 0));
-    expect([its.take(zero), its.take(one)]).toEqual([8194, 1023]);
+    // The vCPU that had it lets go of it, and has to run for that.
+    expect([its.take(one), its.take(zero)]).toEqual([1023, 8194]);
     // Where they go next, MOVALL does not say.
     its.commands(Cmd.mapc(0, 0), Cmd.int(5, 3));
     expect([its.take(zero), its.take(one)]).toEqual([8195, 1023]);
@@ -268,13 +268,13 @@ describe.each(backends)('ITS on $name', (backend) => {
     }
   });
 
-  since(backend, '7.3')('an ITS does not start without its tables, and has them read-only while it is on', () => {
+  test('an ITS does not start without its tables, and has them read-only while it is on', () => {
     const its = makeIts(kvm);
     its.set(Gits.CTLR, 1);
     expect(its.get(Gits.CTLR)).toBe(0x8000_0000n);
     startIts(its);
     const before = [Gits.CBASER, Gits.BASER0, Gits.BASER1].map(its.get);
-    expect(before[0]).toBe(VALID | (7n << 59n) | BigInt(Table.QUEUE) | 15n);
+    expect(before[0]).toBe(VALID | (3n << 59n) | BigInt(Table.QUEUE) | 15n);
     for (const register of [Gits.CBASER, Gits.BASER0, Gits.BASER1]) its.set(register, 0);
     expect([Gits.CBASER, Gits.BASER0, Gits.BASER1].map(its.get)).toEqual(before);
     expect(errnoOf(() => its.set(Gits.CREADR, 0))).toBe('EBUSY');
@@ -282,8 +282,8 @@ describe.each(backends)('ITS on $name', (backend) => {
     expect(its.get(Gits.CWRITER)).toBe(0n);
     its.setRedist(0, Gicr.PROPBASER, 0);
     its.setRedist(0, Gicr.PENDBASER, 0);
-    expect(its.getRedist(0, Gicr.PROPBASER)).toBe((Table.PROPERTIES + 15 + 0x380) >>> 0);
-    expect(its.getRedist(0, Gicr.PENDBASER)).toBe((Table.PENDING + 0x380) >>> 0);
+    expect(its.getRedist(0, Gicr.PROPBASER)).toBe((Table.PROPERTIES + 15 + 0x180) >>> 0);
+    expect(its.getRedist(0, Gicr.PENDBASER)).toBe((Table.PENDING + 0x180) >>> 0);
     expect(its.getRedist(0, Gicr.CTLR)).toBe(7);
   });
 
@@ -347,7 +347,7 @@ describe.each(backends)('ITS on $name', (backend) => {
     fd.close();
   });
 
-  since(backend, '7.3')('tables are saved in the layout of ABI revision 0, and restored from it', () => {
+  test('tables are saved in the layout of ABI revision 0, and restored from it', () => {
     const its = startIts(makeIts(kvm, 2));
     its.configure(8192, 0xa1);
     its.configure(9000, 0xb1);
@@ -372,10 +372,13 @@ describe.each(backends)('ITS on $name', (backend) => {
     expect(its.read(Table.DEVICES + 9 * 8)).toBe(VALID | itt(0x1000) | 3n);
     expect(its.read(Table.ITT + 3 * 8)).toBe((197n << 48n) | (8192n << 16n) | 2n);
     expect(its.read(Table.ITT + 200 * 8)).toBe((9000n << 16n) | 4n);
+    expect(its.read(Table.ITT + 0x1000)).toBe((8192n << 16n) | 2n);
     expect(its.read(Table.COLLECTIONS)).toBe(VALID | (1n << 16n) | 4n);
     expect(its.read(Table.COLLECTIONS + 8)).toBe(VALID | 2n);
     expect(its.read(Table.COLLECTIONS + 16)).toBe(0n);
 
+    // What the vGIC itself still has pending would not be read from memory.
+    expect(its.take(its.vcpus[1])).toBe(9000);
     control(VgicCtrl.ITS_RESET);
     expect([Gits.CTLR, Gits.CBASER, Gits.CREADR, Gits.CWRITER].map(its.get)).toEqual([0x8000_0000n, 0n, 0n, 0n]);
     expect(its.get(Gits.BASER0) & VALID).toBe(0n);

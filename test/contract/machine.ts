@@ -17,7 +17,7 @@ import {
   VgicGroup,
   type Vm,
 } from '#lib/kvm/index.js';
-import { ERET, mov, mrs, msr, store } from './asm.ts';
+import { ERET, mov, mrs, msr, store, tbnz, WFI } from './asm.ts';
 
 /** Where test guests live, and a device address that nobody answers. */
 export const RAM = 0x8000_0000;
@@ -124,6 +124,13 @@ export const irqHandler = (...body: readonly (number | number[])[]): number[] =>
   msr(Sysreg.ICC_EOIR1, 20),
   ERET,
 ];
+/** Of the INTIDs that tests wait for, only 1023, which stands for none, has this bit. */
+const NO_INTID_BIT = 9;
+/**
+ * Code for a vCPU that has IRQs masked: waits until one of Group 1 is pending. Not by one WFI, which may end for no reason: with
+ * the host's KVM it does wherever KVM_RUN ends. Uses X9.
+ */
+export const waitForIrq = (): number[] => [WFI, mrs(9, Sysreg.ICC_HPPIR1), tbnz(9, NO_INTID_BIT, -2)];
 export const IRQ_VECTOR = VECTORS + 0x280;
 export const FIQ_VECTOR = VECTORS + 0x300;
 

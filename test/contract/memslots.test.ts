@@ -195,7 +195,7 @@ describe.each(backends)('memslots on $name', (backend) => {
       expect(set({})).toBe('OK');
       expect(set({ guestPhysAddr: 2 * OTHER })).toBe('EINVAL');
       expect(set({})).toBe('EINVAL');
-      expect(set({ slot: 2, guestPhysAddr: 2 * OTHER })).toBe('EINVAL');
+      expect(set({ slot: 2, guestPhysAddr: 2 * OTHER })).toBe('EEXIST');
       expect(set({ slot: 2, guestPhysAddr: 2 * OTHER, memoryOffset: PAGE })).toBe('OK');
       expect(set({ memorySize: 0, flags: 0 })).toBe('OK');
     });

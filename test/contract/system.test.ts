@@ -42,7 +42,9 @@ describe.each(backends)('system on $name', ({ open }) => {
 
   test('a capability that is 0 cannot be enabled', () => {
     const vm = kvm.createVm();
-    for (const cap of Object.values(Cap)) {
+    // Its value is the chunk size, 0 at first, and can be set again.
+    const others = Object.values(Cap).filter((cap) => cap !== Cap.ARM_EAGER_SPLIT_CHUNK_SIZE);
+    for (const cap of others) {
       if (vm.checkExtension(cap) === 0) expect([cap, errnoOf(() => vm.enableCap(cap))]).toEqual([cap, 'EINVAL']);
     }
   });

@@ -55,8 +55,6 @@ export const isIdRegister = (index: number): boolean => {
   return index >> 14 === 3 && crn === 0 && (op1 === 0 || index === CLIDR || index === AIDR || index === CTR);
 };
 
-const isReadOnlyPerVcpu = (index: number): boolean => index === MPIDR;
-
 function writableMask(index: number, implementationIds: boolean): bigint {
   if (implementationIds && IMPLEMENTATION.has(index)) return IMPLEMENTATION.get(index)!;
   return WRITABLE.get(index) ?? 0n;
@@ -73,16 +71,21 @@ function isWithin(value: bigint, limit: bigint, mask: bigint): boolean {
 }
 
 /**
- * KVM_SET_ONE_REG of an ID register (kernel: set_id_reg). What is set holds for all vCPUs of the VM.
+ * KVM_SET_ONE_REG of an ID register (kernel: set_id_reg). What is set holds for all vCPUs of the VM, but for MPIDR_EL1, which
+ * takes any value.
  * @throws KvmError EINVAL a value that promises what the processor has not; EBUSY a change after the first run
  */
 export function setIdRegister(vcpu: SoftVcpu, index: number, value: bigint): void {
   const { vm } = vcpu;
+  if (index === MPIDR) {
+    vcpu.mpidr = value;
+    return;
+  }
   const current = vcpu.cpu.getSysreg(index)!;
   if (value === current) return;
   const limit = vm.idRegisterLimits.get(index) ?? current;
   const isImplementation = vm.implementationIds && IMPLEMENTATION.has(index);
-  const mask = isReadOnlyPerVcpu(index) ? 0n : writableMask(index, vm.implementationIds);
+  const mask = writableMask(index, vm.implementationIds);
   if (isImplementation ? (value & ~mask) !== 0n : !isWithin(value, limit, mask)) {
     throw new KvmError('EINVAL', 'KVM_SET_ONE_REG', `0x${value.toString(16)} promises what the processor has not`);
   }
@@ -91,12 +94,15 @@ export function setIdRegister(vcpu: SoftVcpu, index: number, value: bigint): voi
   vm.setIdRegister(index, value);
 }
 
-/** KVM_ARM_GET_REG_WRITABLE_MASKS, range 0: op1 (0, 1 and 3), CRm 0 to 7, op2 of op0=3, CRn=0. */
-export function readWritableMasks(implementationIds: boolean): BigUint64Array {
+/**
+ * KVM_ARM_GET_REG_WRITABLE_MASKS, range 0: op1 (0, 1 and 3), CRm 0 to 7, op2 of op0=3, CRn=0. As in the kernel, the
+ * implementation's registers have theirs where KVM_CAP_ARM_WRITABLE_IMP_ID_REGS is not on, too.
+ */
+export function readWritableMasks(): BigUint64Array {
   const masks = new BigUint64Array(3 * 64);
   for (const index of [...WRITABLE.keys(), ...IMPLEMENTATION.keys()]) {
     const op1 = (index >> 11) & 7;
-    masks[(op1 === 3 ? 2 : op1) * 64 + (index & 0x3f)] = writableMask(index, implementationIds);
+    masks[(op1 === 3 ? 2 : op1) * 64 + (index & 0x3f)] = writableMask(index, true);
   }
   return masks;
 }

@@ -1,6 +1,6 @@
 import { type Irqfd, IrqfdFlag, KvmError, type Msi } from '../../kvm/index.js';
 import { asEventFd, type SoftEventFd } from './eventfd.js';
-import { type IrqRouting, NR_GSIS } from './irq-routing.js';
+import type { IrqRouting } from './irq-routing.js';
 import { NR_PRIVATE } from './vgic/irq.js';
 import type { Vgic } from './vgic/vgic.js';
 
@@ -32,8 +32,9 @@ export class Irqfds {
     if ((flags & ~(IrqfdFlag.DEASSIGN | IrqfdFlag.RESAMPLE)) !== 0) {
       throw new KvmError('EINVAL', 'KVM_IRQFD', `flags 0x${flags.toString(16)} are not all known`);
     }
-    if (!Number.isInteger(irqfd.gsi) || irqfd.gsi < 0 || irqfd.gsi >= NR_GSIS) {
-      throw new KvmError('EINVAL', 'KVM_IRQFD', `gsi ${irqfd.gsi} is not below ${NR_GSIS}`);
+    // One that no route can have is taken, too, and leads nowhere.
+    if (!Number.isInteger(irqfd.gsi) || irqfd.gsi < 0 || irqfd.gsi > 0xffff_ffff) {
+      throw new KvmError('EINVAL', 'KVM_IRQFD', `gsi ${irqfd.gsi} is no unsigned number of 32 bits`);
     }
     if ((flags & IrqfdFlag.DEASSIGN) !== 0) this.#deassign(irqfd);
     else this.#assign(irqfd, (flags & IrqfdFlag.RESAMPLE) !== 0);
@@ -51,7 +52,13 @@ export class Irqfds {
     }
     if (fd.hasIrqfd) throw new KvmError('EBUSY', 'KVM_IRQFD', 'the eventfd has an irqfd, of this VM or another');
     const { gsi } = irqfd;
-    const sink = resample ? (): void => this.#line(gsi, true) : (): void => this.#pulse(gsi);
+    // A signal only raises (kernel: kvm_arch_set_irq_inatomic): a level that nobody resamples stays high. A count that was there
+    // before comes and goes (irqfd_inject).
+    let isNew = true;
+    const sink = (): void => {
+      this.#line(gsi, true);
+      if (isNew && !resample) this.#line(gsi, false);
+    };
     const assigned: Assigned = { gsi, fd, resampleFd };
     this.#assigned.set(fd, assigned);
     if (resample) {
@@ -59,6 +66,7 @@ export class Irqfds {
       this.#resampled.set(gsi, sharing.add(assigned));
     }
     fd.bindIrqfd(sink, () => this.#remove(assigned));
+    isNew = false;
   }
 
   #deassign(irqfd: Irqfd): void {
@@ -83,12 +91,6 @@ export class Irqfds {
     if (spi !== undefined) this.#vgic()?.injectSpi(spi + NR_PRIVATE, level);
     const msi = level ? this.#routing.msi(gsi) : undefined;
     if (msi !== undefined) this.#sendMsi(msi);
-  }
-
-  /** An edge. On a level-triggered interrupt it is one that comes and goes, as in the kernel. */
-  #pulse(gsi: number): void {
-    this.#line(gsi, true);
-    this.#line(gsi, false);
   }
 
   /** The guest ended a level-triggered SPI: lowers the line and tells who resamples, who may raise it again. */

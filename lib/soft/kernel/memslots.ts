@@ -162,8 +162,9 @@ export class Memslots {
     const end = base + size;
     const other = this.#overlapping(base, end, old);
     if (other !== undefined) throw new KvmError('EEXIST', SYSCALL, `overlaps slot ${other.slot}`);
-    if (isMemfd && this.#bindsMemfd(memory, offset, size))
-      throw invalid('another slot has that part of the guest_memfd');
+    if (isMemfd && this.#bindsMemfd(memory, offset, size)) {
+      throw new KvmError('EEXIST', SYSCALL, 'another slot has that part of the guest_memfd');
+    }
     if (end > this.#ipaSize) throw new KvmError('EFAULT', SYSCALL, `0x${end.toString(16)} is beyond the IPA size`);
     memory.hold();
     if (old !== undefined) this.#remove(old);

@@ -201,7 +201,7 @@ function affinityInfo(vcpu: SoftVcpu, target: bigint, lowestLevel: bigint): bigi
   const mask = AFFINITY_MASK & ~ignored;
   let found = false;
   for (const other of vcpu.vm.vcpuList()) {
-    if ((BigInt(other.affinity) & mask) !== (target & mask)) continue;
+    if ((other.mpidr & mask) !== (target & mask)) continue;
     found = true;
     if (other.mpState !== MpState.STOPPED) return AFFINITY_ON;
   }

@@ -50,7 +50,6 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   readonly vm: SoftVm;
   readonly cpu: Cpu;
   readonly timer: ArchTimer;
-  readonly affinity: number;
   readonly stats = new VcpuStats();
   readonly stolenTime: StolenTime;
   readonly dirtyRing: DirtyRing | undefined;
@@ -65,6 +64,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   /** {@link VcpuFeature} bits; `undefined` before KVM_ARM_VCPU_INIT. */
   #features: number | undefined;
   #mpState: MpState = MpState.RUNNABLE;
+  #affinity = 0;
   #closed = false;
   #hasRun = false;
   /** In WFI. */
@@ -88,14 +88,29 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   constructor(vm: SoftVm, id: number) {
     this.vm = vm;
     this.id = id;
-    this.affinity = affinityOf(id);
     this.timer = new ArchTimer(vm.timers, (intid, level) => vm.vgic?.injectPpi(id, intid, level, true));
     this.stolenTime = new StolenTime(vm.clock, vm.guestMemory);
     this.dirtyRing = vm.dirtyRingSize === 0 ? undefined : new DirtyRing(vm.dirtyRingSize);
     this.cpu = vm.machine.createCpu(this);
     this.#mmio = new VcpuMmio(this, vm, this.cpu, this.stats);
     this.#guestDebug = new VcpuDebug(this.cpu);
-    this.cpu.setSysreg(MPIDR_EL1, MPIDR_RES1 | BigInt(this.affinity));
+    this.mpidr = MPIDR_RES1 | BigInt(affinityOf(id));
+  }
+
+  /** MPIDR_EL1, by which interrupts and PSCI find the vCPU. */
+  get mpidr(): bigint {
+    return this.cpu.getSysreg(MPIDR_EL1)!;
+  }
+
+  set mpidr(value: bigint) {
+    this.cpu.setSysreg(MPIDR_EL1, value);
+    this.#affinity = Number(value & 0xff_ffffn) + Number((value >> 32n) & 0xffn) * 2 ** 24;
+    this.vm.vgic?.indexAffinities();
+  }
+
+  /** Aff3.Aff2.Aff1.Aff0. */
+  get affinity(): number {
+    return this.#affinity;
   }
 
   // --- Life ---------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ import { Lpis } from './vgic/lpis.js';
 import { Vgic } from './vgic/vgic.js';
 
 /** Aff3 and Aff2.Aff1.Aff0 of an MPIDR value. */
-const AFFINITY_LOW = 0xff_ffffn;
+const AFFINITY = 0xff_00ff_ffffn;
 
 const CREATABLE: readonly number[] = [DeviceType.ARM_VGIC_V2, DeviceType.ARM_VGIC_V3, DeviceType.ARM_VGIC_ITS];
 
@@ -200,9 +200,7 @@ export class SoftVm implements Vm {
 
   /** The vCPU with this MPIDR affinity. */
   vcpuAt(affinity: bigint): SoftVcpu | undefined {
-    if (affinity >> 32n !== 0n) return undefined;
-    const low = Number(affinity & AFFINITY_LOW);
-    for (const vcpu of this.#vcpus.values()) if (vcpu.affinity === low) return vcpu;
+    for (const vcpu of this.#vcpus.values()) if (((vcpu.mpidr ^ affinity) & AFFINITY) === 0n) return vcpu;
     return undefined;
   }
 
@@ -557,7 +555,7 @@ export class SoftVm implements Vm {
 
   getRegWritableMasks(): BigUint64Array {
     this.#check('KVM_ARM_GET_REG_WRITABLE_MASKS');
-    return readWritableMasks(this.implementationIds);
+    return readWritableMasks();
   }
 
   hasDeviceAttr(group: number, attr: number | bigint): boolean {

@@ -8,7 +8,7 @@ const SHAREABILITY = 10n;
 const INNER_SHAREABLE = 1n;
 const OUTER_SHAREABLE = 2n;
 /** Cacheability: device and non-cacheable become read-allocate write-back, inside; outside it is the same as inside, or none. */
-const RA_WB = 7n;
+const RA_WB = 3n;
 const NON_CACHEABLE = 1n;
 
 /** What the fields with these lowest bits of cacheability become. */

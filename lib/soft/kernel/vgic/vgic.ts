@@ -214,8 +214,8 @@ export class Vgic implements Deactivation {
       if (this.model === 2) cpu.control = { ...cpu.control, fiqEn: false };
       const redistributor = new Redistributor(this, cpu);
       this.#redistributors.set(vcpu.id, redistributor);
-      this.#byAffinity.set(vcpu.affinity, redistributor);
     }
+    this.indexAffinities();
     const [first] = this.#redistributors.values();
     for (let intid = NR_PRIVATE; intid < this.#nrIrqs; intid++) {
       const irq = new VgicIrq(intid, first?.cpu, true);
@@ -223,6 +223,14 @@ export class Vgic implements Deactivation {
       this.#spis.push(irq);
     }
     this.#initialized = true;
+  }
+
+  /** A vCPU's affinity may have changed. */
+  indexAffinities(): void {
+    this.#byAffinity.clear();
+    for (const redistributor of this.#redistributors.values()) {
+      this.#byAffinity.set(redistributor.cpu.vcpu.affinity, redistributor);
+    }
   }
 
   /** A GICv2's interrupts begin in Group 0, a GICv3's in Group 1. */
@@ -279,7 +287,7 @@ export class Vgic implements Deactivation {
     return this.#redistributors.get(vcpuId);
   }
 
-  /** @param affinity Aff2.Aff1.Aff0 */
+  /** @param affinity Aff3.Aff2.Aff1.Aff0 */
   redistributorAt(affinity: number): Redistributor | undefined {
     return this.#byAffinity.get(affinity);
   }
@@ -377,14 +385,13 @@ export class Vgic implements Deactivation {
       for (const { cpu, irq } of this.#sgis(intid)) if (cpu !== self) this.#sendSgi(irq, group1);
       return;
     }
-    const aff3 = (value >> 48n) & 0xffn;
-    if (aff3 !== 0n) return;
+    const aff3 = Number((value >> 48n) & 0xffn);
     const aff2 = Number((value >> 32n) & 0xffn);
     const aff1 = Number((value >> 16n) & 0xffn);
     const list = Number(value & 0xffffn);
     for (let i = 0; i < NR_SGIS; i++) {
       if ((list & (1 << i)) === 0) continue;
-      const redistributor = this.#byAffinity.get((aff2 << 16) | (aff1 << 8) | i);
+      const redistributor = this.#byAffinity.get(aff3 * 2 ** 24 + ((aff2 << 16) | (aff1 << 8) | i));
       if (redistributor !== undefined) this.#sendSgi(redistributor.irq(intid)!, group1);
     }
   }
