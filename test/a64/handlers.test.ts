@@ -2,8 +2,7 @@ import { expect, test } from '@jest/globals';
 import { fieldsOf, type Row } from '#lib/soft/a64/row.js';
 import { TABLE } from '#lib/soft/a64/table.js';
 import { SoftMachine } from '#lib/soft/cpu/machine.js';
-import { fillRecord, hasSpBase, RECORD_SIZE } from '#lib/soft/jit/handler.js';
-import { MAX_HANDLERS } from '#lib/soft/jit/interpreter-module.js';
+import { fillRecord, hasSpBase, MAX_HANDLERS, RECORD_SIZE } from '#lib/soft/jit/handler.js';
 import { Random } from './random.ts';
 
 /** Every instruction that a guest can write can be made into a handler: none is too big for a record, none is forgotten by a lowering. */

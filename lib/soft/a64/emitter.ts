@@ -48,7 +48,16 @@ export type ValNode =
   /** A word of the CPU state whose offset is a decoded field. */
   | { readonly k: 'stateAt'; readonly field: string }
   | { readonly k: 'var'; readonly v: Var }
-  | { readonly k: 'load'; readonly bytes: number; readonly va: Val; readonly unprivileged: boolean }
+  /** `bytes` of guest memory; where there is a second value, it is the upper half of them. */
+  | {
+      readonly k: 'load';
+      readonly bytes: number;
+      readonly va: Val;
+      readonly unprivileged: boolean;
+      readonly second?: Val;
+    }
+  /** The other value of a load of two, which gives it its local. */
+  | { readonly k: 'second' }
   | { readonly k: 'call'; readonly helper: Helper; readonly args: readonly Val[] };
 
 /** A variable: for values that differ by branch. */
@@ -82,7 +91,15 @@ export type Stmt =
   | { readonly k: 'state'; readonly offset: number; readonly v: Val }
   | { readonly k: 'stateAt'; readonly field: string; readonly v: Val }
   | { readonly k: 'set'; readonly target: Var; readonly v: Val }
-  | { readonly k: 'store'; readonly bytes: number; readonly va: Val; readonly v: Val; readonly unprivileged: boolean }
+  /** `second` goes into the upper half of the bytes. */
+  | {
+      readonly k: 'store';
+      readonly bytes: number;
+      readonly va: Val;
+      readonly v: Val;
+      readonly unprivileged: boolean;
+      readonly second?: Val;
+    }
   | { readonly k: 'if'; readonly cond: Val; readonly then: readonly Stmt[]; readonly otherwise: readonly Stmt[] }
   | { readonly k: 'call'; readonly helper: Helper; readonly args: readonly Val[] }
   /** Leaves the generated code if the last helper asked for it. */
@@ -470,6 +487,20 @@ export class Emitter {
   store(bytes: 1 | 2 | 4 | 8 | 16, va: Val, v: Val, unprivileged = false): void {
     this.#use(va, v);
     this.#block.push({ k: 'store', bytes, va, v, unprivileged });
+  }
+  /**
+   * Two values of so many bytes, side by side, translated as one access. They are loaded one by one: a processor can't forward two
+   * earlier stores to one load of both, and structures are written field by field.
+   */
+  loadPair(bytes: 4 | 8, va: Val): [Val, Val] {
+    this.#use(va);
+    const type = bytes === 8 ? 'i64' : 'i32';
+    const second = new Val(type, { k: 'second' });
+    return [this.#def(type, { k: 'load', bytes: bytes * 2, va, unprivileged: false, second }), second];
+  }
+  storePair(bytes: 4 | 8, va: Val, v: Val, second: Val): void {
+    this.#use(va, v, second);
+    this.#block.push({ k: 'store', bytes: bytes * 2, va, v, unprivileged: false, second });
   }
 
   // Control inside the instruction.

@@ -152,7 +152,7 @@ function literal(name: string, opc: '00' | '01' | '10', a: Access): Row {
   );
 }
 
-/** A pair of registers, moved by one access of twice the size. */
+/** A pair of registers, moved by one access to memory of twice the size. */
 interface Pair {
   readonly name: string;
   readonly opc: '00' | '01' | '10';
@@ -175,24 +175,14 @@ export const pack32 = (e: Emitter, low: Val, high: Val): Val => e.or(e.extU(low)
 
 function transferPair(e: Emitter, p: Pair, va: Val, f: { Rt: XOperand; Rt2: XOperand }): void {
   if (p.l === '0') {
-    if (p.bytes === 8) e.store(16, va, pack64(e, e.getX(f.Rt), e.getX(f.Rt2)));
-    else e.store(8, va, pack32(e, e.getW(f.Rt), e.getW(f.Rt2)));
+    const sf = p.bytes === 8 ? 1 : 0;
+    e.storePair(p.bytes, va, e.getR(sf, f.Rt), e.getR(sf, f.Rt2));
     return;
   }
-  if (p.bytes === 8) {
-    const both = e.load(16, va);
-    e.setR(f.Rt, e.lane('i64x2.extract_lane', 0, both));
-    e.setR(f.Rt2, e.lane('i64x2.extract_lane', 1, both));
-    return;
-  }
-  const both = e.load(8, va);
-  if (p.name === 'LDPSW') {
-    e.setR(f.Rt, e.op('i64.extend32_s', both));
-    e.setR(f.Rt2, e.shrS(both, e.i64(32)));
-  } else {
-    e.setR(f.Rt, e.and(both, e.i64(0xffff_ffff)));
-    e.setR(f.Rt2, e.shrU(both, e.i64(32)));
-  }
+  const loaded = e.loadPair(p.bytes, va);
+  const [first, second] = p.name === 'LDPSW' ? loaded.map((v) => e.extS(v)) : loaded;
+  e.setR(f.Rt, first!);
+  e.setR(f.Rt2, second!);
 }
 
 /** The scaled imm7 of a pair, as an operand where the record has no room for a 64-bit constant. */

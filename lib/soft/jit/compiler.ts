@@ -1,6 +1,7 @@
 import type { Helper, Val, VOperand, XOperand } from '../a64/emitter.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
 import { analyse, type FlowGraph, irreducibleEdges } from './control-flow.js';
+import { JUMP_MASK, JUMP_TABLE } from './fetch-table.js';
 import type { Instruction } from './instruction.js';
 import { MACHINE_HELPERS } from './linkage.js';
 import { Lowering, type MemoryFunctions, W } from './lower.js';
@@ -27,6 +28,7 @@ export class RegionLowering extends Lowering {
   readonly #helper: (helper: Helper) => number;
   /** Locals of state words, by offset. */
   readonly #words = new Map<number, { readonly local: number; readonly type: 'i32' | 'i64'; written: boolean }>();
+  readonly #linkType: number | undefined;
   readonly #budget: number;
   readonly #pc: number;
   readonly #result: number;
@@ -44,8 +46,15 @@ export class RegionLowering extends Lowering {
   /** SP was found to be aligned, or moved by a multiple of 16 since. */
   #spAligned = false;
 
-  constructor(body: FunctionBody, memory: MemoryFunctions, helper: (helper: Helper) => number) {
+  /** @param linkType function type of regions, where the module can call others through the table */
+  constructor(
+    body: FunctionBody,
+    memory: MemoryFunctions,
+    helper: (helper: Helper) => number,
+    linkType: number | undefined,
+  ) {
     super(body);
+    this.#linkType = linkType;
     this.#memory = memory;
     this.#helper = helper;
     this.#budget = body.addLocal('i32');
@@ -155,6 +164,7 @@ export class RegionLowering extends Lowering {
       this.getLocal(this.#budget);
       this.i32Const(0);
       this.code.u8(W.I32_LT_S);
+      this.body.expect(false);
       this.#open(W.IF);
       this.#setExit(ExitCode.BUDGET);
       this.#exitTo(this.#blocks[e.node]!.index);
@@ -173,6 +183,7 @@ export class RegionLowering extends Lowering {
     this.getLocal(this.#budget);
     this.i32Const(0);
     this.code.u8(W.I32_LT_S);
+    this.body.expect(false);
     this.#open(W.IF);
     if (btype !== undefined) {
       this.i32Const(0);
@@ -294,7 +305,49 @@ export class RegionLowering extends Lowering {
     store('i32', Offset.BUDGET, this.#budget);
     store('i64', Offset.PC, this.#pc);
     for (const [offset, word] of this.#words) if (word.written) store(word.type, offset, word.local);
+    if (this.#linkType !== undefined) this.#link(this.#linkType);
     this.getLocal(this.#result);
+  }
+
+  /**
+   * Goes on in the region that starts at PC, if it has been met since translations changed: looks it up as the interpreter does,
+   * which is where the function returns to otherwise.
+   */
+  #link(type: number): void {
+    const c = this.code;
+    const jump = this.local('i32');
+    this.getLocal(this.#result);
+    this.i32Const(REGION_LEFT);
+    c.u8(0x47); // i32.ne
+    c.u8(W.IF);
+    c.u8(W.VOID);
+    this.getLocal(this.#result);
+    this.memoryOp(W.I32_LOAD, STATE + Offset.TLB_FETCH);
+    this.getLocal(this.#pc);
+    c.u8(W.I32_WRAP);
+    this.i32Const(2);
+    c.u8(W.I32_SHL);
+    this.i32Const(JUMP_MASK);
+    c.u8(W.I32_AND);
+    c.u8(W.I32_ADD);
+    this.teeLocal(jump);
+    this.memoryOp(W.I64_LOAD, JUMP_TABLE);
+    this.getLocal(this.#pc);
+    c.u8(W.I64_EQ);
+    c.u8(W.IF);
+    c.u8(W.VOID);
+    this.getLocal(this.#pc);
+    c.u8(W.I64_CONST);
+    c.s32(-4096);
+    c.u8(W.I64_AND);
+    this.getLocal(jump);
+    this.memoryOp(W.I32_LOAD, JUMP_TABLE + 8);
+    c.u8(W.RETURN_CALL_INDIRECT);
+    c.u32(type);
+    c.u8(0);
+    c.u8(W.END);
+    c.u8(W.END);
+    this.releaseLocals();
   }
 
   // Operands: everything that the interpreter reads from a record is a constant here.

@@ -20,6 +20,11 @@ export const UNDEFINED = 2;
 /** The start of a compiled region: byte 8 of the record holds its place in the table. */
 export const REGION = 3;
 
+/** Handlers that can be made while the machine runs. */
+export const MAX_HANDLERS = 16384;
+/** Compiled regions that can be there at once; the table has them after the handlers. */
+export const MAX_REGIONS = 16384;
+
 /** Where a handler finds its operands in the record. */
 export interface HandlerLayout {
   /** The operands, each with its byte offset in the record. */

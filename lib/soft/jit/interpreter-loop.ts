@@ -1,27 +1,11 @@
 import type { Helper, Val } from '../a64/emitter.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
 import { REGION_LEFT } from './compiler.js';
+import { FETCH_MASK, JUMP_MASK, JUMP_TABLE, JUMPS_USED, PAGE_HAS_JUMPS } from './fetch-table.js';
 import { type HandlerContext, HandlerLowering, RECORD_SHIFT, RECORD_SIZE, REGION } from './handler.js';
 import { MACHINE_HELPERS } from './linkage.js';
 import { W } from './lower.js';
 import type { FunctionBody } from './wasm-module.js';
-
-/**
- * A fetch table: first where the decoded records of a page are, by page, then which region starts at an address, by address, so
- * that going from region to region touches no record. Entries are 16 bytes: the address, all ones where there is none; then
- * the records or the region; in an entry of a page, whether the second part may have an entry of a page that shares it. The
- * last word says whether the second part has entries at all.
- */
-export const FETCH_ENTRIES = 256;
-export const JUMP_ENTRIES = 1024;
-/** Byte offsets in the table, and in an entry of a page. */
-export const JUMP_TABLE = FETCH_ENTRIES * 16;
-export const JUMPS_USED = JUMP_TABLE + JUMP_ENTRIES * 16;
-export const PAGE_HAS_JUMPS = 12;
-export const FETCH_TABLE_SIZE = JUMPS_USED + 16;
-/** Make an entry's byte offset from PC >> 8, and from PC << 2. */
-const FETCH_MASK = (FETCH_ENTRIES - 1) << 4;
-const JUMP_MASK = (JUMP_ENTRIES - 1) << 4;
 
 /** Counters of branches taken, by target; and how many make a target worth compiling. */
 export const COUNTERS_SIZE = 65536 * 4;
@@ -102,6 +86,7 @@ export class LoopLowering extends HandlerLowering {
     this.getLocal(count);
     this.i32Const(counting.threshold);
     c.u8(0x46); // i32.eq
+    this.body.expect(false);
     c.u8(W.IF);
     c.u8(W.VOID);
     this.getLocal(at);
@@ -168,6 +153,7 @@ export class LoopLowering extends HandlerLowering {
       this.memoryOp(W.I32_LOAD, STATE + Offset.BUDGET);
       this.i32Const(0);
       c.u8(W.I32_LT_S);
+      this.body.expect(false);
       c.u8(W.IF);
       c.u8(W.VOID);
       this.depth++;
@@ -262,6 +248,7 @@ export class LoopLowering extends HandlerLowering {
     this.memoryOp(W.I32_LOAD, STATE + Offset.BUDGET);
     this.i32Const(0);
     c.u8(W.I32_LT_S);
+    this.body.expect(false);
     c.u8(W.IF);
     c.u8(W.VOID);
     this.#storePc();
@@ -295,6 +282,7 @@ export class LoopLowering extends HandlerLowering {
     this.memoryOp(W.I64_LOAD, JUMP_TABLE);
     this.getLocal(this.#pc);
     c.u8(W.I64_EQ);
+    this.body.expect(true);
     c.u8(W.IF);
     c.u8(W.VOID);
     this.#runRegion(regionType, () => {
@@ -320,6 +308,7 @@ export class LoopLowering extends HandlerLowering {
     c.s32(~0xffc);
     c.u8(W.I64_AND);
     c.u8(W.I64_EQ);
+    this.body.expect(true);
     c.u8(W.IF);
     c.u8(W.VOID);
     this.getLocal(entry);
@@ -408,6 +397,7 @@ export class LoopLowering extends HandlerLowering {
     this.teeLocal(this.#btype);
     this.i32Const(REGION_LEFT);
     c.u8(0x46); // i32.eq
+    this.body.expect(false);
     c.u8(W.IF);
     c.u8(W.VOID);
     c.u8(W.RETURN);

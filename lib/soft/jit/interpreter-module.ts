@@ -8,6 +8,8 @@ import {
   type HandlerLayout,
   hasSpBase,
   isSpBased,
+  MAX_HANDLERS,
+  MAX_REGIONS,
   PAGE_END,
   REGION,
   staticsOf,
@@ -21,11 +23,6 @@ import { FunctionBody, ModuleBuilder } from './wasm-module.js';
 import { Wasm, type WasmModule } from './webassembly.js';
 
 const FIRST_ROW_HANDLER = 4;
-
-/** Handlers that can be made while the machine runs. */
-export const MAX_HANDLERS = 16384;
-/** Compiled regions that can be there at once; the table has them after the handlers. */
-export const MAX_REGIONS = 16384;
 
 /** A handler's number and where its record wants the operands. */
 export interface Handler {

@@ -1,13 +1,12 @@
 import type { HelperTable } from '../a64/helpers.js';
 import type { Row } from '../a64/row.js';
-import { emitRow, OutOfLineLowering } from './handler.js';
+import { emitRow, MAX_HANDLERS, OutOfLineLowering } from './handler.js';
 import {
   type CountingOptions,
   type Handler,
   handlerKey,
   type InterpreterModule,
   interpreterModule,
-  MAX_HANDLERS,
 } from './interpreter-module.js';
 import { helpersOf, type Linkage, LinkedModule, link, memoryAccesses } from './linkage.js';
 import { W } from './lower.js';
@@ -15,16 +14,10 @@ import type { RawFields } from './operands.js';
 import { FunctionBody } from './wasm-module.js';
 import { Wasm, type WasmMemory, type WasmTable } from './webassembly.js';
 
-export { DECODE, PAGE_END, REGION, UNDEFINED } from './handler.js';
-export {
-  COUNTERS_SIZE,
-  FETCH_ENTRIES,
-  FETCH_TABLE_SIZE,
-  JUMP_TABLE,
-  JUMPS_USED,
-  PAGE_HAS_JUMPS,
-} from './interpreter-loop.js';
-export { type Handler, MAX_REGIONS } from './interpreter-module.js';
+export { FETCH_ENTRIES, FETCH_TABLE_SIZE, JUMP_TABLE, JUMPS_USED, PAGE_HAS_JUMPS } from './fetch-table.js';
+export { DECODE, MAX_REGIONS, PAGE_END, REGION, UNDEFINED } from './handler.js';
+export { COUNTERS_SIZE } from './interpreter-loop.js';
+export type { Handler } from './interpreter-module.js';
 
 /** What the interpreter asks of the machine. Each returns 0 with EXIT set where generated code must leave. */
 export interface InterpreterHost {
@@ -48,7 +41,7 @@ export class Interpreter implements Linkage {
   readonly #helpers: HelperTable;
   readonly #handlers: Map<string, Handler>;
   readonly #imports: Record<string, unknown> = {};
-  readonly #table: WasmTable;
+  readonly table: WasmTable;
   /** What a row's branches are, by row. */
   readonly #jumps: InterpreterModule['jumps'];
   #nextHandler: number;
@@ -86,7 +79,7 @@ export class Interpreter implements Linkage {
     for (const h of imported) imports[h.name] = this.helper(h.name);
     const instance = new Wasm.Instance(module, { e: imports });
     this.run = instance.exports.run as () => void;
-    this.#table = instance.exports.table as WasmTable;
+    this.table = instance.exports.table as WasmTable;
     for (const name of memoryFunctions) this.#imports[name] = instance.exports[name];
   }
 
@@ -120,7 +113,7 @@ export class Interpreter implements Linkage {
 
   /** Puts a compiled region's function in its place; `undefined` takes it away. */
   setRegion(number: number, f: unknown): void {
-    this.#table.set(MAX_HANDLERS + number, f ?? null);
+    this.table.set(MAX_HANDLERS + number, f ?? null);
   }
 
   /** What the record of a region's start holds at byte 8. */
@@ -146,7 +139,7 @@ export class Interpreter implements Linkage {
     const instance = link(new Wasm.Module(module.build()), module.imports, this);
     const number = this.#nextHandler++;
     if (number >= MAX_HANDLERS) throw new Error('the interpreter has no room for another handler');
-    this.#table.set(number, instance.exports.handler);
+    this.table.set(number, instance.exports.handler);
     return { number, row, layout, near: false };
   }
 }

@@ -2,11 +2,13 @@ import type { Helper, Stmt } from '../a64/emitter.js';
 import { MAXIMUM_PAGES } from '../cpu/layout.js';
 import type { MemoryFunctions } from './lower.js';
 import { ModuleBuilder, type Signature } from './wasm-module.js';
-import { Wasm, type WasmInstance, type WasmMemory, type WasmModule } from './webassembly.js';
+import { Wasm, type WasmInstance, type WasmMemory, type WasmModule, type WasmTable } from './webassembly.js';
 
 /** What modules of compiled code are linked with. */
 export interface Linkage {
   readonly memory: WasmMemory;
+  /** The interpreter's table: handlers, then regions. */
+  readonly table: WasmTable;
   /** A memory function by its name, see {@link memoryFunctionName}. */
   memoryFunction(name: string): unknown;
   helper(name: string): unknown;
@@ -14,6 +16,8 @@ export interface Linkage {
 
 /** What a module of compiled code imports besides the memory, by name. */
 export interface ModuleImports {
+  /** Whether it imports the table. */
+  readonly table: boolean;
   readonly helpers: readonly string[];
   readonly memoryFunctions: readonly string[];
 }
@@ -66,10 +70,7 @@ export const signatureOf = (h: Helper): Signature => ({
 /** A module of compiled code that is being put together. It names what it imports: {@link link} finds it. */
 export class LinkedModule {
   readonly builder = new ModuleBuilder();
-  readonly imports: ModuleImports & { readonly helpers: string[]; readonly memoryFunctions: string[] } = {
-    helpers: [],
-    memoryFunctions: [],
-  };
+  readonly imports: ModuleImports & { readonly helpers: string[]; readonly memoryFunctions: string[] };
   readonly #indices = new Map<string, number>();
   /** The memory functions that were asked for, by function index. */
   readonly memory: MemoryFunctions = {
@@ -77,8 +78,11 @@ export class LinkedModule {
     store: (bytes, unprivileged) => this.#indices.get(memoryFunctionName('store', bytes, unprivileged))!,
   };
 
-  constructor() {
+  /** @param tableSize imports the interpreter's table, which has so many entries */
+  constructor(tableSize?: number) {
+    this.imports = { table: tableSize !== undefined, helpers: [], memoryFunctions: [] };
     this.builder.importMemory(MAXIMUM_PAGES);
+    if (tableSize !== undefined) this.builder.importTable(tableSize);
   }
 
   /** Imports what code needs. To be called before any function is added. @param memoryFunctions by name */
@@ -104,6 +108,7 @@ export class LinkedModule {
 /** Instantiates a module of compiled code. */
 export function link(module: WasmModule, imports: ModuleImports, linkage: Linkage): WasmInstance {
   const values: Record<string, unknown> = { memory: linkage.memory };
+  if (imports.table) values.table = linkage.table;
   for (const name of imports.helpers) values[name] = linkage.helper(name);
   for (const name of imports.memoryFunctions) values[name] = linkage.memoryFunction(name);
   return new Wasm.Instance(module, { e: values });

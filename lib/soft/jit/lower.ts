@@ -16,6 +16,7 @@ export const W = {
   RETURN: 0x0f,
   CALL: 0x10,
   CALL_INDIRECT: 0x11,
+  RETURN_CALL_INDIRECT: 0x13,
   SELECT: 0x1b,
   LOCAL_GET: 0x20,
   LOCAL_SET: 0x21,
@@ -203,6 +204,7 @@ export abstract class Lowering {
         return;
       case 'if':
         this.push(s.cond);
+        if (isRare(s.then) !== isRare(s.otherwise)) this.body.expect(isRare(s.otherwise));
         c.u8(W.IF);
         c.u8(W.VOID);
         this.depth++;
@@ -221,6 +223,7 @@ export abstract class Lowering {
       case 'checkExit':
         this.i32Const(0);
         this.memoryOp(W.I32_LOAD, STATE + Offset.EXIT);
+        this.body.expect(false);
         c.u8(W.IF);
         c.u8(W.VOID);
         this.depth++;
@@ -343,6 +346,7 @@ export abstract class Lowering {
         this.callHelper(n.helper);
         return;
       case 'load':
+      case 'second':
         throw new Error('a load is defined where it stands');
     }
   }
@@ -412,6 +416,7 @@ export abstract class Lowering {
     c.s32(TLB_OFFSET_BITS);
     c.u8(W.I64_OR);
     c.u8(W.I64_EQ);
+    this.body.expect(true);
     c.u8(W.IF);
     c.u8(TYPE_BYTE.i32);
     this.depth++;
@@ -425,6 +430,7 @@ export abstract class Lowering {
     slow();
     this.teeLocal(entry);
     c.u8(W.I32_EQZ);
+    this.body.expect(false);
     c.u8(W.IF);
     c.u8(W.VOID);
     this.depth++;
@@ -436,32 +442,52 @@ export abstract class Lowering {
     this.depth--;
   }
 
-  #guestLoad(v: Val, n: { bytes: number; va: Val; unprivileged: boolean }): void {
+  #guestLoad(v: Val, n: Extract<Val['node'], { k: 'load' }>): void {
     const va = this.local('i64');
     this.push(n.va);
     this.setLocal(va);
     this.#pushLinear(va, n.bytes, n.unprivileged ? Offset.TLB_LOAD_EL0 : Offset.TLB_LOAD, () => {
       this.call(this.memoryFunctions().load(n.bytes, n.unprivileged));
     });
-    this.#loadPart(v.type, n.bytes, 0);
+    if (n.second === undefined) {
+      this.#loadPart(v.type, n.bytes, 0);
+      this.setLocal(this.#place(v));
+      return;
+    }
+    const at = this.local('i32');
+    this.teeLocal(at);
+    this.#loadPart(v.type, n.bytes / 2, 0);
     this.setLocal(this.#place(v));
+    this.getLocal(at);
+    this.#loadPart(v.type, n.bytes / 2, n.bytes / 2);
+    this.setLocal(this.#place(n.second));
   }
 
   #guestStore(s: Extract<Stmt, { k: 'store' }>): void {
     const va = this.local('i64');
-    const value = this.local(s.v.type);
     this.push(s.va);
     this.setLocal(va);
-    this.push(s.v);
-    this.setLocal(value);
+    const values = (s.second === undefined ? [s.v] : [s.v, s.second]).map((v) => {
+      const local = this.local(v.type);
+      this.push(v);
+      this.setLocal(local);
+      return local;
+    });
+    const bytes = s.bytes / values.length;
+    const storeAll = (pushAddress: () => void, offset: number): void => {
+      values.forEach((value, i) => {
+        pushAddress();
+        this.getLocal(value);
+        this.#storePart(s.v.type, bytes, offset + i * bytes);
+      });
+    };
     this.#pushLinear(va, s.bytes, s.unprivileged ? Offset.TLB_STORE_EL0 : Offset.TLB_STORE, () => {
-      this.i32Const(0);
-      this.getLocal(value);
-      this.#storePart(s.v.type, s.bytes, STATE + Offset.SCRATCH);
+      storeAll(() => this.i32Const(0), STATE + Offset.SCRATCH);
       this.call(this.memoryFunctions().store(s.bytes, s.unprivileged));
     });
-    this.getLocal(value);
-    this.#storePart(s.v.type, s.bytes, 0);
+    const at = this.local('i32');
+    this.setLocal(at);
+    storeAll(() => this.getLocal(at), 0);
   }
 
   // Small pieces.
@@ -519,6 +545,10 @@ export abstract class Lowering {
     this.code.u32(offset);
   }
 }
+
+/** Whether a branch of a program is one that is seldom taken: it leaves, or it calls a helper because the short way was not exact. */
+const isRare = (stmts: readonly Stmt[]): boolean =>
+  stmts.some((s) => s.k === 'exit' || s.k === 'call' || (s.k === 'def' && s.v.node.k === 'call'));
 
 function storeOpcode(type: WasmType): number {
   switch (type) {

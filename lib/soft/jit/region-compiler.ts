@@ -1,7 +1,9 @@
 import { REGION_PARAMS, REGION_RESULTS, RegionLowering } from './compiler.js';
+import { MAX_HANDLERS, MAX_REGIONS } from './handler.js';
 import type { Instructions } from './instruction.js';
 import { LinkedModule, type ModuleImports } from './linkage.js';
 import { formRegion, type PageReader, type Region } from './region.js';
+import { TAIL_CALLS } from './tail-calls.js';
 import { FunctionBody } from './wasm-module.js';
 
 /** A region that waits to be compiled. */
@@ -40,20 +42,17 @@ export function compileRegions<C extends Candidate>(code: Instructions, list: C[
     for (const block of region.blocks) instructions += block.instructions.length;
   }
   if (regions.length === 0) return undefined;
-  const module = new LinkedModule();
+  const module = new LinkedModule(TAIL_CALLS ? MAX_HANDLERS + MAX_REGIONS : undefined);
+  const signature = { params: REGION_PARAMS, results: REGION_RESULTS };
+  const linkType = TAIL_CALLS ? module.builder.type(signature) : undefined;
   for (const { region } of regions) {
     for (const block of region.blocks)
       for (const { meaning } of block.instructions) module.require(meaning.helpers, meaning.memoryFunctions);
   }
   regions.forEach(({ candidate, region }, n) => {
     const body = new FunctionBody(REGION_PARAMS.length);
-    new RegionLowering(body, module.memory, module.helper).compile(region);
-    module.builder.addFunction(
-      { params: REGION_PARAMS, results: REGION_RESULTS },
-      body,
-      regionExport(n),
-      candidate.name,
-    );
+    new RegionLowering(body, module.memory, module.helper, linkType).compile(region);
+    module.builder.addFunction(signature, body, regionExport(n), candidate.name);
   });
   return { bytes: module.build(), imports: module.imports, regions: regions.map((r) => r.candidate) };
 }

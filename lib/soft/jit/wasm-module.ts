@@ -93,6 +93,8 @@ export class FunctionBody {
   readonly code = new ByteWriter(512);
   /** Code that runs before {@link code}; may be written after it, when what it must do is known. */
   readonly prologue = new ByteWriter(16);
+  /** Whether branches in {@link code} are expected to be taken, by their opcode's position there. */
+  readonly #hints: { readonly at: number; readonly taken: boolean }[] = [];
   readonly #locals: WasmType[] = [];
   readonly #params: number;
 
@@ -105,8 +107,38 @@ export class FunctionBody {
     return this.#params + this.#locals.length - 1;
   }
 
+  /** Says of the `if` or `br_if` that is written next whether its condition is expected to be true. */
+  expect(taken: boolean): void {
+    this.#hints.push({ at: this.code.length, taken });
+  }
+
+  get hasHints(): boolean {
+    return this.#hints.length > 0;
+  }
+
+  /** Writes what {@link expect} was told, as an entry of the section of branch hints without the function's index. */
+  writeHints(out: ByteWriter): void {
+    const start = this.#head().length + this.prologue.length;
+    out.u32(this.#hints.length);
+    for (const { at, taken } of this.#hints) {
+      out.u32(start + at);
+      out.u8(1);
+      out.u8(taken ? 1 : 0);
+    }
+  }
+
   /** Writes the body as a code-section entry. */
   write(out: ByteWriter): void {
+    const head = this.#head();
+    out.u32(head.length + this.prologue.length + this.code.length + 1);
+    out.raw(head.bytes);
+    out.raw(this.prologue.bytes);
+    out.raw(this.code.bytes);
+    out.u8(0x0b);
+  }
+
+  /** The declaration of the locals. */
+  #head(): ByteWriter {
     const runs: [number, WasmType][] = [];
     for (const type of this.#locals) {
       const last = runs.at(-1);
@@ -119,11 +151,7 @@ export class FunctionBody {
       head.u32(count);
       head.u8(TYPE_BYTE[type]);
     }
-    out.u32(head.length + this.prologue.length + this.code.length + 1);
-    out.raw(head.bytes);
-    out.raw(this.prologue.bytes);
-    out.raw(this.code.bytes);
-    out.u8(0x0b);
+    return head;
   }
 }
 
@@ -176,6 +204,15 @@ export class ModuleBuilder {
     this.#imports.u8(0x00);
     this.#imports.u32(this.type(signature));
     return this.#importedFunctions++;
+  }
+
+  /** Imports `e.table`, of so many funcrefs. */
+  importTable(size: number): void {
+    this.#import('table');
+    this.#imports.u8(0x01);
+    this.#imports.raw([0x70, 0x01]);
+    this.#imports.u32(size);
+    this.#imports.u32(size);
   }
 
   /** A funcref table of the module's own, exported as `table`. */
@@ -233,7 +270,8 @@ export class ModuleBuilder {
       section(4, (w) => {
         w.u32(1);
         w.u8(0x70);
-        w.u8(0x00);
+        w.u8(0x01);
+        w.u32(tableSize);
         w.u32(tableSize);
       });
     }
@@ -241,6 +279,18 @@ export class ModuleBuilder {
       w.u32(this.#exportCount);
       w.raw(this.#exports.bytes);
     });
+    // Branch hinting, https://webassembly.github.io/branch-hinting; who does not know it skips the section.
+    const hinted = this.#functions.map((f, i) => [f, i] as const).filter(([f]) => f.body.hasHints);
+    if (hinted.length > 0) {
+      section(0, (w) => {
+        w.name('metadata.code.branch_hint');
+        w.u32(hinted.length);
+        for (const [f, i] of hinted) {
+          w.u32(this.#importedFunctions + i);
+          f.body.writeHints(w);
+        }
+      });
+    }
     section(10, (w) => {
       w.u32(this.#functions.length);
       for (const f of this.#functions) f.body.write(w);

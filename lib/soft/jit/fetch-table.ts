@@ -1,0 +1,16 @@
+/**
+ * A fetch table: first where the decoded records of a page are, by page, then which region starts at an address, by address, so
+ * that going from region to region touches no record. Entries are 16 bytes: the address, all ones where there is none; then
+ * the records or the region; in an entry of a page, whether the second part may have an entry of a page that shares it. The
+ * last word says whether the second part has entries at all.
+ */
+export const FETCH_ENTRIES = 256;
+export const JUMP_ENTRIES = 1024;
+/** Byte offsets in the table, and in an entry of a page. */
+export const JUMP_TABLE = FETCH_ENTRIES * 16;
+export const JUMPS_USED = JUMP_TABLE + JUMP_ENTRIES * 16;
+export const PAGE_HAS_JUMPS = 12;
+export const FETCH_TABLE_SIZE = JUMPS_USED + 16;
+/** Make an entry's byte offset from PC >> 8, and from PC << 2. */
+export const FETCH_MASK = (FETCH_ENTRIES - 1) << 4;
+export const JUMP_MASK = (JUMP_ENTRIES - 1) << 4;
