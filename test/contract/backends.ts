@@ -74,3 +74,10 @@ export const onSoftOnly = ({ inTurn }: Backend, reason: string): Block => (inTur
 /** QEMU before 8.0 leaves SSE out of the syndrome (Arm ARM DDI 0487, ISS encoding for a Data Abort): a host that it emulates is told of no sign. */
 export const whereSignIsTold = ({ inTurn }: Backend): Block =>
   !inTurn && process.env.ELVISOR_ARM64_HOST !== undefined ? skipped("the emulated host's syndrome has no SSE") : test;
+
+/** `test`, on hosts whose KVM is protected and has protected VMs; or, with `false`, on all that have none. */
+export const whereProtected = ({ inTurn, linux: [major, minor] }: Backend, wanted: boolean): Block => {
+  const isNewEnough = major > 7 || (major === 7 && minor >= 1);
+  const isThere = !inTurn && isNewEnough && process.env.ELVISOR_ARM64_HOST === 'protected';
+  return isThere === wanted ? test : skipped(wanted ? 'there are no protected VMs' : 'there are protected VMs');
+};
