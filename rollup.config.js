@@ -16,7 +16,7 @@ export default {
   input: Object.fromEntries(Object.entries(entries).map(([name, file]) => [name, `dist/${file}`])),
   external: [/^node:/, /^[a-z@]/],
   // All in one folder, as deep as the modules were: files that they find by import.meta.url are where they were.
-  output: { dir: 'dist/bundle', format: 'es', chunkFileNames: '[name]-[hash].js', hoistTransitiveImports: false },
+  output: { dir: 'dist/bundle', format: 'es', chunkFileNames: '[name].js', hoistTransitiveImports: false },
   onwarn(warning, warn) {
     // Types of one another's; nothing is called while they load.
     if (warning.code !== 'CIRCULAR_DEPENDENCY') warn(warning);

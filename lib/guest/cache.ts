@@ -1,6 +1,5 @@
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { isAbsolute, join } from 'node:path';
+import { join } from 'node:path';
 import { VmError } from '../vmm/errors.js';
 
 /** What a guest's `guest.json` says. */
@@ -32,13 +31,6 @@ export interface CachedGuest extends GuestRecord {
 
 /** A working directory that is older than this was left by a process that died. */
 const STALE_MS = 24 * 3600 * 1000;
-
-/** The user's cache directory for elvisor: `$XDG_CACHE_HOME/elvisor`, or `~/.cache/elvisor` (XDG Base Directory Specification). */
-export function cacheDir(env: NodeJS.ProcessEnv = process.env): string {
-  const { XDG_CACHE_HOME: base } = env;
-  // The specification has a relative path ignored.
-  return join(base !== undefined && isAbsolute(base) ? base : join(homedir(), '.cache'), 'elvisor');
-}
 
 /** The guests in `cache`, newest first. What is not whole or not readable is left out. */
 export async function listCache(cache: string): Promise<CachedGuest[]> {

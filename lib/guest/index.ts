@@ -1,3 +1,4 @@
-export { type CachedGuest, cacheDir } from './cache.js';
+export type { CachedGuest } from './cache.js';
+export { cacheDir } from './cache-dir.js';
 export * from './debian.js';
 export * from './exec-protocol.js';

@@ -1,5 +1,5 @@
 import { channel } from 'node:diagnostics_channel';
-import { readFile, stat } from 'node:fs/promises';
+import { close, fstatSync, openSync, read, readFile } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
@@ -12,8 +12,12 @@ import { nodeScheduler } from './scheduler.js';
 
 /** A kernel, initrd or device tree larger than this would not fit any machine of the board that can be had. */
 const MAX_FILE = 4 * 2 ** 30;
+/** Bytes that one read asks for at most. */
+const MAX_READ = 2 ** 30;
 
 const inflate = promisify(gunzip);
+const readAt = promisify(read);
+const readWhole = promisify(readFile);
 
 /** A path as `node:fs` takes it. @throws VmError for a URL that is no file's */
 export function pathOf(source: string | URL, what: string): string {
@@ -27,14 +31,32 @@ export function pathOf(source: string | URL, what: string): string {
 /** Reads a file that the user named. @throws VmError ERR_FILE, naming the file and what is wrong with it */
 export async function readInput(source: string | URL, what: string): Promise<Uint8Array> {
   const path = pathOf(source, what);
+  let fd: number | undefined;
   try {
-    const { size } = await stat(path);
-    if (size > MAX_FILE) throw new VmError('ERR_FILE', `${what}: ${path} is too big (${size} bytes)`);
-    return await readFile(path);
+    // Opened here and now, so that another thread reads while this one builds the machine.
+    fd = openSync(path, 'r');
+    const stat = fstatSync(fd);
+    if (stat.size > MAX_FILE) throw new VmError('ERR_FILE', `${what}: ${path} is too big (${stat.size} bytes)`);
+    // Awaited here: the file must be open until then.
+    return await (stat.isFile() && stat.size > 0 ? readBytes(fd, stat.size) : readWhole(fd));
   } catch (error) {
     if (VmError.is(error)) throw error;
     throw new VmError('ERR_FILE', `${what}: ${describe(error, path)}`, { cause: error });
+  } finally {
+    if (fd !== undefined) close(fd, () => {});
   }
+}
+
+/** The first `size` bytes of a file, or as many as it has by now. */
+async function readBytes(fd: number, size: number): Promise<Uint8Array> {
+  const bytes = Buffer.allocUnsafeSlow(size);
+  let at = 0;
+  while (at < size) {
+    const { bytesRead } = await readAt(fd, bytes, at, Math.min(size - at, MAX_READ), at);
+    if (bytesRead === 0) break;
+    at += bytesRead;
+  }
+  return bytes.subarray(0, at);
 }
 
 function describe(error: unknown, path: string): string {

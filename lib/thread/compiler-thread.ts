@@ -8,6 +8,9 @@ export interface Connection {
   readonly replies: SharedArrayBuffer;
 }
 
+/** A machine's first instructions are no work for the compiler: the thread starts, and takes its time, behind them. */
+const START_DELAY_MS = 1;
+
 /** The worker, shared by the machines of this thread; there only while a machine is. */
 let worker: Worker | undefined;
 const open = new Set<Channel>();
@@ -18,15 +21,27 @@ class Channel implements CompilerThread {
   readonly #replies = new Int32Array(new SharedArrayBuffer(4));
   #received = 0;
 
-  constructor(to: Worker) {
+  /** The worker's end, until it is connected. */
+  #end: MessagePort | undefined;
+
+  constructor() {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
+    this.#end = port2;
     port1.unref();
-    const connection: Connection = { port: port2, replies: this.#replies.buffer as SharedArrayBuffer };
-    to.postMessage(connection, [port2]);
+  }
+
+  /** Connects the worker, which then finds what was posted so far. */
+  connect(to: Worker): void {
+    if (this.#end === undefined) return;
+    const connection: Connection = { port: this.#end, replies: this.#replies.buffer as SharedArrayBuffer };
+    to.postMessage(connection, [this.#end]);
+    this.#end = undefined;
   }
 
   post(request: CompileRequest): void {
+    // Who runs a vCPU and never returns to the event loop has compiled code all the same.
+    if ('regions' in request && this.#end !== undefined) connectAll();
     if (!this.failed) this.#port.postMessage(request);
   }
 
@@ -50,17 +65,24 @@ class Channel implements CompilerThread {
 
 /**
  * A thread that compiles for one machine: a worker that all machines of this thread share and that ends with the last of them.
- * It keeps no process alive. `undefined` where a worker can't be started; where it dies, its machines find it failed.
+ * It keeps no process alive. Where it can't be started, or dies, its machines find it failed.
  */
-export function connectCompiler(): CompilerThread | undefined {
+export function connectCompiler(): CompilerThread {
+  const channel = new Channel();
+  open.add(channel);
+  if (worker === undefined) setTimeout(connectAll, START_DELAY_MS).unref();
+  else channel.connect(worker);
+  return channel;
+}
+
+function connectAll(): void {
+  if (open.size === 0) return;
   try {
     worker ??= start();
+    for (const channel of open) channel.connect(worker);
   } catch {
-    return undefined;
+    for (const channel of open) channel.failed = true;
   }
-  const channel = new Channel(worker);
-  open.add(channel);
-  return channel;
 }
 
 function start(): Worker {

@@ -56,11 +56,15 @@ export interface MachineParts {
   readonly options: ResolvedOptions;
   readonly scheduler: Scheduler;
   readonly kvm: Kvm;
+  readonly disks: readonly BlockBackend[];
+  readonly consoles: VmConsoles;
+}
+
+/** What a machine starts with in its RAM. */
+export interface BootImages {
   readonly kernel: Kernel;
   readonly initrd: Uint8Array | undefined;
   readonly dtb: Uint8Array | undefined;
-  readonly disks: readonly BlockBackend[];
-  readonly consoles: VmConsoles;
 }
 
 /** Counters of a machine. */
@@ -89,8 +93,8 @@ const RNG_SEED_BYTES = 64;
 const GIC_TYPE = { 2: DeviceType.ARM_VGIC_V2, 3: DeviceType.ARM_VGIC_V3 } as const;
 
 /**
- * One board, from power-on to power-off: a VM with its RAM, vCPUs, vGIC and devices, the kernel loaded and vCPU 0 at its
- * entry. A reboot is a new one. Built in the order that every kernel accepts (create all vCPUs, init them, vGIC, irqfds).
+ * One board, from power-on to power-off: a VM with its RAM, vCPUs, vGIC and devices. {@link load} puts the kernel into it
+ * and vCPU 0 at its entry. A reboot is a new one. Built in the order that every kernel accepts (create all vCPUs, init them, vGIC, irqfds).
  */
 export class Machine {
   readonly loop: RunLoop;
@@ -108,9 +112,10 @@ export class Machine {
   readonly #closers: (() => void)[] = [];
   /** Hand out what devices still gather. */
   readonly #flushers: (() => void)[] = [];
+  readonly #virtioSlots: readonly number[];
   #last: MachineStats | undefined;
 
-  /** @throws VmError what is wrong with the kernel, initrd, device tree or memory size; KvmError. Nothing is left open. */
+  /** @throws VmError what this KVM has not, or not as much of; KvmError. Nothing is left open. */
   constructor(parts: MachineParts) {
     const { options, kvm, consoles } = parts;
     this.#options = options;
@@ -151,7 +156,7 @@ export class Machine {
       const virtio = connectVirtio({ ...parts, vm: this.#vm, bus: this.#bus, ram, loop: this.loop, keyboard });
       this.#flushers.push(() => virtio.flush());
       this.#closers.push(() => virtio.close());
-      this.#load(parts, virtio.slots);
+      this.#virtioSlots = virtio.slots;
     } catch (error) {
       this.close();
       throw error;
@@ -311,14 +316,17 @@ export class Machine {
     return powerKey;
   }
 
-  /** Puts kernel, initrd and device tree into RAM, and vCPU 0 at the entry (Linux, `Documentation/arch/arm64/booting.rst`). */
-  #load(parts: MachineParts, virtioSlots: readonly number[]): void {
-    const { kernel, initrd } = parts;
+  /**
+   * Puts kernel, initrd and device tree into RAM, and vCPU 0 at the entry (Linux, `Documentation/arch/arm64/booting.rst`).
+   * @throws VmError what is wrong with the kernel, initrd, device tree or memory size
+   */
+  load(images: BootImages): void {
+    const { kernel, initrd } = images;
     const ram = { base: RAM_BASE, size: this.#options.memory };
     const placement = placeBoot({ ram, kernel, initrdSize: initrd?.length, dtbSize: DTB_MAX_SIZE });
     for (const load of placement.kernel) this.#put(load);
     if (initrd !== undefined) this.#put({ address: placement.initrd!.start, bytes: initrd, size: initrd.length });
-    const dtb = machineDtb({ ...this.#options, gic: this.#gic }, parts.dtb, virtioSlots, placement.initrd);
+    const dtb = machineDtb({ ...this.#options, gic: this.#gic }, images.dtb, this.#virtioSlots, placement.initrd);
     if (dtb.length > DTB_MAX_SIZE) {
       throw new VmError('ERR_DTB_TOO_BIG', `dtb: ${dtb.length} bytes; the boot protocol allows ${DTB_MAX_SIZE}`);
     }

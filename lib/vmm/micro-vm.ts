@@ -1,10 +1,10 @@
 import { type Kvm, SystemEvent } from '../kvm/index.js';
-import { type Kernel, loadKernel } from './boot/index.js';
+import { loadKernel } from './boot/index.js';
 import { aborted, VmConsole } from './console.js';
 import type { BlockBackend } from './devices/virtio/blk.js';
 import { Emitter } from './emitter.js';
 import { VmError } from './errors.js';
-import { Machine, type MachineStats } from './machine.js';
+import { type BootImages, Machine, type MachineStats } from './machine.js';
 import { type ImageSource, type MicroVmOptions, type ResolvedOptions, resolveOptions } from './options.js';
 import { endedInPanic, haltedInPanic, PANIC_SILENCE_MS, PANIC_WINDOW } from './panic.js';
 import type { Platform } from './platform.js';
@@ -75,9 +75,7 @@ export interface Prepared {
   readonly platform: Platform;
   readonly scheduler: Scheduler;
   readonly kvm: Kvm;
-  readonly kernel: Kernel;
-  readonly initrd: Uint8Array | undefined;
-  readonly dtb: Uint8Array | undefined;
+  readonly images: BootImages;
   readonly disks: readonly BlockBackend[];
   readonly consoles: VmConsoles;
   readonly machine: Machine;
@@ -110,20 +108,11 @@ export async function prepare(given: MicroVmOptions, platform: Platform): Promis
   const scheduler = platform.createScheduler();
   const kvm = options.kvm ?? platform.openKvm(options);
   const disks: BlockBackend[] = [];
+  // The machine is built while the files are read.
+  const reading = readImages(options, platform);
+  reading.catch(() => {});
+  let machine: Machine | undefined;
   try {
-    const [kernelFile, initrd, dtb] = await Promise.all([
-      read(platform, options.kernel, 'kernel'),
-      options.initrd === undefined ? undefined : read(platform, options.initrd, 'initrd'),
-      options.dtb === undefined ? undefined : read(platform, options.dtb, 'dtb'),
-    ]);
-    check();
-    const gunzip = platform.gunzip;
-    const kernel = await loadKernel(kernelFile, {
-      limit: options.memory,
-      format: options.kernelFormat,
-      ...(gunzip === undefined ? {} : { gunzip }),
-    });
-    check();
     for (const disk of options.disks) {
       if (platform.openDisk === undefined)
         throw new VmError('ERR_INVALID_OPTION', 'disks: there is no file system here');
@@ -135,10 +124,14 @@ export async function prepare(given: MicroVmOptions, platform: Platform): Promis
       hvc0: options.console === 'hvc0' ? new VmConsole('hvc0', scheduler) : undefined,
       ports: new Map(options.ports.map((name) => [name, new VmConsole(name, scheduler)])),
     };
-    const parts = { options, platform, scheduler, kvm, kernel, initrd, dtb, disks, consoles };
-    const machine = new Machine(parts);
-    return { ...parts, machine };
+    const parts = { options, platform, scheduler, kvm, disks, consoles };
+    machine = new Machine(parts);
+    const images = await reading;
+    check();
+    machine.load(images);
+    return { ...parts, images, machine };
   } catch (error) {
+    machine?.close();
     for (const disk of disks) closeDisk(disk);
     if (options.kvm === undefined) kvm.close();
     throw error;
@@ -407,6 +400,7 @@ export class MicroVmBase<Port> extends Emitter<MicroVmEvents> {
     this.#machine.close();
     try {
       this.#machine = new Machine(this.#parts);
+      this.#machine.load(this.#parts.images);
     } catch (error) {
       void this.#end('failed', `the VM could not be built again for its reboot: ${(error as Error).message}`, error);
       return;
@@ -464,6 +458,21 @@ function closeDisk(disk: BlockBackend): void {
   try {
     disk.close?.();
   } catch {}
+}
+
+async function readImages(options: ResolvedOptions, platform: Platform): Promise<BootImages> {
+  const [file, initrd, dtb] = await Promise.all([
+    read(platform, options.kernel, 'kernel'),
+    options.initrd === undefined ? undefined : read(platform, options.initrd, 'initrd'),
+    options.dtb === undefined ? undefined : read(platform, options.dtb, 'dtb'),
+  ]);
+  const gunzip = platform.gunzip;
+  const kernel = await loadKernel(file, {
+    limit: options.memory,
+    format: options.kernelFormat,
+    ...(gunzip === undefined ? {} : { gunzip }),
+  });
+  return { kernel, initrd, dtb };
 }
 
 async function read(platform: Platform, source: ImageSource, what: string): Promise<Uint8Array> {

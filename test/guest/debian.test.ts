@@ -13,7 +13,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { cacheDir, install, listCache, withWorkDir } from '#lib/guest/cache.js';
+import { install, listCache, withWorkDir } from '#lib/guest/cache.js';
+import { cacheDir } from '#lib/guest/cache-dir.js';
 import { CpioType, readCpio } from '#lib/guest/cpio.js';
 import { demoImage } from '#lib/guest/demo.js';
 import { fetchGuest, type GuestProgress, guestPath, listGuests } from '#lib/guest/index.js';

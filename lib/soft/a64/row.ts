@@ -81,34 +81,55 @@ export interface RowOptions<P extends string, O extends string> {
   ends?: boolean;
 }
 
+/** What a token of a pattern says, apart from where it stands; the table has few of them, again and again. */
+interface Token extends Omit<Field, 'lsb'> {
+  /** Of fixed bits, which have no name. */
+  readonly mask: number;
+  readonly value: number;
+}
+
+const tokens = new Map<string, Token>();
+
+function tokenOf(text: string): Token {
+  let found = tokens.get(text);
+  if (found === undefined) {
+    found = parseToken(text);
+    tokens.set(text, found);
+  }
+  return found;
+}
+
+function parseToken(text: string): Token {
+  if (/^[01x]+$/.test(text)) {
+    const mask = Number.parseInt(text.replace(/[01]/g, '1').replace(/x/g, '0'), 2);
+    return { name: '', width: text.length, kind: 'static', mask, value: Number.parseInt(text.replace(/x/g, '0'), 2) };
+  }
+  const [, name = '', sp, width, data] = /^(\w+)(\|SP)?(?::(\d+))?(#)?$/.exec(text) ?? [];
+  const register = /^(?:R[dnmast]2?|V[dnmat]2?)$/.test(name);
+  const kind = register
+    ? name.startsWith('V')
+      ? 'v'
+      : sp === undefined
+        ? 'x'
+        : 'sp'
+    : data === undefined
+      ? 'static'
+      : 'data';
+  return { name, width: width === undefined ? (register ? 5 : 1) : Number(width), kind, mask: 0, value: 0 };
+}
+
 function parse(pattern: string): { fields: Field[]; mask: number; value: number } {
   const fields: Field[] = [];
   let mask = 0;
   let value = 0;
   let bit = 32;
-  for (const token of pattern.split(' ')) {
-    if (/^[01x]+$/.test(token)) {
-      for (const c of token) {
-        bit--;
-        if (c !== 'x') mask |= 1 << bit;
-        if (c === '1') value |= 1 << bit;
-      }
-      continue;
-    }
-    const [, name = '', sp, width, data] = /^(\w+)(\|SP)?(?::(\d+))?(#)?$/.exec(token) ?? [];
-    const register = /^(?:R[dnmast]2?|V[dnmat]2?)$/.test(name);
-    const bits = width === undefined ? (register ? 5 : 1) : Number(width);
-    bit -= bits;
-    const kind = register
-      ? name.startsWith('V')
-        ? 'v'
-        : sp === undefined
-          ? 'x'
-          : 'sp'
-      : data === undefined
-        ? 'static'
-        : 'data';
-    fields.push({ name, lsb: bit, width: bits, kind });
+  for (const text of pattern.split(' ')) {
+    const token = tokenOf(text);
+    bit -= token.width;
+    if (token.name === '') {
+      mask |= token.mask << bit;
+      value |= token.value << bit;
+    } else fields.push({ name: token.name, lsb: bit, width: token.width, kind: token.kind });
   }
   if (bit !== 0) throw new Error(`the pattern "${pattern}" has ${32 - bit} bits`);
   return { fields, mask: mask >>> 0, value: value >>> 0 };

@@ -79,8 +79,9 @@ export class CodeCache {
   #waited = 0;
   /** Regions compiled so far. */
   compiled = 0;
-  /** Numbers of regions that are not in use; they are handed out from the end. */
-  readonly #freeRegions = Array.from({ length: MAX_REGIONS }, (_, i) => MAX_REGIONS - 1 - i);
+  /** Numbers of regions that were in use and are no longer; those from {@link #nextRegion} on never were. */
+  readonly #freeRegions: number[] = [];
+  #nextRegion = 0;
 
   /**
    * @param allocate takes zeroed bytes of linear memory
@@ -250,7 +251,7 @@ export class CodeCache {
   tick(): void {
     if (this.#thread !== undefined) this.#receive(this.#thread);
     if (this.#hot.length === 0) return;
-    if (this.#freeRegions.length === 0) this.flush();
+    if (this.#freeRegions.length === 0 && this.#nextRegion === MAX_REGIONS) this.flush();
     else if (this.#thread !== undefined) this.#send(this.#thread);
     else this.#wait();
   }
@@ -321,7 +322,7 @@ export class CodeCache {
     const { u16, u32 } = this.#env;
     regions.forEach((h, n) => {
       if (h === undefined || !this.#isAlive(h)) return;
-      const region = this.#freeRegions.pop();
+      const region = this.#takeRegion();
       if (region === undefined) return;
       this.#interpreter.setRegion(region, exports[regionExport(n)]);
       this.compiled++;
@@ -330,6 +331,10 @@ export class CodeCache {
       u32[(at + 8) >>> 2] = this.#interpreter.regionIndex(region);
       u16[at >>> 1] = REGION;
     });
+  }
+
+  #takeRegion(): number | undefined {
+    return this.#freeRegions.pop() ?? (this.#nextRegion < MAX_REGIONS ? this.#nextRegion++ : undefined);
   }
 
   /** Whether a store to the page must be reported by {@link written}. */

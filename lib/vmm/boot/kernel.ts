@@ -1,5 +1,5 @@
 import { VmError } from '../errors.js';
-import { type Gunzip, gunzip, isGzip, isZstd, MAX_DECOMPRESSED, unzstd } from './compress.js';
+import { type Gunzip, gunzip, isGzip, isZstd, MAX_DECOMPRESSED } from './compress.js';
 import { type ElfKernel, isElf, parseElf } from './elf.js';
 import { type Arm64Image, isArm64Image, parseArm64Image, startsWith } from './image.js';
 import { isZboot, parseZboot } from './zboot.js';
@@ -126,7 +126,8 @@ export async function loadKernel(file: Uint8Array, options: LoadKernelOptions = 
   if (options.format === 'raw' && bytes.length > 0) return { kind: 'raw', wrappers, bytes };
   const unpack = async (compression: string, packed: Uint8Array): Promise<Uint8Array> => {
     wrappers.push(compression);
-    if (compression === 'zstd') return unzstd(packed, limit);
+    // Loaded where it is needed: few kernels are packed so.
+    if (compression === 'zstd') return (await import('./zstd.js')).unzstd(packed, limit);
     if (compression === 'gzip') {
       if (options.gunzip === undefined) return gunzip(packed, limit);
       return await options.gunzip(packed, limit);

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { unzstd } from '#lib/vmm/boot/index.js';
+import { unzstd } from '#lib/vmm/boot/zstd.js';
 import { VmError } from '#lib/vmm/errors.js';
 import { withPrograms } from '../../oracle.ts';
 
