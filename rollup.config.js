@@ -12,8 +12,20 @@ const entries = {
   'compiler-worker': 'thread/compiler-worker.js',
 };
 
+/** Puts what every machine needs and takes long to make into the bundle, ready made by the very modules that are bundled. */
+const prebuilt = {
+  name: 'prebuilt',
+  async load(id) {
+    if (!id.endsWith('/dist/soft/jit/prebuilt.js')) return null;
+    const { prebuild } = await import('./dist/soft/cpu/prebuild.js');
+    const text = JSON.stringify(JSON.stringify(prebuild()));
+    return `let made;\nexport const prebuilt = () => (made ??= JSON.parse(${text}));\n`;
+  },
+};
+
 export default {
   input: Object.fromEntries(Object.entries(entries).map(([name, file]) => [name, `dist/${file}`])),
+  plugins: [prebuilt],
   external: [/^node:/, /^[a-z@]/],
   // All in one folder, as deep as the modules were: files that they find by import.meta.url are where they were.
   output: { dir: 'dist/bundle', format: 'es', chunkFileNames: '[name].js', hoistTransitiveImports: false },

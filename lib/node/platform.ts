@@ -1,5 +1,5 @@
 import { channel } from 'node:diagnostics_channel';
-import { close, fstatSync, openSync, read, readFile } from 'node:fs';
+import { close, openSync, read, readFile, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
@@ -33,12 +33,13 @@ export async function readInput(source: string | URL, what: string): Promise<Uin
   const path = pathOf(source, what);
   let fd: number | undefined;
   try {
+    const stat = statSync(path);
+    if (stat.size > MAX_FILE) throw new VmError('ERR_FILE', `${what}: ${path} is too big (${stat.size} bytes)`);
+    // A pipe, or a file of the kernel's that does not say its size.
+    if (!stat.isFile() || stat.size === 0) return await readWhole(path);
     // Opened here and now, so that another thread reads while this one builds the machine.
     fd = openSync(path, 'r');
-    const stat = fstatSync(fd);
-    if (stat.size > MAX_FILE) throw new VmError('ERR_FILE', `${what}: ${path} is too big (${stat.size} bytes)`);
-    // Awaited here: the file must be open until then.
-    return await (stat.isFile() && stat.size > 0 ? readBytes(fd, stat.size) : readWhole(fd));
+    return await readBytes(fd, stat.size);
   } catch (error) {
     if (VmError.is(error)) throw error;
     throw new VmError('ERR_FILE', `${what}: ${describe(error, path)}`, { cause: error });

@@ -164,3 +164,7 @@ export function fieldsOf(r: Row, word: number): Record<string, number> {
   for (const f of r.fields) out[f.name] = (word >>> f.lsb) & (f.width === 32 ? -1 : (1 << f.width) - 1);
   return out;
 }
+
+/** The word with these fields: the reverse of {@link fieldsOf}. */
+export const wordOf = (r: Row, fields: Readonly<Record<string, number>>): number =>
+  r.fields.reduce((word, f) => word | (fields[f.name]! << f.lsb), r.value) >>> 0;

@@ -5,6 +5,8 @@ import { TABLE } from '../a64/table.js';
 import { CodeCache } from '../jit/code-cache.js';
 import type { CompilerThread } from '../jit/compiler-thread.js';
 import { COUNTERS_SIZE, Interpreter } from '../jit/interpreter.js';
+import { useInterpreterImage } from '../jit/interpreter-image.js';
+import { prebuilt } from '../jit/prebuilt.js';
 import { regionName } from '../jit/region-name.js';
 import { STEP_AREA, StepRecord } from '../jit/step-record.js';
 import { PhysicalMap } from '../mmu/physical.js';
@@ -33,6 +35,10 @@ export interface MachineOptions {
 const DEFAULT_THRESHOLD = 8192;
 /** The same where another thread compiles. */
 const THREAD_THRESHOLD = 4096;
+/** The branch counters stand behind the running vCPU's state: being first, they do so in each machine. */
+const COUNTERS = 65536;
+/** How branches are counted where another thread compiles: the interpreter that is worth making ahead. */
+export const THREAD_COUNTING = { counters: COUNTERS, threshold: THREAD_THRESHOLD };
 
 /** The software machine of one VM: one linear memory with the RAM, the vCPUs' state and the decoded code in it. */
 export class SoftMachine implements Machine {
@@ -59,6 +65,7 @@ export class SoftMachine implements Machine {
           ? DEFAULT_THRESHOLD
           : THREAD_THRESHOLD;
     this.#maxMemory = options.maxMemory ?? Number.POSITIVE_INFINITY;
+    const counters = threshold === undefined ? undefined : this.#linear.take(COUNTERS_SIZE);
     this.decoder = new Decoder(TABLE);
     this.syndromes = new Syndromes(this.decoder);
     const allocate = (bytes: number): number => {
@@ -113,7 +120,8 @@ export class SoftMachine implements Machine {
     };
     Object.assign(helpers, pointerAuthFunctions());
     for (const create of HELPERS) Object.assign(helpers, create(this.views));
-    const counters = threshold === undefined ? undefined : this.#linear.take(COUNTERS_SIZE);
+    const made = prebuilt();
+    if (made !== undefined) useInterpreterImage(TABLE, made.interpreter);
     this.interpreter = new Interpreter(
       TABLE,
       this.#linear.memory,

@@ -1,6 +1,8 @@
 import { addPac, authPac } from '../a64/pointer-auth.js';
 import { computePac } from '../a64/qarma.js';
-import { compileFunction } from '../jit/pure-function.js';
+import { fromBase64 } from '../jit/interpreter-image.js';
+import { prebuilt } from '../jit/prebuilt.js';
+import { emitFunctions, instantiateFunctions, pureFunction } from '../jit/pure-function.js';
 import { Sctlr } from './architecture.js';
 import { Offset } from './layout.js';
 import type { CpuState } from './state.js';
@@ -49,15 +51,23 @@ const bottomOf = (tsz: bigint): bigint => 64n - (tsz < 16n ? 16n : tsz > 39n ? 3
 
 let functions: Readonly<Record<string, (...args: never[]) => bigint>> | undefined;
 
-/** The functions that the instructions call; compiled once, for they depend on no machine. */
-export function pointerAuthFunctions(): Readonly<Record<string, (...args: never[]) => bigint>> {
+/** The module of the functions that the instructions call. */
+export function emitPointerAuth(): Uint8Array<ArrayBuffer> {
   const operands = { pointer: 'i64', modifier: 'i64', high: 'i64', low: 'i64', lower: 'i64', upper: 'i64' } as const;
-  functions ??= {
-    computePac: compileFunction({ data: 'i64', modifier: 'i64', key0: 'i64', key1: 'i64' }, (e, a) =>
+  return emitFunctions({
+    computePac: pureFunction({ data: 'i64', modifier: 'i64', key0: 'i64', key1: 'i64' }, (e, a) =>
       computePac(e, a.data, a.modifier, a.key0, a.key1),
     ),
-    addPac: compileFunction({ ...operands, at: 'i64' }, addPac),
-    authPac: compileFunction({ ...operands, number: 'i32' }, authPac),
-  };
+    addPac: pureFunction({ ...operands, at: 'i64' }, addPac),
+    authPac: pureFunction({ ...operands, number: 'i32' }, authPac),
+  });
+}
+
+/** The functions that the instructions call; compiled once, for they depend on no machine. */
+export function pointerAuthFunctions(): Readonly<Record<string, (...args: never[]) => bigint>> {
+  if (functions === undefined) {
+    const module = prebuilt()?.pointerAuth;
+    functions = instantiateFunctions(module === undefined ? emitPointerAuth() : fromBase64(module));
+  }
   return functions;
 }

@@ -25,17 +25,23 @@ export const MAX_HANDLERS = 16384;
 /** Compiled regions that can be there at once; the table has them after the handlers. */
 export const MAX_REGIONS = 16384;
 
+interface Slot {
+  readonly offset: number;
+  readonly key: string;
+  readonly read: OperandReader;
+}
+
 /** Where a handler finds its operands in the record. */
 export interface HandlerLayout {
-  /** The operands, each with its byte offset in the record. */
-  readonly slots: readonly { readonly offset: number; readonly read: OperandReader }[];
+  /** The operands, each with its byte offset in the record, its key and its reader (see {@link operandReader}). */
+  readonly slots: readonly Slot[];
   /** The 64-bit constant is at byte 8. */
   readonly hasImm: boolean;
 }
 
 /** Hands out the record's bytes to operands in the order in which the handler first uses them. */
 class SlotAllocator implements HandlerLayout {
-  readonly slots: { readonly offset: number; readonly read: OperandReader }[] = [];
+  readonly slots: Slot[] = [];
   readonly hasImm: boolean;
   readonly #row: Row;
   readonly #offsets = new Map<string, number>();
@@ -52,7 +58,7 @@ class SlotAllocator implements HandlerLayout {
       if (offset >= (this.hasImm ? 8 : RECORD_SIZE))
         throw new Error(`${this.#row.name} has too many operands for a record`);
       this.#offsets.set(key, offset);
-      this.slots.push({ offset, read: operandReader(this.#row, key) });
+      this.slots.push({ offset, key, read: operandReader(this.#row, key) });
     }
     return offset;
   }

@@ -5,11 +5,13 @@ import { REGION_PARAMS, REGION_RESULTS } from './compiler.js';
 import {
   DECODE,
   emitRow,
+  type HandlerContext,
   type HandlerLayout,
   hasSpBase,
   isSpBased,
   MAX_HANDLERS,
   MAX_REGIONS,
+  OutOfLineLowering,
   PAGE_END,
   REGION,
   staticsOf,
@@ -18,8 +20,10 @@ import {
 import { HOT_HANDLERS } from './hot-handlers.js';
 import { LoopLowering } from './interpreter-loop.js';
 import { helpersOf, signatureOf } from './linkage.js';
+import { W } from './lower.js';
 import { addMemoryFunctions, memoryFunctionsAt } from './memory-functions.js';
-import { FunctionBody, ModuleBuilder } from './wasm-module.js';
+import type { RawFields } from './operands.js';
+import { FunctionBody, ModuleBuilder, type Signature } from './wasm-module.js';
 import { Wasm, type WasmModule } from './webassembly.js';
 
 const FIRST_ROW_HANDLER = 4;
@@ -33,7 +37,8 @@ export interface Handler {
   readonly near: boolean;
 }
 
-interface InlineHandler {
+/** A handler's instruction, its static fields and whether it branches within its page. */
+interface HandlerPlan {
   readonly row: Row;
   readonly raw: Readonly<Record<string, number>>;
   readonly near: boolean;
@@ -53,7 +58,7 @@ const containsJump = (stmts: readonly Stmt[]): 'direct' | 'indirect' | undefined
 };
 
 /** All values of a row's static fields. */
-function* staticCombinations(row: Row): Generator<Record<string, number>> {
+export function* staticCombinations(row: Row): Generator<Record<string, number>> {
   const statics = row.fields.filter((f) => f.kind === 'static');
   const total = statics.reduce((n, f) => n * 2 ** f.width, 1);
   for (let n = 0; n < total; n++) {
@@ -73,7 +78,7 @@ const hotKey = (row: Row, raw: Readonly<Record<string, number>>): string => `${r
 const rowNumbers = new WeakMap<Row, number>();
 let nextRowNumber = 0;
 /** A row by its identity: rows may share a name, and a special case the pattern of the general one. */
-function rowNumber(row: Row): number {
+export function rowNumber(row: Row): number {
   let n = rowNumbers.get(row);
   if (n === undefined) {
     n = nextRowNumber++;
@@ -91,43 +96,79 @@ export interface CountingOptions {
   readonly threshold: number;
 }
 
-/** The interpreter's module, and what there is to know of it. It depends on no machine: all machines of a process share it. */
-export interface InterpreterModule {
-  readonly module: WasmModule;
-  /** The handlers that are part of the loop, by key. */
+/** The interpreter's code, and what there is to know of it. It depends on no machine: all machines of a process share it. */
+export interface InterpreterCode {
+  /** The handlers that it has, by key. */
   readonly handlers: ReadonlyMap<string, Handler>;
   /** What a row's branches are, by row. */
   readonly jumps: ReadonlyMap<Row, 'direct' | 'indirect' | undefined>;
   /** What it imports besides the memory and the machine's own functions. */
-  readonly helpers: readonly Helper[];
+  readonly helpers: readonly string[];
   /** What it exports besides `run` and `table`. */
   readonly memoryFunctions: readonly string[];
-  /** The first number that no handler of the loop has. */
+  /** The first number that no handler has. */
   readonly nextHandler: number;
+}
+
+/** {@link InterpreterCode}, compiled. */
+export interface InterpreterModule extends InterpreterCode {
+  readonly module: WasmModule;
 }
 
 const modules = new WeakMap<readonly Row[], Map<string, InterpreterModule>>();
 
-/** The module for a table, made once. */
-export function interpreterModule(rows: readonly Row[], counting: CountingOptions | undefined): InterpreterModule {
+/** The modules for a table, by how they count. */
+function modulesOf(rows: readonly Row[]): Map<string, InterpreterModule> {
   let byKey = modules.get(rows);
   if (byKey === undefined) {
     byKey = new Map();
     modules.set(rows, byKey);
   }
-  const key = `${counting?.counters},${counting?.threshold}`;
+  return byKey;
+}
+
+const countingKey = (counting: CountingOptions | undefined): string => `${counting?.counters},${counting?.threshold}`;
+
+/** The module for a table, made once. */
+export function interpreterModule(rows: readonly Row[], counting: CountingOptions | undefined): InterpreterModule {
+  const byKey = modulesOf(rows);
+  const key = countingKey(counting);
   let found = byKey.get(key);
   if (found === undefined) {
-    found = makeModule(rows, counting);
+    const { bytes, ...code } = emitInterpreter(rows, counting);
+    found = { ...code, module: new Wasm.Module(bytes) };
     byKey.set(key, found);
   }
   return found;
 }
 
-function makeModule(rows: readonly Row[], counting: CountingOptions | undefined): InterpreterModule {
+/** Whether {@link interpreterModule} has the module ready. */
+export const hasInterpreter = (rows: readonly Row[], counting: CountingOptions): boolean =>
+  modulesOf(rows).has(countingKey(counting));
+
+/** Has {@link interpreterModule} answer with code that was emitted earlier. */
+export function useInterpreter(
+  rows: readonly Row[],
+  counting: CountingOptions,
+  { bytes, ...code }: InterpreterCode & { readonly bytes: Uint8Array<ArrayBuffer> },
+): void {
+  modulesOf(rows).set(countingKey(counting), { ...code, module: new Wasm.Module(bytes) });
+}
+
+/**
+ * Emits the interpreter.
+ * @param ahead rows whose handlers it is to have besides those of the loop, as functions in its table: those with all values
+ * of the static fields for which `isAllocated`. Others are made when they are first met
+ */
+export function emitInterpreter(
+  rows: readonly Row[],
+  counting: CountingOptions | undefined,
+  ahead: readonly Row[] = [],
+  isAllocated: (row: Row, raw: RawFields) => boolean = () => true,
+): InterpreterCode & { readonly bytes: Uint8Array<ArrayBuffer> } {
   const jumps = new Map<Row, 'direct' | 'indirect' | undefined>();
   const handlers = new Map<string, Handler>();
-  const helpers: Helper[] = [];
+  const helpers: string[] = [];
   const inline = inlineHandlers(rows, jumps);
   const module = new ModuleBuilder();
   module.importMemory(MAXIMUM_PAGES);
@@ -136,19 +177,22 @@ function makeModule(rows: readonly Row[], counting: CountingOptions | undefined)
   const loadMiss = module.importFunction('loadMiss', { params: ['i32', 'i32', 'i32'], results: ['i32'] });
   const storeMiss = module.importFunction('storeMiss', { params: ['i32', 'i32', 'i32'], results: ['i32'] });
   const hot = module.importFunction('hot', { params: ['i32'], results: [] });
-  // The helpers that inline handlers call must be imported before any function is defined.
+  const inLoop = new Set(inline.flatMap(({ row, raw, near, key }) => [key, spKey(row, raw, near)]));
+  const outOfLine = [...planOutOfLine(ahead, isAllocated)].filter(({ key }) => !inLoop.has(key));
+  // The helpers that handlers call must be imported before any function is defined.
   const helperIndices = new Map<string, number>();
-  for (const h of inline) {
+  for (const h of [...inline, ...outOfLine]) {
     for (const helper of helpersOf(emitRow(h.row, h.raw).body)) {
       if (helperIndices.has(helper.name)) continue;
       helperIndices.set(helper.name, module.importFunction(helper.name, signatureOf(helper)));
-      helpers.push(helper);
+      helpers.push(helper.name);
     }
   }
   const memoryIndices = addMemoryFunctions(module, { load: loadMiss, store: storeMiss });
   const memoryFunctions = memoryFunctionsAt(memoryIndices);
-  const outOfLineType = module.type({ params: ['i32', 'i64'], results: ['i32'] });
+  const outOfLineType = module.type(OUT_OF_LINE);
 
+  const linked = { memory: memoryFunctions, helper: (h: Helper) => helperIndices.get(h.name)! };
   const body = new FunctionBody(0);
   const rec = body.addLocal('i32');
   const start = body.addLocal('i32');
@@ -158,7 +202,7 @@ function makeModule(rows: readonly Row[], counting: CountingOptions | undefined)
   const btype = body.addLocal('i32');
   const l = new LoopLowering(
     body,
-    { memory: memoryFunctions, helper: (h) => helperIndices.get(h.name)!, rec, pcBase },
+    { ...linked, rec, pcBase },
     start,
     pc,
     btype,
@@ -200,8 +244,7 @@ function makeModule(rows: readonly Row[], counting: CountingOptions | undefined)
     const layout = l.lowerRow(row, raw);
     l.next();
     handlers.set(key, { number, row, layout, near });
-    if (checked !== undefined)
-      handlers.set(handlerKey(row, { ...raw, Rn: 31 }, near), { number: checked, row, layout, near });
+    if (checked !== undefined) handlers.set(spKey(row, raw, near), { number: checked, row, layout, near });
     number++;
   }
   open(count);
@@ -216,21 +259,60 @@ function makeModule(rows: readonly Row[], counting: CountingOptions | undefined)
   l.commit();
   module.addTable(MAX_HANDLERS + MAX_REGIONS);
   module.addFunction({ params: [], results: [] }, body, 'run', 'interpreter');
+  const functions = outOfLine.map(({ row, raw, key }, i) => {
+    const handler = outOfLineHandler(row, raw, linked);
+    handlers.set(key, { number: count + i, row, layout: handler.layout, near: false });
+    return module.addFunction(OUT_OF_LINE, handler.body, undefined, `interpreter ${row.name}`);
+  });
+  if (functions.length > 0) module.fillTable(count, functions);
   return {
-    module: new Wasm.Module(module.build()),
+    bytes: module.build(),
     handlers,
     jumps,
     helpers,
     memoryFunctions: [...memoryIndices.keys()],
-    nextHandler: count,
+    nextHandler: count + functions.length,
   };
 }
 
+/** Type of a handler that is a function of its own: from the record and PC minus rec / 4 to whether to leave. */
+export const OUT_OF_LINE: Signature = { params: ['i32', 'i64'], results: ['i32'] };
+
+/** Makes a handler that is no part of the loop. */
+export function outOfLineHandler(
+  row: Row,
+  raw: RawFields,
+  linked: Pick<HandlerContext, 'memory' | 'helper'>,
+): { readonly body: FunctionBody; readonly layout: HandlerLayout } {
+  const body = new FunctionBody(OUT_OF_LINE.params.length);
+  const layout = new OutOfLineLowering(body, { ...linked, rec: 0, pcBase: 1 }).lowerRow(row, raw);
+  body.code.raw([W.I32_CONST, 0]);
+  return { body, layout };
+}
+
+const spKey = (row: Row, raw: RawFields, near: boolean): string => handlerKey(row, { ...raw, Rn: 31 }, near);
+
+/** The handlers of rows that do not branch: for any base, and for SP as the base. */
+function* planOutOfLine(
+  rows: readonly Row[],
+  isAllocated: (row: Row, raw: RawFields) => boolean,
+): Generator<HandlerPlan> {
+  for (const row of rows) {
+    for (const raw of staticCombinations(row)) {
+      if (!isAllocated(row, raw) || containsJump(emitRow(row, raw).body) !== undefined) continue;
+      yield { row, raw, near: false, key: handlerKey(row, raw, false) };
+      if (!hasSpBase(row)) continue;
+      const onSp = { ...raw, Rn: 31 };
+      yield { row, raw: onSp, near: false, key: handlerKey(row, onSp, false) };
+    }
+  }
+}
+
 /** Branches, which must be part of the loop, and the handlers that programs run most. */
-function inlineHandlers(rows: readonly Row[], jumps: Map<Row, 'direct' | 'indirect' | undefined>): InlineHandler[] {
+function inlineHandlers(rows: readonly Row[], jumps: Map<Row, 'direct' | 'indirect' | undefined>): HandlerPlan[] {
   const hot = new Set(HOT_HANDLERS);
   const names = new Set(HOT_HANDLERS.map((key) => key.slice(0, key.indexOf('|'))));
-  const out: InlineHandler[] = [];
+  const out: HandlerPlan[] = [];
   for (const row of rows) {
     if (!row.ends && !names.has(row.name)) continue;
     for (const raw of staticCombinations(row)) {

@@ -1,17 +1,17 @@
 import type { HelperTable } from '../a64/helpers.js';
 import type { Row } from '../a64/row.js';
-import { emitRow, MAX_HANDLERS, OutOfLineLowering } from './handler.js';
+import { emitRow, MAX_HANDLERS } from './handler.js';
 import {
   type CountingOptions,
   type Handler,
   handlerKey,
   type InterpreterModule,
   interpreterModule,
+  OUT_OF_LINE,
+  outOfLineHandler,
 } from './interpreter-module.js';
 import { helpersOf, type Linkage, LinkedModule, link, memoryAccesses } from './linkage.js';
-import { W } from './lower.js';
 import type { RawFields } from './operands.js';
-import { FunctionBody } from './wasm-module.js';
 import { Wasm, type WasmMemory, type WasmTable } from './webassembly.js';
 
 export { FETCH_ENTRIES, FETCH_TABLE_SIZE, JUMP_TABLE, JUMPS_USED, PAGE_HAS_JUMPS } from './fetch-table.js';
@@ -76,7 +76,7 @@ export class Interpreter implements Linkage {
       storeMiss: host.storeMiss.bind(host),
       hot: host.hot.bind(host),
     };
-    for (const h of imported) imports[h.name] = this.helper(h.name);
+    for (const name of imported) imports[name] = this.helper(name);
     const instance = new Wasm.Instance(module, { e: imports });
     this.run = instance.exports.run as () => void;
     this.table = instance.exports.table as WasmTable;
@@ -126,16 +126,8 @@ export class Interpreter implements Linkage {
     const program = emitRow(row, raw).body;
     const module = new LinkedModule();
     module.require(helpersOf(program), memoryAccesses(program));
-    const body = new FunctionBody(2);
-    const lowering = new OutOfLineLowering(body, { memory: module.memory, helper: module.helper, rec: 0, pcBase: 1 });
-    const layout = lowering.lowerRow(row, raw);
-    body.code.raw([W.I32_CONST, 0]);
-    module.builder.addFunction(
-      { params: ['i32', 'i64'], results: ['i32'] },
-      body,
-      'handler',
-      `interpreter ${row.name}`,
-    );
+    const { body, layout } = outOfLineHandler(row, raw, module);
+    module.builder.addFunction(OUT_OF_LINE, body, 'handler', `interpreter ${row.name}`);
     const instance = link(new Wasm.Module(module.build()), module.imports, this);
     const number = this.#nextHandler++;
     if (number >= MAX_HANDLERS) throw new Error('the interpreter has no room for another handler');

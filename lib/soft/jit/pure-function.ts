@@ -36,23 +36,40 @@ function impure(): never {
   throw new Error('a pure function has its arguments only');
 }
 
-/**
- * Compiles what `build` says into a WebAssembly function, which modules of generated code can import without a way through JavaScript.
- * @param params each parameter's type
- */
-export function compileFunction<const P extends Readonly<Record<string, 'i32' | 'i64'>>>(
+/** A function as {@link emitFunctions} wants it. */
+export interface PureFunction {
+  readonly params: Readonly<Record<string, 'i32' | 'i64'>>;
+  /** The result, from an argument for each of `params`. */
+  build(e: Emitter, args: Readonly<Record<string, Val>>): Val;
+}
+
+/** Names a function's parameters, so that what builds it sees each of them. @param params each parameter's type */
+export const pureFunction = <const P extends PureFunction['params']>(
   params: P,
   build: (e: Emitter, args: { readonly [K in keyof P]: Val }) => Val,
-): (...args: never[]) => bigint {
+): PureFunction => ({ params, build: build as PureFunction['build'] });
+
+/** Emits a module of functions, by name. */
+export function emitFunctions(functions: Readonly<Record<string, PureFunction>>): Uint8Array<ArrayBuffer> {
+  const module = new ModuleBuilder();
+  for (const [name, f] of Object.entries(functions)) addFunction(module, name, f);
+  return module.build();
+}
+
+/** The functions of a module that {@link emitFunctions} made; modules of generated code can import them without a way through JavaScript. */
+export const instantiateFunctions = (
+  module: Uint8Array<ArrayBuffer>,
+): Readonly<Record<string, (...args: never[]) => bigint>> =>
+  new Wasm.Instance(new Wasm.Module(module), {}).exports as Record<string, (...args: never[]) => bigint>;
+
+function addFunction(module: ModuleBuilder, name: string, { params, build }: PureFunction): void {
   const names = Object.keys(params);
   const e = new Emitter(FLAGS);
   const args = Object.fromEntries(names.map((name) => [name, e.field(params[name]!, name)]));
-  const value = build(e, args as { [K in keyof P]: Val });
+  const value = build(e, args);
   const body = new FunctionBody(names.length);
   const lowering = new PureLowering(body, names);
   lowering.lower(e.body);
   lowering.result(value);
-  const module = new ModuleBuilder();
-  module.addFunction({ params: names.map((name) => params[name]!), results: [value.type] }, body, 'f');
-  return new Wasm.Instance(new Wasm.Module(module.build()), {}).exports.f as (...args: never[]) => bigint;
+  module.addFunction({ params: names.map((n) => params[n]!), results: [value.type] }, body, name);
 }

@@ -171,6 +171,8 @@ export class ModuleBuilder {
   readonly #exports = new ByteWriter();
   #exportCount = 0;
   #tableSize: number | undefined;
+  /** Functions that are in the table from the start: the first entry, and their indices. */
+  #elements: { readonly start: number; readonly functions: readonly number[] } | undefined;
   readonly #names: [number, string][] = [];
 
   type(signature: Signature): number {
@@ -225,6 +227,11 @@ export class ModuleBuilder {
   }
 
   /** @param name what profilers and stack traces call the function; `exportName` if not given */
+  /** Puts functions into consecutive entries of the table. @param start the first of them */
+  fillTable(start: number, functions: readonly number[]): void {
+    this.#elements = { start, functions };
+  }
+
   addFunction(signature: Signature, body: FunctionBody, exportName?: string, name?: string): number {
     const index = this.#importedFunctions + this.#functions.push({ type: this.type(signature), body }) - 1;
     if (exportName !== undefined) {
@@ -279,6 +286,18 @@ export class ModuleBuilder {
       w.u32(this.#exportCount);
       w.raw(this.#exports.bytes);
     });
+    const elements = this.#elements;
+    if (elements !== undefined) {
+      section(9, (w) => {
+        w.u32(1);
+        w.u8(0x00);
+        w.u8(0x41); // i32.const
+        w.s32(elements.start);
+        w.u8(0x0b); // end
+        w.u32(elements.functions.length);
+        for (const index of elements.functions) w.u32(index);
+      });
+    }
     // Branch hinting, https://webassembly.github.io/branch-hinting; who does not know it skips the section.
     const hinted = this.#functions.map((f, i) => [f, i] as const).filter(([f]) => f.body.hasHints);
     if (hinted.length > 0) {
