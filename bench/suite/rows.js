@@ -271,6 +271,11 @@ export const LIMITS = {
   chase: 'the host’s caches: each load is a look into two translation tables and then a miss in memory',
   mmio: 'each exit decodes its instruction and translates its address once more, then finds the device',
   python: 'more than a quarter in the interpreter: code that is spread wide, calls and indirect branches',
+  recursion: 'a quarter in going from region to region: each call and return stores and loads the registers',
+  lua: 'code across pages: from region to region every 12 instructions, at each opcode three times',
+  sqlite3: 'from region to region every 12 instructions; a tenth is interpreted while it is compiled',
+  awk: 'calls across pages: from region to region every 14 instructions',
+  state: 'out of its region and back every 66 instructions, within the same page',
   zstd: 'one large region of compiled code; a sixth in the interpreter',
 };
 

@@ -1,21 +1,19 @@
 import type { Emitter, Val } from './emitter.js';
-import { addWithCarryFlags } from './flags.js';
+import { addWithCarryFlags, FLAG_WORDS } from './flags.js';
 
 /** Additions and subtractions with their flags, in the few operations each takes in WebAssembly. */
 
 /** a + b, setting NZCV. */
 export function adds(e: Emitter, a: Val, b: Val): Val {
   const result = e.add(a, b);
-  addWithCarryFlags(e, a, b, result, e.ltU(result, a));
+  e.flagsOf('add', a, b, () => FLAG_WORDS.add(e, a, b, result));
   return result;
 }
 
-/** a - b, setting NZCV. Overflow is where the operands' signs differ and the result's is not the first's: no inverted operand needed. */
+/** a - b, setting NZCV. */
 export function subs(e: Emitter, a: Val, b: Val): Val {
   const result = e.sub(a, b);
-  const r = result.type === 'i32' ? e.extS(result) : result;
-  const overflow = e.and(e.xor(a, b), e.xor(a, result));
-  e.setFlags(r, r, e.geU(a, b), overflow.type === 'i32' ? e.extS(overflow) : overflow);
+  e.flagsOf('sub', a, b, () => FLAG_WORDS.sub(e, a, b, result));
   return result;
 }
 

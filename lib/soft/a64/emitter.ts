@@ -58,7 +58,12 @@ export type ValNode =
     }
   /** The other value of a load of two, which gives it its local. */
   | { readonly k: 'second' }
-  | { readonly k: 'call'; readonly helper: Helper; readonly args: readonly Val[] };
+  | { readonly k: 'call'; readonly helper: Helper; readonly args: readonly Val[] }
+  /** ConditionHolds(cond) of the flags as they are here; `v`, after `words`, is what their words say. */
+  | { readonly k: 'condition'; readonly cond: number; readonly words: readonly Stmt[]; readonly v: Val };
+
+/** What flags can be told from: an addition, a subtraction, or a logical operation's result alone. */
+export type FlagOperation = 'add' | 'sub' | 'logical';
 
 /** A variable: for values that differ by branch. */
 export class Var {
@@ -90,6 +95,14 @@ export type Stmt =
     }
   | { readonly k: 'state'; readonly offset: number; readonly v: Val }
   | { readonly k: 'stateAt'; readonly field: string; readonly v: Val }
+  /** Sets NZCV to what an operation on `a` and `b` gives, which is what `words` does. */
+  | {
+      readonly k: 'flags';
+      readonly operation: FlagOperation;
+      readonly a: Val;
+      readonly b: Val;
+      readonly words: readonly Stmt[];
+    }
   | { readonly k: 'set'; readonly target: Var; readonly v: Val }
   /** `second` goes into the upper half of the bytes. */
   | {
@@ -413,6 +426,14 @@ export class Emitter {
     this.setState(this.#flags.c, c);
     this.setState(this.#flags.v, v);
   }
+  /**
+   * Sets NZCV to those of an operation, all together: `words` does, with {@link setFlags}, and who lowers this may do it when they are
+   * wanted. @param b of a logical operation is nobody's concern
+   */
+  flagsOf(operation: FlagOperation, a: Val, b: Val, words: () => void): void {
+    this.#use(a, b);
+    this.#block.push({ k: 'flags', operation, a, b, words: this.#collect(words) });
+  }
   /** PSTATE.C as i32 0 or 1. */
   carry(): Val {
     return this.state('i32', this.#flags.c);
@@ -438,6 +459,13 @@ export class Emitter {
   }
   /** ConditionHolds(cond), as i32 0 or 1 (Arm ARM DDI 0487 J1.3, shared/functions/system/ConditionHolds). */
   condition(cond: number): Val {
+    if (cond >= 14) return this.i32(1);
+    const held: Val[] = [];
+    const words = this.#collect(() => held.push(this.#conditionOfWords(cond)));
+    return this.#def('i32', { k: 'condition', cond, words, v: held[0]! });
+  }
+
+  #conditionOfWords(cond: number): Val {
     const f = this.#flags;
     const n = (): Val => this.state('i64', f.n);
     const z = (): Val => this.state('i64', f.z);
@@ -508,17 +536,19 @@ export class Emitter {
   /** Runs `then` where `cond` (i32) is not 0, else `otherwise`. Values made inside do not reach out: use a {@link Var}. */
   if(cond: Val, then: () => void, otherwise?: () => void): void {
     this.#use(cond);
-    const outer = this.#block;
-    const collect = (build: () => void): Stmt[] => {
-      this.#block = [];
-      build();
-      return this.#block;
-    };
-    const thenBlock = collect(then);
-    const elseBlock = otherwise === undefined ? [] : collect(otherwise);
-    this.#block = outer;
+    const thenBlock = this.#collect(then);
+    const elseBlock = otherwise === undefined ? [] : this.#collect(otherwise);
     // biome-ignore lint/suspicious/noThenProperty: a branch of a statement, which nobody awaits.
-    outer.push({ k: 'if', cond, then: thenBlock, otherwise: elseBlock });
+    this.#block.push({ k: 'if', cond, then: thenBlock, otherwise: elseBlock });
+  }
+  /** What is built inside, as a block of its own. */
+  #collect(build: () => void): Stmt[] {
+    const outer = this.#block;
+    const inner: Stmt[] = [];
+    this.#block = inner;
+    build();
+    this.#block = outer;
+    return inner;
   }
   /** A variable with a first value. */
   variable(initial: Val): Var {

@@ -1,8 +1,9 @@
-import type { Helper, Val, VOperand, XOperand } from '../a64/emitter.js';
+import type { Helper, Stmt, Val, VOperand, XOperand } from '../a64/emitter.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
 import { analyse, type FlowGraph, irreducibleEdges } from './control-flow.js';
 import { JUMP_MASK, JUMP_TABLE } from './fetch-table.js';
 import type { Instruction } from './instruction.js';
+import { conditionFrom, FLAG_OPERANDS, FlagState, flagState, flagsAtEntry, wordsFrom } from './lazy-flags.js';
 import { MACHINE_HELPERS } from './linkage.js';
 import { Lowering, type MemoryFunctions, W } from './lower.js';
 import { type Block, PAGE_INSTRUCTIONS, type Region } from './region.js';
@@ -43,6 +44,11 @@ export class RegionLowering extends Lowering {
   #position = 0;
   #before = 0;
   #instruction!: Instruction;
+  /** Where NZCV are now, and at the start of blocks; states that they wait in anywhere; and the local that says where they vary. */
+  #flags: number = FlagState.WORDS;
+  #flagsAt: readonly number[] = [];
+  #flagStates: readonly number[] = [];
+  readonly #flagsLocal: number;
   /** SP was found to be aligned, or moved by a multiple of 16 since. */
   #spAligned = false;
 
@@ -60,6 +66,7 @@ export class RegionLowering extends Lowering {
     this.#budget = body.addLocal('i32');
     this.#pc = body.addLocal('i64');
     this.#result = body.addLocal('i32');
+    this.#flagsLocal = body.addLocal('i32');
   }
 
   compile(region: Region): void {
@@ -112,6 +119,17 @@ export class RegionLowering extends Lowering {
       }
     }
     this.#edges = edges;
+    const effects = this.#blocks.map((b) => b.instructions.map((i) => i.meaning.flags));
+    this.#flagsAt = flagsAtEntry(
+      effects,
+      edges.map((out) => out.flatMap((e) => (e.kind === 'block' ? [e.node] : []))),
+    );
+    const left = new Set(effects.flat().map((effect) => effect.leaves ?? FlagState.WORDS));
+    left.delete(FlagState.WORDS);
+    this.#flagStates = [...left];
+    if (left.size === 0) return;
+    for (const variable of [...FLAG_OPERANDS.i32, ...FLAG_OPERANDS.i64])
+      variable.local = this.body.addLocal(variable.type);
   }
 
   #open(kind: number): number {
@@ -157,6 +175,7 @@ export class RegionLowering extends Lowering {
   #follow(e: Edge, taken: boolean): void {
     if (e.kind === 'exit') {
       if (taken || e.position === PAGE_INSTRUCTIONS) this.#checkBudget();
+      if (this.#flags !== FlagState.VARYING) this.#makeWords();
       this.#exitTo(e.position);
       return;
     }
@@ -170,6 +189,7 @@ export class RegionLowering extends Lowering {
       this.#exitTo(this.#blocks[e.node]!.index);
       this.#close();
     }
+    if (this.#flagsAt[e.node] === FlagState.VARYING) this.#rememberFlags();
     const number = this.#graph.numberOf[e.node]!;
     if (number <= this.#node || this.#graph.isMerge[number] === true) this.#branchTo(this.#labels.get(number)!);
     else this.#tree(number);
@@ -196,6 +216,7 @@ export class RegionLowering extends Lowering {
 
   /** Leaves for a position in (or beyond) the page. */
   #exitTo(position: number): void {
+    this.#rememberFlags();
     this.#pushAddress(position);
     this.setLocal(this.#pc);
     this.#branchTo(1);
@@ -234,13 +255,17 @@ export class RegionLowering extends Lowering {
     this.#block = block;
     this.#node = number;
     this.#spAligned = false;
+    this.#flags = this.#flagsAt[node]!;
     block.instructions.forEach((i, n) => {
       this.#position = block.index + n;
       this.#before = n;
       this.#instruction = i;
       const program = this.#spAligned ? i.meaning.spAligned : i.meaning.program;
       this.#spAligned ||= i.isSpBased;
+      const { reads, leaves } = i.meaning.flags;
+      if (reads === 'words') this.#makeWords();
       this.lower(program);
+      if (leaves !== undefined) this.#flags = leaves;
       this.releaseLocals();
     });
     if (block.end.kind !== 'fall' && block.end.kind !== 'leave') return;
@@ -257,12 +282,14 @@ export class RegionLowering extends Lowering {
     }
     const node = this.#node;
     cond();
+    const flags = this.#flags;
     // What follows is other blocks' code, which may use this instruction's locals again.
     this.releaseLocals();
     this.#open(W.IF);
     this.#follow(edges[0]!, true);
     this.#close();
     this.#node = node;
+    this.#flags = flags;
     this.#follow(edges[1]!, false);
   }
 
@@ -275,6 +302,8 @@ export class RegionLowering extends Lowering {
       this.setLocal(this.#result);
     }
     this.#checkBudget(btype);
+    if (this.#flags !== FlagState.VARYING) this.#makeWords();
+    this.#rememberFlags();
     this.#branchTo(1);
   }
 
@@ -282,6 +311,58 @@ export class RegionLowering extends Lowering {
     this.#setResult(REGION_LEFT);
     this.#spend(this.#before);
     this.#exitTo(this.#position);
+  }
+
+  // Flags: in their words, or in the operands that they are to be made from.
+
+  protected override setFlags(s: Extract<Stmt, { k: 'flags' }>): void {
+    if (this.nesting > 0) {
+      super.setFlags(s);
+      return;
+    }
+    const type = s.a.type === 'i64' ? 'i64' : 'i32';
+    const [a, b] = FLAG_OPERANDS[type];
+    this.push(s.a);
+    if (s.operation !== 'logical') this.push(s.b);
+    if (s.operation !== 'logical') this.setLocal(b.local);
+    this.setLocal(a.local);
+    this.#flags = flagState(s.operation, type);
+  }
+
+  protected override pushCondition(n: Extract<Val['node'], { k: 'condition' }>): void {
+    if (this.#flags === FlagState.VARYING) this.#makeWords();
+    if (this.#flags === FlagState.WORDS) {
+      super.pushCondition(n);
+      return;
+    }
+    const { body, value } = conditionFrom(this.#flags, n.cond);
+    this.lower(body);
+    this.push(value);
+  }
+
+  /** Makes the words of NZCV, from wherever they wait. */
+  #makeWords(): void {
+    if (this.#flags === FlagState.VARYING) this.#makeWordsAsRemembered();
+    else if (this.#flags !== FlagState.WORDS) this.lower(wordsFrom(this.#flags));
+    this.#flags = FlagState.WORDS;
+  }
+
+  #makeWordsAsRemembered(): void {
+    for (const state of this.#flagStates) {
+      this.getLocal(this.#flagsLocal);
+      this.i32Const(state);
+      this.code.u8(0x46); // i32.eq
+      this.#open(W.IF);
+      this.lower(wordsFrom(state));
+      this.#close();
+    }
+  }
+
+  /** Says in the local where NZCV are. */
+  #rememberFlags(): void {
+    if (this.#flags === FlagState.VARYING || this.#flagStates.length === 0) return;
+    this.i32Const(this.#flags);
+    this.setLocal(this.#flagsLocal);
   }
 
   #prologue(): void {
@@ -302,6 +383,13 @@ export class RegionLowering extends Lowering {
       this.getLocal(local);
       this.memoryOp(type === 'i32' ? W.I32_STORE : W.I64_STORE, STATE + offset);
     };
+    if (this.#flagStates.length > 0) {
+      this.getLocal(this.#flagsLocal);
+      this.body.expect(false);
+      this.#open(W.IF);
+      this.#makeWordsAsRemembered();
+      this.#close();
+    }
     store('i32', Offset.BUDGET, this.#budget);
     store('i64', Offset.PC, this.#pc);
     for (const [offset, word] of this.#words) if (word.written) store(word.type, offset, word.local);

@@ -2,6 +2,7 @@ import type { Decoder } from '../a64/decode.js';
 import type { Helper, Stmt } from '../a64/emitter.js';
 import { fieldsOf, type Row } from '../a64/row.js';
 import { emitRow, isSpBased, staticsOf } from './handler.js';
+import { type FlagEffect, flagEffect } from './lazy-flags.js';
 import { helpersOf, memoryAccesses } from './linkage.js';
 import { operandReader, type RawFields } from './operands.js';
 
@@ -29,6 +30,8 @@ export interface Meaning {
   /** What a module with it must import. */
   readonly helpers: readonly Helper[];
   readonly memoryFunctions: readonly string[];
+  /** What it does with NZCV. */
+  readonly flags: FlagEffect;
   readonly end: 'none' | 'branch' | 'conditional' | 'indirect' | 'leave';
 }
 
@@ -121,5 +124,6 @@ function examine(row: Row, program: readonly Stmt[], spAligned: readonly Stmt[])
   // What ends a run of code without branching leaves for the machine, and MSR (immediate) changes which stack pointer SP is.
   const allowed =
     (!row.ends || end !== 'none') && row.name !== 'MSR (immediate)' && !program.some((s) => s.k === 'exit');
-  return { program, spAligned, allowed, helpers, memoryFunctions: [...new Set(memoryAccesses(program))], end };
+  const flags = flagEffect(program);
+  return { program, spAligned, allowed, flags, helpers, memoryFunctions: [...new Set(memoryAccesses(program))], end };
 }

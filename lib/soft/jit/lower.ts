@@ -113,6 +113,8 @@ export abstract class Lowering {
   protected abstract pushStateAtBase(field: string): void;
   /** Leaves the generated code; EXIT is set. */
   protected abstract leave(): void;
+  /** How many branches of the program are open around what is being lowered. */
+  protected nesting = 0;
   protected abstract jump(cond: (() => void) | undefined, offset: Val): void;
   /** @param btype pushes PSTATE.BTYPE times 4, where the branch leaves it other than 0 */
   protected abstract jumpTo(target: () => void, btype: (() => void) | undefined): void;
@@ -129,6 +131,16 @@ export abstract class Lowering {
   /** The state offset that a decoded field holds, where it is known now. */
   protected fieldOffset(_field: string): number | undefined {
     return undefined;
+  }
+
+  /** Sets NZCV to an operation's. */
+  protected setFlags(s: Extract<Stmt, { k: 'flags' }>): void {
+    this.lower(s.words);
+  }
+  /** Pushes whether a condition holds. */
+  protected pushCondition(n: Extract<Val['node'], { k: 'condition' }>): void {
+    this.lower(n.words);
+    this.push(n.v);
   }
 
   /** A local for the rest of this instruction. */
@@ -194,6 +206,9 @@ export abstract class Lowering {
         this.memoryOp(W.I64_STORE, STATE);
         return;
       }
+      case 'flags':
+        this.setFlags(s);
+        return;
       case 'set':
         this.push(s.v);
         if (s.target.local < 0) this.#place(s.target);
@@ -208,12 +223,14 @@ export abstract class Lowering {
         c.u8(W.IF);
         c.u8(W.VOID);
         this.depth++;
+        this.nesting++;
         this.lower(s.then);
         if (s.otherwise.length > 0) {
           c.u8(W.ELSE);
           this.lower(s.otherwise);
         }
         c.u8(W.END);
+        this.nesting--;
         this.depth--;
         return;
       case 'call':
@@ -265,7 +282,8 @@ export abstract class Lowering {
       n.k === 'stateAt' ||
       n.k === 'var' ||
       n.k === 'load' ||
-      n.k === 'call';
+      n.k === 'call' ||
+      n.k === 'condition';
     if (n.k === 'load') {
       this.#guestLoad(v, n);
       return;
@@ -344,6 +362,9 @@ export abstract class Lowering {
       case 'call':
         for (const a of n.args) this.push(a);
         this.callHelper(n.helper);
+        return;
+      case 'condition':
+        this.pushCondition(n);
         return;
       case 'load':
       case 'second':
