@@ -19,7 +19,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PrivateApt } from '../../dist/guest/apt.js';
 import { cacheDir, withWorkDir } from '../../dist/guest/cache.js';
-import { LINEAR, makeData, makeDisk, ROWS, SCRIPTS } from './rows.js';
+import { GENERATE, LINEAR, makeData, makeDisk, ROWS, SCRIPTS } from './rows.js';
 
 const PACKAGES = [
   'busybox-static',
@@ -115,7 +115,7 @@ export async function suiteDisks({ say }) {
 
 /** Of everything that goes into the disks. */
 function keyOfDisks(versions, data) {
-  const rows = [...ROWS, ...LINEAR].map(({ name, setup, run }) => [name, setup, run]);
+  const rows = [...ROWS, ...LINEAR, GENERATE].map(({ name, setup, run }) => [name, setup, run]);
   const sources = readdirSync(SOURCES)
     .sort()
     .map((name) => readFileSync(join(SOURCES, name)));
@@ -179,7 +179,7 @@ async function makeDisks(work, { packages, data, into }) {
   for (const dir of ['proc', 'sys', 'dev', 'tmp', 'root']) mkdirSync(join(root, dir), { recursive: true });
   put('bench/agent', AGENT, 0o755);
   for (const [name, script] of Object.entries(SCRIPTS)) put(`bench/${name}`, script);
-  for (const { name, setup, run } of [...ROWS, ...LINEAR]) {
+  for (const { name, setup, run } of [...ROWS, ...LINEAR, GENERATE]) {
     put(`bench/rows/${name}`, run);
     if (setup !== undefined) put(`bench/rows/${name}.setup`, setup);
   }

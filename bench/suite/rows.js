@@ -269,7 +269,15 @@ export const ROWS = [
 export const LIMITS = {
   stride: 'more pages than the first level of the translation tables holds: each miss is a look into the second',
   chase: 'the host’s caches: each load is a look into two translation tables and then a miss in memory',
-  mmio: 'each exit decodes its instruction and translates its address once more, then finds the device',
+  mmio: 'each access leaves compiled code and comes back through the interpreter; a tenth is the device',
+  'fork-exec': 'kernel code: two fifths in the interpreter, a tenth in walks and in finding code again after TLBI',
+  maps: 'kernel code: a third in the interpreter, a twentieth in walks and in finding code again after TLBI',
+  'blk-read': 'kernel code: a third in the interpreter; a seventh is reading the file',
+  'blk-random': 'kernel code: a third in the interpreter; a twentieth is reading the file',
+  port: 'kernel code: a quarter in the interpreter; a tenth is handing the bytes on',
+  'timers-2': 'kernel code: a third in the interpreter, for each path is run about as often as makes it hot',
+  'wakeups-2': 'kernel code: a third in the interpreter, for each path is run about as often as makes it hot',
+  'ipis-2': 'a third in the interpreter; too short a run for the rest to be more than start-up',
   python: 'more than a quarter in the interpreter: code that is spread wide, calls and indirect branches',
   recursion: 'a quarter in going from region to region: each call and return stores and loads the registers',
   lua: 'code across pages: from region to region every 12 instructions, at each opcode three times',
@@ -287,6 +295,15 @@ export const LINEAR = [
   [12600, '916c63e5cbae8960'],
   [42000, '8f973718b557e1f2'],
 ].map(([count, result]) => row(`linear-${count}`, 'linear', '', `integer list ${count}`, result));
+
+/** Code that is written, run and discarded, again and again: see generate.js. */
+export const GENERATE = row(
+  'generate',
+  'generate',
+  'code that never was before',
+  'generate code 10',
+  'bc9b0bb3f05d294c',
+);
 
 /** A row of one of the project's own programs, which says what it ran and what came out. */
 function row(name, group, what, command, result) {

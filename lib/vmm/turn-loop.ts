@@ -9,6 +9,13 @@ const TURN_MS = 2;
 /** How long one vCPU runs before the next has its turn, where there are several. */
 const SLICE_MS = 1;
 /**
+ * The same behind a vCPU that gave up its slice to wait for what another does (WFE, YIELD): where that one has been sent an
+ * interrupt, it has taken it by then.
+ */
+const WAITED_FOR_SLICE_MS = 0.1;
+/** A slice was given up where less of it is over than this. */
+const GIVEN_UP = 0.9;
+/**
  * With the virtual clock: virtual milliseconds of a slice. Constant, because which vCPU runs when must not depend on how
  * fast the host is; short, because a virtual millisecond can take the host several.
  */
@@ -42,6 +49,8 @@ export class TurnLoop implements RunLoop {
   #current = 0;
   #exitsInSlice = 0;
   #sliceEnd = 0;
+  /** Somebody waits for the vCPU that has its turn. */
+  #isWaitedFor = false;
   #cancel: Cancel | undefined;
   #running = false;
   #closed = false;
@@ -225,9 +234,11 @@ export class TurnLoop implements RunLoop {
         return;
       }
       let exit: VcpuExit;
+      const quantum = this.#quantum(now, end);
+      const started = this.#virtual ? this.#clock.now() : now;
       this.#inRun = slot.vcpu;
       try {
-        exit = slot.vcpu.run(this.#quantum(now, end));
+        exit = slot.vcpu.run(quantum);
       } finally {
         this.#inRun = undefined;
       }
@@ -242,6 +253,7 @@ export class TurnLoop implements RunLoop {
       if (exit.reason === 'intr') this.#idle(slot, exit.idleMs);
       else this.#handle(slot.vcpu, exit);
       if (exit.reason === 'intr' || this.#exitsInSlice >= MAX_EXITS_IN_SLICE) {
+        this.#isWaitedFor = this.#gaveUp(exit, started + quantum * GIVEN_UP);
         this.#sliceEnd = 0;
         this.#exitsInSlice = 0;
         this.#settle(false);
@@ -277,12 +289,18 @@ export class TurnLoop implements RunLoop {
     slot.idleUntil = 0;
     this.#current = at;
     this.#exitsInSlice = 0;
-    this.#sliceEnd = now + SLICE_MS;
+    this.#sliceEnd = now + (this.#isWaitedFor ? WAITED_FOR_SLICE_MS : SLICE_MS);
     return slot;
   }
 
+  /** Whether a vCPU that has something to do came back before its slice was over. */
+  #gaveUp(exit: VcpuExit, before: number): boolean {
+    if (this.#slots.length === 1 || exit.reason !== 'intr' || exit.idleMs !== undefined) return false;
+    return (this.#virtual ? this.#clock : this.#scheduler).now() < before;
+  }
+
   #quantum(now: number, end: number): number {
-    if (this.#virtual) return VIRTUAL_SLICE_MS;
+    if (this.#virtual) return this.#isWaitedFor ? WAITED_FOR_SLICE_MS : VIRTUAL_SLICE_MS;
     if (this.#slots.length === 1) return end - now;
     return Math.max(Math.min(this.#sliceEnd, end) - now, 0.01);
   }

@@ -1,0 +1,66 @@
+#!/usr/bin/env node
+/**
+ * A guest that generates code for ever, as a JIT does: functions that never were before are written into fresh memory, run often
+ * enough to be compiled, and given back. Prints, minute by minute, how fast that goes and how much memory the process has: neither
+ * is to slide.
+ *
+ *   node bench/suite/generate.js [--minutes 10] [--node PATH] [--qemu PATH] [--only elvisor|qemu]
+ */
+import { parseArgs } from 'node:util';
+import { fetchDefaultGuest } from '../../dist/guest/index.js';
+import { facts, textTable, wholeNumber } from '../common.js';
+import { suiteDisks } from './image.js';
+import { Machine } from './machines.js';
+import { GENERATE } from './rows.js';
+
+const MINUTE_MS = 60_000;
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '10' },
+    node: { type: 'string', default: process.execPath },
+    qemu: { type: 'string', default: 'qemu-system-aarch64' },
+    only: { type: 'string', default: 'elvisor' },
+  },
+});
+const minutes = wholeNumber('bench', 'minutes', values.minutes, 1);
+const say = (text) => console.error(text);
+if (!['elvisor', 'qemu'].includes(values.only)) {
+  say('bench: --only is elvisor or qemu');
+  process.exit(2);
+}
+
+/** Runs the row until a minute is over. @returns its mean time in seconds, and what the process has then */
+async function minute(machine) {
+  const end = performance.now() + MINUTE_MS;
+  let [runs, ms] = [0, 0];
+  do {
+    ms += (await machine.run(GENERATE, GENERATE.expect)).ms;
+    runs++;
+  } while (performance.now() < end);
+  return { seconds: ms / runs / 1000, bytes: machine.residentBytes() };
+}
+
+try {
+  const guest = await fetchDefaultGuest();
+  const disks = await suiteDisks({ say });
+  const { node, qemu } = values;
+  const machine = await Machine.boot(values.only, { guest, disks, node, qemu, nodeOptions: [], cpus: 1 });
+  const rows = [];
+  try {
+    for (let n = 1; n <= minutes; n++) {
+      const { seconds, bytes } = await minute(machine);
+      rows.push([String(n), `${seconds.toFixed(2)} s`, `${Math.round(bytes / 2 ** 20)} MiB`]);
+      say(`minute ${rows.at(-1).join('  ')}`);
+    }
+  } finally {
+    await machine.close();
+  }
+  const { date, cpu, node: version } = facts(values);
+  console.log(`${date}, ${cpu}, Node ${version}, ${values.only}; ${GENERATE.run}`);
+  console.log(textTable([['minute', 'a run', 'memory'], ...rows]));
+  process.exit(0);
+} catch (error) {
+  say(`bench: ${error.message}`);
+  process.exit(1);
+}
