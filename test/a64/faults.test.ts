@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { sysregIndex } from '#lib/kvm/registers.js';
 import { type Cpu, CpuStop, type Machine } from '#lib/soft/cpu/cpu.js';
 import { createMachine } from '#lib/soft/cpu/machine.js';
+import { mapFlat } from '../soft/bare-metal.ts';
 
 /** What instructions do where they do not complete: exceptions, exits, and a state that is as it was before. */
 
@@ -22,7 +23,10 @@ afterEach(() => {
   machine = undefined;
 });
 
-/** A processor at EL1 with the MMU off; an exception taken there ends in HVC #1. */
+/** Translation tables. */
+const TABLES = RAM + 0x10_0000;
+
+/** A processor at EL1, in Normal memory; an exception taken there ends in HVC #1. */
 function setUp(...words: readonly number[]): Cpu {
   machine = createMachine();
   const memory = machine.allocate(0x3000);
@@ -34,11 +38,16 @@ function setUp(...words: readonly number[]): Cpu {
     view.setUint32(CODE - RAM + i * 4, word, true);
   });
   machine.map(RAM, 0x3000, memory, 0, false);
+  const tables = machine.allocate(0x2000);
+  if (tables === undefined) throw new Error('no memory');
+  machine.map(TABLES, 0x2000, tables, 0, true);
   const cpu = machine.createCpu({ readSysreg: () => undefined, writeSysreg: () => false });
   cpu.reset();
   cpu.setSysreg(VBAR_EL1, BigInt(RAM));
   // nAA, which is set at reset, would let ordered accesses cross 16 bytes.
   cpu.setSysreg(SCTLR_EL1, cpu.getSysreg(SCTLR_EL1)! & ~(1n << 6n));
+  const table = new DataView(tables.bytes.buffer, tables.bytes.byteOffset);
+  mapFlat(cpu, (pa, value) => table.setBigUint64(pa - TABLES, value, true), TABLES);
   cpu.setPc(BigInt(CODE));
   for (let n = 0; n < 31; n++) cpu.setX(n, BigInt(0x1000 + n));
   return cpu;

@@ -9,7 +9,7 @@ import { createMachine } from '#lib/soft/cpu/machine.js';
 /**
  * Runs instructions on given states, in Debian's qemu-aarch64 and in our engine, and gives back the states that they leave.
  * Both run the very same program, written here word by word: for each case it loads every register, executes the instructions
- * under test, and stores every register again. Under QEMU it is a static ELF of Linux; in the engine, code at EL1 with the MMU off.
+ * under test, and stores every register again. Under QEMU it is a static ELF of Linux; in the engine, code at EL1 in Normal memory.
  */
 
 /** What an instruction can see and change. */
@@ -274,27 +274,42 @@ export function runInQemu(cases: readonly Case[]): State[] {
 }
 
 const SCTLR_EL1 = sysregIndex(3, 0, 1, 0, 0);
+const SCTLR_M = 1n;
 const SCTLR_SA = 1n << 3n;
 const SCTLR_SA0 = 1n << 4n;
 const CPACR_EL1 = sysregIndex(3, 0, 1, 0, 2);
+const TTBR0_EL1 = sysregIndex(3, 0, 2, 0, 0);
+const TCR_EL1 = sysregIndex(3, 0, 2, 0, 2);
+const MAIR_EL1 = sysregIndex(3, 0, 10, 2, 0);
+/** T0SZ, and no walks by TTBR1_EL1: the table is one of level 1. */
+const TCR_39_BITS = 25n | (1n << 23n) | (25n << 16n) | (2n << 32n);
+/** A block with the access flag, inner shareable. */
+const BLOCK_DESCRIPTOR = 1n | (1n << 10n) | (3n << 8n);
 const ESR_EL1 = sysregIndex(3, 0, 5, 2, 0);
 const ELR_EL1 = sysregIndex(3, 0, 4, 0, 1);
 
 /** The states that our engine leaves. @throws Error where an instruction takes an exception */
 export function runInEngine(cases: readonly Case[]): State[] {
   const image = program(cases, [HVC]);
-  const size = Math.ceil(image.length / 4096) * 4096;
+  const table = Math.ceil(image.length / 4096) * 4096;
+  const size = table + 4096;
   const machine = createMachine();
   try {
     const memory = machine.allocate(size);
     if (memory === undefined) throw new Error(`no room for ${size} bytes of memory`);
     memory.bytes.set(image);
+    // Everything is one block of 1 GiB, Normal memory, where it is: with the MMU off nothing could be misaligned.
+    const block = new DataView(memory.bytes.buffer, memory.bytes.byteOffset + table + (BASE / 2 ** 30) * 8);
+    block.setBigUint64(0, BigInt(BASE) | BLOCK_DESCRIPTOR, true);
     machine.map(BASE, size, memory, 0, false);
     const cpu = machine.createCpu({ readSysreg: () => undefined, writeSysreg: () => false });
     cpu.reset();
     cpu.setSysreg(CPACR_EL1, 3n << 20n);
     // QEMU 7.2 does not check SP's alignment.
-    cpu.setSysreg(SCTLR_EL1, cpu.getSysreg(SCTLR_EL1)! & ~(SCTLR_SA | SCTLR_SA0));
+    cpu.setSysreg(MAIR_EL1, 0xffn);
+    cpu.setSysreg(TCR_EL1, TCR_39_BITS);
+    cpu.setSysreg(TTBR0_EL1, BigInt(BASE + table));
+    cpu.setSysreg(SCTLR_EL1, (cpu.getSysreg(SCTLR_EL1)! & ~(SCTLR_SA | SCTLR_SA0)) | SCTLR_M);
     cpu.setPc(BigInt(BLOCKS));
     let stop: CpuStop = CpuStop.BUDGET;
     // An exception has no vectors to go to: it ends as a storm of them.

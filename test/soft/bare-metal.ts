@@ -87,12 +87,39 @@ export interface Options {
   readonly compiler?: CompilerThread;
   readonly host?: Partial<CpuHost>;
   readonly ram?: number;
+  /** The MMU is on and everything is Normal memory, where it is; without, all of it is Device memory, where nothing may be misaligned. */
+  readonly normal?: boolean;
+}
+
+/** Where the table for that is, if nowhere else: two pages. */
+const FLAT = RAM + 0x8000;
+/** T0SZ, no walks by TTBR1_EL1, 40-bit addresses. */
+const FLAT_TCR = 25n | (1n << 23n) | (25n << 16n) | (2n << 32n);
+const NORMAL_BLOCK = 0x701n;
+const EL0_BLOCK = NORMAL_BLOCK | (1n << 6n);
+
+/**
+ * Turns the MMU on, with the first 8 GiB mapped in blocks where they are, as Normal memory.
+ * @param write64 stores to memory
+ * @param at address of two pages for the tables
+ * @param el0 EL0 may access all but the 4 MiB of RAM where programs are, and EL1 may execute only there; else all is EL1's
+ */
+export function mapFlat(cpu: Cpu, write64: (pa: number, value: bigint) => void, at: number, el0 = true): void {
+  const data = el0 ? EL0_BLOCK : NORMAL_BLOCK;
+  for (let n = 0; n < 8; n++) write64(at + n * 8, n === 1 ? BigInt(at + 0x1000) | 3n : (BigInt(n) << 30n) | data);
+  for (let n = 0; n < 512; n++)
+    write64(at + 0x1000 + n * 8, BigInt(RAM + n * 0x20_0000) | (n < (DATA - RAM) / 0x20_0000 ? NORMAL_BLOCK : data));
+  cpu.setSysreg(REG.MAIR_EL1, MAIR);
+  cpu.setSysreg(REG.TCR_EL1, FLAT_TCR);
+  cpu.setSysreg(REG.TTBR0_EL1, BigInt(at));
+  cpu.setSysreg(REG.SCTLR_EL1, cpu.getSysreg(REG.SCTLR_EL1)! | 1n);
 }
 
 export class BareMetal {
   readonly machine: Machine;
   readonly memory: MachineMemory;
   readonly cpu: Cpu;
+  readonly #normal: boolean;
   readonly #view: DataView;
   #nextCode = CODE;
 
@@ -103,6 +130,7 @@ export class BareMetal {
     this.machine.map(RAM, size, this.memory, 0, false);
     const { bytes } = this.memory;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.#normal = options.normal ?? false;
     this.cpu = this.createCpu(options.host);
     for (let n = 0; n < 16; n++) this.write32(VECTORS + n * 0x80, hvc(VECTOR_HVC + n * 0x80));
   }
@@ -111,6 +139,7 @@ export class BareMetal {
     const cpu = this.machine.createCpu({ readSysreg: () => undefined, writeSysreg: () => false, ...host });
     cpu.setSysreg(REG.VBAR_EL1, BigInt(VECTORS));
     cpu.setSysreg(REG.CPACR_EL1, 3n << 20n);
+    if (this.#normal) mapFlat(cpu, (pa, value) => this.write64(pa, value), FLAT);
     return cpu;
   }
 
@@ -140,6 +169,11 @@ export class BareMetal {
     for (const [i, word] of words.entries()) this.write32(pa + i * 4, word);
     this.memory.invalidate(pa - RAM, words.length * 4);
     return pa;
+  }
+
+  /** As {@link Options.normal}, from now on. @param el0 see {@link mapFlat} */
+  normalMemory(el0 = true): void {
+    mapFlat(this.cpu, (pa, value) => this.write64(pa, value), FLAT, el0);
   }
 
   /** Runs until something but the end of a budget stops it. */

@@ -179,9 +179,8 @@ export const system: readonly Row[] = [
   }),
 
   row('DC ZVA', '1101010100 0 01 011 0111 0100 001 Rt', {}, (e, f) => {
-    e.if(e.eqz(e.state('i32', Offset.EL)), () => {
-      // SCTLR_EL1.DZE, checked where the rules of the others are.
-      e.call(SYS, e.i32(sysregIndex(1, 3, 7, 4, 1)), e.i64(0n));
+    e.if(e.state('i32', Offset.ZVA_CHECKED), () => {
+      e.call(SYS, e.i32(sysregIndex(1, 3, 7, 4, 1)), e.getX(f.Rt));
       e.checkExit();
     });
     const va = e.and(e.getX(f.Rt), e.i64(-64n));

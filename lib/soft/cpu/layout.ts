@@ -71,6 +71,8 @@ export const Offset = {
    */
   PAC_INSTRUCTION: 57 * 8,
   PAC_DATA: 60 * 8,
+  /** 32 bits: DC ZVA has rules to be looked at: those of EL0, or of Device memory where the MMU is off. */
+  ZVA_CHECKED: 63 * 8,
   /** V0..V31, 16 bytes each. */
   V0: 64 * 8,
   /** 32 bits each: addresses of the fetch tables, by PSTATE.BTYPE. */

@@ -87,13 +87,18 @@ export class Maintenance {
     else state.leave(ExitCode.UNDEFINED);
   }
 
-  /** Caches are coherent and every store to code is seen: maintenance by address only checks that the address may be used. */
+  /**
+   * Caches are coherent and every store to code is seen: maintenance by address only checks that the address may be used. With
+   * the MMU off, all memory is Device memory, on which DC ZVA is an Alignment fault.
+   */
   #cache(index: number, va: bigint): void {
-    if (!BY_ADDRESS.has(index)) return;
     const lo = Number(va & 0xffff_ffffn);
     const hi = Number(va >> 32n);
     const el0 = this.#state.el === 0;
     const t = this.#mmu.translator;
+    if (index === DC_ZVA && !this.#state.sctlr(Sctlr.M) && t.walk(lo, hi, el0))
+      this.#mmu.dataAbort(FaultStatus.ALIGNMENT, lo, hi, true);
+    if (!BY_ADDRESS.has(index)) return;
     if (!t.walk(lo, hi, el0)) this.#mmu.maintenanceAbort(t.status, lo, hi);
     else {
       const { result } = t;

@@ -282,14 +282,14 @@ export class Processor implements Cpu {
       state.set32(Offset.EXIT, ExitCode.NONE);
       if (!state.illegal) {
         this.#stepped = Stepped.NO;
-        if (this.#stepActive || storeExclusive) this.#executeOne();
+        if (this.#stepActive || storeExclusive || this.mmu.waives) this.#executeOne();
         else interpreter.run();
       } else if (this.mmu.fetchMiss() !== 0) {
         // No instruction executes in an illegal state, but to be fetched comes first.
         this.#refuse(ExceptionClass.ILLEGAL_STATE, 0);
         continue;
       }
-      this.mmu.alignmentWaived = false;
+      this.mmu.endWaiver();
       machine.worked(Work.EXCEPTION);
       switch (state.get32(Offset.EXIT)) {
         case ExitCode.BUDGET:
@@ -336,7 +336,7 @@ export class Processor implements Cpu {
           break;
         case ExitCode.DATA_ABORT:
           if (this.mmu.fault.status === FaultStatus.ALIGNMENT && !this.mmu.isAlignmentFault()) {
-            this.#waiveAlignment();
+            this.mmu.waiveAlignment();
             this.#storeExclusive = storeExclusive;
           } else if (this.mmu.fault.status !== FaultStatus.DEBUG) this.#takeDataAbort();
           else if (this.#watchpoint()) return CpuStop.DEBUG;
@@ -448,16 +448,6 @@ export class Processor implements Cpu {
     if (isDone && this.#stepActive) this.#stepOver(word);
   }
 
-  /** The instruction at PC is in order though its access looked misaligned. The budget ends with its block, and so the waiver. */
-  #waiveAlignment(): void {
-    const left = this.#state.get32(Offset.BUDGET);
-    if (left > 0) {
-      this.#stolen += left;
-      this.#state.set32(Offset.BUDGET, 0);
-    }
-    this.mmu.alignmentWaived = true;
-  }
-
   #trapWait(control: bigint, isWfe: 0 | 1): boolean {
     if (this.#state.el !== 0 || this.#state.sctlr(control)) return false;
     if (isWfe === 1 && this.mmu.currentWord() === YIELD) return false;
@@ -521,7 +511,7 @@ export class Processor implements Cpu {
     state.illegal = false;
     state.singleStep = false;
     this.#stepped = Stepped.NO;
-    this.mmu.alignmentWaived = false;
+    this.mmu.endWaiver();
     if (!state.sctlr(Sctlr.SPAN)) state.set32(Offset.PAN, Pstate.PAN);
     state.set32(Offset.UAO, 0);
     state.set32(Offset.BTYPE, 0);

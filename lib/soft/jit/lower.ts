@@ -58,13 +58,16 @@ export const W = {
 
 /**
  * A load or store table: entries of 16 bytes, and the shift and mask that make an entry's byte offset from an address; behind
- * them what second-level entries of this table have in the low bits of their page's address, and where that level's table is.
+ * them what second-level entries of this table have in the low bits of their page's address, where that level's table is, and,
+ * where alignment is checked, what entries have in the low bits that only aligned accesses may find, which never get into this
+ * level; else zero.
  */
 export const TLB_ENTRIES = 2048;
 export const TLB_INDEX_SHIFT = 8;
 export const TLB_INDEX_MASK = (TLB_ENTRIES - 1) << 4;
 export const TLB_KEY = TLB_ENTRIES * 16;
 export const TLB_SECOND = TLB_KEY + 4;
+export const TLB_ALIGNED_KEY = TLB_KEY + 8;
 export const TLB_TABLE_SIZE = TLB_KEY + 16;
 /** An entry stands for the last address of its page, so that zeroes stand for none. */
 export const TLB_OFFSET_BITS = 0xfff;

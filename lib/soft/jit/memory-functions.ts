@@ -3,6 +3,7 @@ import { MEMORY_FUNCTION, MEMORY_SIZES, memoryFunctionName } from './linkage.js'
 import {
   type MemoryFunctions,
   SECOND_INDEX_MASK,
+  TLB_ALIGNED_KEY,
   TLB_INDEX_MASK,
   TLB_INDEX_SHIFT,
   TLB_KEY,
@@ -22,7 +23,8 @@ export interface MissFunctions {
 
 /**
  * Adds to a module the functions that generated code calls for an access that its first-level table does not answer, and exports
- * them by name. They look in the second level; what they find there goes into the first.
+ * them by name. They look in the second level; what they find there goes into the first, but where alignment is checked: then
+ * the first level is empty, and an access that is not aligned to its size goes on to the import.
  */
 export function addMemoryFunctions(module: ModuleBuilder, miss: MissFunctions): Map<string, number> {
   const indices = new Map<string, number>();
@@ -122,6 +124,26 @@ function memoryFunction(kind: 'load' | 'store', bytes: number, unprivileged: boo
   get(lo);
   i32(TLB_OFFSET_BITS);
   c.raw([W.I32_AND, W.I32_ADD, W.RETURN, W.END]);
+
+  get(table);
+  memory(W.I32_LOAD, TLB_ALIGNED_KEY);
+  tee(page);
+  c.raw([W.IF, W.VOID]);
+  get(lo);
+  i32(bytes - 1);
+  c.raw([W.I32_AND, W.I32_EQZ, W.IF, W.VOID]);
+  get(entry);
+  memory(W.I64_LOAD, 0);
+  get(VA);
+  i64(~TLB_OFFSET_BITS);
+  c.u8(W.I64_AND);
+  get(page);
+  c.raw([W.I64_EXTEND_U, W.I64_OR, W.I64_EQ, W.IF, W.VOID]);
+  get(entry);
+  memory(W.I32_LOAD, 8);
+  get(lo);
+  i32(TLB_OFFSET_BITS);
+  c.raw([W.I32_AND, W.I32_ADD, W.RETURN, W.END, W.END, W.END]);
 
   get(lo);
   get(VA);

@@ -57,10 +57,15 @@ export class Mmu {
   readonly fault: Fault = { status: 0, lo: 0, hi: 0, isWrite: false, isMaintenance: false, bytes: 0 };
   /** The access behind ExitCode.MMIO crosses into a second page, so that no register can stand for what is at its address. */
   accessCrosses = false;
-  /** SCTLR_EL1.A: no data access goes by the tables, so that each can be looked at. */
+  /**
+   * Every access must be aligned: SCTLR_EL1.A, or the MMU is off and all memory is Device-nGnRnE. Those that are not aligned to
+   * their size do not go by the tables, so that each can be looked at.
+   */
   #alignmentChecked = false;
-  /** Alignment is not looked at until generated code is left: the instruction at PC was found to be within its rules. */
-  alignmentWaived = false;
+  /** Alignment is not looked at: the instruction at PC, which is executed alone, was found to be within its rules. */
+  #alignmentWaived = false;
+  /** The same for the rule of atomic and ordered accesses, that they lie in an aligned 16 bytes. */
+  #orderWaived = false;
   /** Loads are not watched: they are part of a store-exclusive, which architecturally only stores. */
   loadsUnwatched = false;
   #oneByOne = false;
@@ -95,8 +100,8 @@ export class Mmu {
       ttbr1: state.get64(SR.TTBR1_EL1.offset),
       mair: state.get64(SR.MAIR_EL1.offset),
     });
-    this.#alignmentChecked = state.sctlr(Sctlr.A);
-    this.contexts.flush();
+    this.#alignmentChecked = state.sctlr(Sctlr.A) || !state.sctlr(Sctlr.M);
+    this.contexts.aligned = this.#alignmentChecked;
     this.contexts.select(this.#asid());
     this.regimeSelected();
   }
@@ -140,6 +145,7 @@ export class Mmu {
     this.#fetchTablesSelected();
     const fpen = Number((state.get64(SR.CPACR_EL1.offset) >> 20n) & 3n);
     state.set32(Offset.FP_TRAP, fpen === 3 || (fpen === 1 && el === 1) ? 0 : 1);
+    state.set32(Offset.ZVA_CHECKED, el === 0 || !state.sctlr(Sctlr.M) ? 1 : 0);
     state.set32(Offset.SP_MASK, state.sctlr(el === 0 ? Sctlr.SA0 : Sctlr.SA) ? 15 : 0);
   }
 
@@ -312,7 +318,7 @@ export class Mmu {
    */
   #dataPage(lo: number, hi: number, start: number, bytes: number, isWrite: boolean, unprivileged: boolean): number {
     const state = this.#state;
-    const misaligned = (start & (bytes - 1)) !== 0 && !this.alignmentWaived;
+    const misaligned = (start & (bytes - 1)) !== 0 && !this.#alignmentWaived;
     // Where the access is in its second page, it began in the first.
     const startHi = lo === 0 && start !== 0 ? (hi - 1) | 0 : hi;
     if (misaligned && this.#alignmentChecked) return this.#maybeMisaligned(start, startHi, bytes, isWrite);
@@ -331,7 +337,7 @@ export class Mmu {
     const mayWrite = el0 ? result.writeEl0 : result.writeEl1 && !pan;
     if (!(isWrite ? mayWrite : mayRead)) return this.dataAbort(FaultStatus.PERMISSION | result.level, lo, hi, isWrite);
     const { pa, device } = result;
-    if (device && (misaligned || (mayBeZeroing(lo, bytes, isWrite) && !this.alignmentWaived)))
+    if (device && (misaligned || (mayBeZeroing(lo, bytes, isWrite) && !this.#alignmentWaived)))
       return this.#maybeMisaligned(start, startHi, bytes, isWrite);
     if (!this.#recordUse(isWrite)) return this.dataAbort(FaultStatus.EXTERNAL_WALK | result.level, lo, hi, isWrite);
     // A watchpoint comes before what is not memory, so that devices do not see the access.
@@ -353,7 +359,7 @@ export class Mmu {
     const page = region.linear + offset;
     if (isWrite) this.#noteStore(region, offset);
     // What must be looked at each time has no table entry.
-    if (!device && !this.#alignmentChecked && !watched) {
+    if (!device && !watched) {
       if (result.level !== 3) this.#noteBlock(lo, hi);
       this.tlb.fillData(this.#regime(el0), isWrite, lo, hi, page);
     }
@@ -417,16 +423,33 @@ export class Mmu {
 
   /** An atomic or ordered access does not lie in an aligned 16 bytes. */
   alignmentFault(va: bigint, isWrite: boolean): void {
-    if (!this.alignmentWaived)
+    if (!this.#alignmentWaived && !this.#orderWaived)
       this.#maybeMisaligned(Number(va & 0xffff_ffffn), Number((va >> 32n) & 0xffff_ffffn), 0, isWrite);
   }
 
-  /** Whether the alignment fault in {@link fault} is one for the instruction at PC; if not, the instruction is to be executed with {@link alignmentWaived}. */
+  /** Whether the alignment fault in {@link fault} is one for the instruction at PC; if not, {@link waiveAlignment} and execute it. */
   isAlignmentFault(): boolean {
     const { bytes, lo } = this.fault;
     const word = this.currentWord();
-    if (bytes === 0) return !(this.#state.sctlr(Sctlr.nAA) && isOrdered(word));
+    if (bytes === 0) return this.#alignmentChecked || !(this.#state.sctlr(Sctlr.nAA) && isOrdered(word));
     return isZeroing(word) || (lo & (alignmentOf(word, bytes) - 1)) !== 0;
+  }
+
+  /** The next instruction is to be executed alone: see {@link waiveAlignment}. */
+  get waives(): boolean {
+    return this.#alignmentWaived || this.#orderWaived;
+  }
+
+  /** The instruction at PC was found to be within the rule that it seemed to break. Until {@link endWaiver}, that is not looked at. */
+  waiveAlignment(): void {
+    if (this.fault.bytes === 0) this.#orderWaived = true;
+    else this.#alignmentWaived = true;
+  }
+
+  /** Alignment is looked at again. */
+  endWaiver(): void {
+    this.#alignmentWaived = false;
+    this.#orderWaived = false;
   }
 
   #mmio(pa: number, lo: number, hi: number, bytes: number, isWrite: boolean): 0 {

@@ -6,7 +6,7 @@ const TABLE = SECOND_ENTRIES * 16;
 /** Bytes of a vCPU's second level. */
 export const SECOND_TLB_AREA = 2 * TABLE;
 
-/** Bits of a key: the regime in the lowest two, then a generation; an entry's page stands above. */
+/** Bits of a key: the regime in the lowest two, where 3 is none, then a generation; an entry's page stands above. */
 const REGIME_BITS = 2;
 const GENERATIONS = 1 << (12 - REGIME_BITS);
 

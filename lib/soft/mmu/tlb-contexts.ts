@@ -27,6 +27,7 @@ export class TlbContexts {
   readonly #area: number;
   readonly #contexts: Context[] = [];
   #now = 0;
+  #aligned = false;
   /** The tables of the ASID in use. */
   current: Tlb;
 
@@ -54,6 +55,7 @@ export class TlbContexts {
     const free = this.#contexts.find((c) => c.asid < 0);
     if (free === undefined && this.#contexts.length < CONTEXTS) {
       const tlb = new Tlb(this.#env, this.#area + this.#contexts.length * TLB_AREA, this.#second);
+      tlb.aligned = this.#aligned;
       this.#contexts.push({ tlb, asid, used: ++this.#now });
       return tlb;
     }
@@ -62,6 +64,17 @@ export class TlbContexts {
     context.asid = asid;
     context.used = ++this.#now;
     return context.tlb;
+  }
+
+  /** Whether alignment is checked: then entries are for accesses that are aligned to their size. What there is is forgotten. */
+  set aligned(on: boolean) {
+    this.flush();
+    if (on === this.#aligned) return;
+    this.#aligned = on;
+    for (const { tlb } of this.#contexts) {
+      tlb.flush();
+      tlb.aligned = on;
+    }
   }
 
   /** Forgets every translation. */

@@ -1,6 +1,7 @@
 import type { HelperEnv } from '../a64/helpers.js';
 import { FETCH_ENTRIES, FETCH_TABLE_SIZE, JUMP_TABLE, JUMPS_USED, PAGE_HAS_JUMPS } from '../jit/interpreter.js';
 import {
+  TLB_ALIGNED_KEY,
   TLB_ENTRIES,
   TLB_INDEX_MASK,
   TLB_INDEX_SHIFT,
@@ -19,6 +20,8 @@ const PAGE_SHIFT = 12;
 export const TlbRegime = { EL0: 0, EL1_PAN: 1, EL1: 2 } as const;
 export type TlbRegime = (typeof TlbRegime)[keyof typeof TlbRegime];
 const REGIMES = 3;
+/** What no entry of the second level is filled in for. */
+const NO_REGIME = 3;
 const DATA_TABLES = REGIMES * 2;
 
 /** Fills that a data table remembers the places of: emptying it costs no more than they did, or is one sweep. */
@@ -53,6 +56,7 @@ export class Tlb implements SecondTlbUser {
   /** This one's number there, and what its entries are told apart by. */
   readonly #user: number;
   #generation = 0;
+  #aligned = false;
   /** Tables that have entries, one bit each: only those need emptying. */
   #used = 3 << DATA_TABLES;
   /** Guarded pages have been seen, and the tables for indirect branches are in use. */
@@ -118,14 +122,31 @@ export class Tlb implements SecondTlbUser {
 
   generation(number: number): void {
     this.#generation = number;
-    for (let table = 0; table < DATA_TABLES; table++)
-      this.#env.i32[(this.#dataTable(table) + TLB_KEY) >>> 2] = SecondTlb.key(table >> 1, number);
+    this.#writeKeys();
+  }
+
+  /** Alignment is checked: only accesses that are aligned to their size may find entries. To be set where there are none. */
+  set aligned(on: boolean) {
+    this.#aligned = on;
+    this.#writeKeys();
+  }
+
+  #writeKeys(): void {
+    const { i32 } = this.#env;
+    for (let table = 0; table < DATA_TABLES; table++) {
+      const at = this.#dataTable(table);
+      const key = SecondTlb.key(table >> 1, this.#generation);
+      i32[(at + TLB_KEY) >>> 2] = this.#aligned ? SecondTlb.key(NO_REGIME, this.#generation) : key;
+      i32[(at + TLB_ALIGNED_KEY) >>> 2] = this.#aligned ? key : 0;
+    }
   }
 
   /** @param page linear address of the page */
   fillData(regime: TlbRegime, write: boolean, lo: number, hi: number, page: number): void {
     const table = regime * 2 + (write ? 1 : 0);
     this.#used |= 1 << table;
+    this.#second.fill(this.#user, write, SecondTlb.key(regime, this.#generation), lo, hi, page);
+    if (this.#aligned) return;
     const { i32 } = this.#env;
     const at = (this.#dataTable(table) + ((lo >>> TLB_INDEX_SHIFT) & TLB_INDEX_MASK)) >>> 2;
     const fills = this.#fills[table]!;
@@ -137,7 +158,6 @@ export class Tlb implements SecondTlbUser {
     i32[at + 1] = hi;
     i32[at + 2] = page - (lo & ~TLB_OFFSET_BITS);
     i32[at + 3] = page;
-    this.#second.fill(this.#user, write, SecondTlb.key(regime, this.#generation), lo, hi, page);
   }
 
   /** @param slot address of the page's records @param btype the table */

@@ -68,7 +68,7 @@ export interface Translation {
   level: number;
   /** Attribute index into MAIR_EL1; -1 with the MMU off. */
   attr: number;
-  /** The attribute is one of the Device types: unaligned accesses fault. Never so with the MMU off, see {@link Translator.walk}. */
+  /** The attribute is one of the Device types: unaligned accesses fault. Not said where the MMU is off, see {@link Translator.walk}. */
   device: boolean;
   /** SH bits. */
   shareability: number;
@@ -177,8 +177,8 @@ export class Translator {
   }
 
   /**
-   * Translates the page of an address; permissions are left to the caller, but for E0PD. With the MMU off every data access is
-   * to Device memory, where unaligned accesses fault: that one rule is not kept, because it would cost such code its speed.
+   * Translates the page of an address; permissions are left to the caller, but for E0PD. Alignment, too: with the MMU off every
+   * data access is to Device memory, which `device` does not say.
    * @returns whether it succeeded: {@link result}, else {@link status}
    */
   walk(lo: number, hi: number, el0: boolean, isFetch = false): boolean {

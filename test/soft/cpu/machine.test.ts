@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from '@jest/globals';
 import { type Cpu, CpuStop } from '#lib/soft/cpu/cpu.js';
 import { createMachine } from '#lib/soft/cpu/machine.js';
 import { br, hvc, load, mov, movz, NOP, store, subsImm, svc } from '../a64.ts';
-import { BareMetal, DATA, EL0T, EL1H, EL1T, MASKED, RAM, REG, VECTORS } from '../bare-metal.ts';
+import { BareMetal, DATA, EL0T, EL1H, EL1T, MASKED, mapFlat, RAM, REG, VECTORS } from '../bare-metal.ts';
 
 const GIB = 2 ** 30;
 
@@ -240,6 +240,7 @@ describe('memory', () => {
   });
 
   test('onDirty is told once a page, and again after rearm', () => {
+    vm.normalMemory();
     const seen: number[] = [];
     const memory = vm.machine.allocate(0x4000)!;
     vm.machine.map(0x1_0000, 0x4000, memory, 0, false, (gfn) => seen.push(gfn));
@@ -319,6 +320,9 @@ describe('memory', () => {
     machine.map(RAM, size, memory, 0, false);
     const cpu = machine.createCpu({ readSysreg: () => undefined, writeSysreg: () => false });
     const view = new DataView(memory.bytes.buffer, memory.bytes.byteOffset);
+    const tables = RAM + 0x8000;
+    const write64 = (pa: number, value: bigint): void => view.setBigUint64(pa - RAM, value, true);
+    mapFlat(cpu, write64, tables, false);
     const offset = size - 0x10_0000;
     const code = RAM + offset;
     const put = (words: readonly number[], at = offset): void => {

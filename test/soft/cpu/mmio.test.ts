@@ -150,6 +150,7 @@ test.each([
   ['LDADD', ldadd(1, 3, 2), false],
   ['DC ZVA', dcZva(2), true],
 ])('%s has no syndrome', (_name, word, isWrite) => {
+  vm.normalMemory();
   const at = vm.place([word]);
   expect(vm.start(at, { x: { 1: 5, 2: UART, 3: 6 } }).stop).toBe(CpuStop.MMIO);
   expect(vm.cpu.access).toMatchObject({ isv: false, isWrite });
@@ -215,6 +216,7 @@ describe('read-only memory', () => {
     expect(vm.cpu.getX(4)).toBe(0x1234n);
   });
   test('a store that crosses into it from RAM writes nothing', () => {
+    vm.normalMemory();
     vm.machine.unmap(ROM, 0x4000);
     const rom = vm.machine.allocate(0x1000)!;
     vm.machine.map(RAM + RAM_SIZE, 0x1000, rom, 0, true);

@@ -62,6 +62,7 @@ export class Lockstep {
         },
       };
       machine = new BareMetal({
+        normal: true,
         ...options,
         host,
         threshold: THRESHOLDS[name],

@@ -594,6 +594,7 @@ describe('code that changes', () => {
 
   test('a page that is code, then data, then other code', () => {
     const page = DATA;
+    lockstep.each((m) => m.normalMemory(false));
     const at = place([
       // Calls the page's function, fills its place with data, adds that up, and writes the function anew, one word further on.
       blr(0),
@@ -631,6 +632,7 @@ describe('code that changes', () => {
 
   test('functions that are hot before they are decoded', () => {
     // Calls 200 functions in pages of their own, once each; changes all, and calls them again.
+    lockstep.each((m) => m.normalMemory(false));
     const COUNT = 200;
     const call = [blr(0), add(2, 2, 1), 0x91400400 /* add x0, x0, #1, lsl #12 */, subsImm(3, 3, 1), bne(-4)];
     const change = [store(4, 4, 0), 0x91400400, subsImm(3, 3, 1), bne(-3)];

@@ -68,6 +68,7 @@ describe.each([
   });
 
   test('by a wide store, and by one that crosses into the page', () => {
+    vm.normalMemory();
     const page = vm.place([NOP]);
     const f = vm.place([movz(1, 1), movz(1, 2), movz(1, 3), RET]);
     expect(f).toBe(page + 0x1000);

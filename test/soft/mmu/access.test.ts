@@ -2,8 +2,10 @@ import { beforeEach, describe, expect, test } from '@jest/globals';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import {
   addImm,
+  bne,
   daifClr,
   dcZva,
+  hvc,
   ld1b,
   ld1d,
   ldadd,
@@ -24,9 +26,10 @@ import {
   strPre,
   strQ,
   stxr,
+  subsImm,
   svc,
 } from '../a64.ts';
-import { BareMetal, DATA, EL0T, MAIR, type PageTables, REG, SCTLR_ON, withMmu } from '../bare-metal.ts';
+import { BareMetal, CODE, DATA, EL0T, MAIR, type PageTables, REG, SCTLR_ON, withMmu } from '../bare-metal.ts';
 
 const VA = 0x8080_0000_0000n;
 const ALIGNMENT = 0b100001;
@@ -278,4 +281,83 @@ describe('alignment', () => {
       expect(attempt(word, VA + 9n)).toBe(ordered ? 'ok' : ALIGNMENT | (isWrite ? WNR : 0));
     }
   });
+});
+
+describe.each([undefined, 1])('the MMU is off: all memory is Device-nGnRnE (threshold %s)', (threshold) => {
+  beforeEach(() => {
+    vm = new BareMetal({ threshold });
+  });
+  const aligned = (bytes: number): number => DATA + 0x100 + bytes;
+
+  test.each([
+    ['LDR X', load(8, 1, 0), 8, false],
+    ['LDR W', load(4, 1, 0), 4, false],
+    ['LDRH', load(2, 1, 0), 2, false],
+    ['STR X', store(8, 1, 0), 8, true],
+    ['STRH', store(2, 1, 0), 2, true],
+    ['LDR Q', ldrQ(1, 0), 16, false],
+    ['STR Q', strQ(1, 0), 16, true],
+    ['LDP X', ldp(1, 2, 0), 8, false],
+    ['STP X', stp(1, 2, 0), 8, true],
+    ['LDP W', ldpW(1, 2, 0), 4, false],
+    ['LD1 16B', ld1b(1, 0), 1, false],
+    ['LD1 2D', ld1d(1, 0), 8, false],
+    ['LDXR X', ldxr(1, 0), 8, false],
+    ['LDAR X', ldar(1, 0), 8, false],
+    ['STLR X', stlr(1, 0), 8, true],
+    ['LDADD X', ldadd(1, 2, 0), 8, false],
+  ] as const)('%s', (_name, word, alignment, isWrite) => {
+    // A loop, so that it is compiled; nAA makes no difference.
+    vm.cpu.setSysreg(REG.SCTLR_EL1, 1n << 6n);
+    const at = vm.place([word, subsImm(3, 3, 1), bne(-2), hvc(0)]);
+    expect(vm.start(at, { x: { 0: aligned(alignment), 3: 40 } }).done).toBe(true);
+    for (const distance of [1, 2, 3, 4, 7, 8, 9, 12, 15].filter((d) => d % alignment !== 0)) {
+      const va = aligned(0) + distance;
+      const o = vm.start(at, { x: { 0: va, 3: 40 } });
+      expect([o.ec, o.iss, o.far, o.elr]).toEqual([0x25, ALIGNMENT | (isWrite ? WNR : 0), BigInt(va), BigInt(at)]);
+    }
+  });
+
+  test('DC ZVA is a fault at its address, and zeroes nothing; behind a translation that fails', () => {
+    vm.fill(DATA, 64, 0x55);
+    const o = vm.execute([dcZva(0)], { x: { 0: DATA + 8 } });
+    expect([o.ec, o.iss, o.far]).toEqual([0x25, ALIGNMENT | WNR, BigInt(DATA + 8)]);
+    expect(vm.read32(DATA)).toBe(0x5555_5555);
+    expect(vm.execute([dcZva(0)], { x: { 0: 1n << 44n } }).iss).toBe(WNR);
+  });
+
+  test('what one instruction was allowed, the next is not', () => {
+    // A pair at 8 bytes is in order; the load behind it, in the same run of code, is not.
+    const at = vm.place([ldp(1, 2, 0), load(8, 5, 4), hvc(0)]);
+    const o = vm.start(at, { x: { 0: DATA + 8, 4: DATA + 4 } });
+    expect([o.ec, o.iss, o.elr]).toEqual([0x25, ALIGNMENT, BigInt(at + 4)]);
+  });
+
+  test('with the MMU on they are allowed, and off again they are not', () => {
+    const word = load(8, 1, 0);
+    const run = () => vm.execute([word, subsImm(3, 3, 1), bne(-2)], { x: { 0: DATA + 4, 3: 40 }, at: CODE });
+    expect(run().ec).toBe(0x25);
+    vm.normalMemory();
+    expect(run().done).toBe(true);
+    vm.cpu.setSysreg(REG.SCTLR_EL1, vm.sysreg(REG.SCTLR_EL1) & ~1n);
+    vm.cpu.setSysreg(REG.ESR_EL1, 0n);
+    expect(run().ec).toBe(0x25);
+  });
+});
+
+test.each([0n, 1n << 6n])('SCTLR_EL1.A: ordered accesses must be aligned, whatever nAA says (nAA %s)', (nAA) => {
+  tables.map(VA, DATA);
+  vm.cpu.setSysreg(REG.SCTLR_EL1, SCTLR_ON | 2n | nAA);
+  for (const offset of [4n, 12n]) {
+    const o = vm.execute([ldar(1, 0)], { x: { 0: VA + offset } });
+    expect([o.ec, o.iss, o.far]).toEqual([0x25, ALIGNMENT, VA + offset]);
+  }
+  expect(vm.execute([ldar(1, 0)], { x: { 0: VA + 8n } }).done).toBe(true);
+});
+
+test('an ordered access to Device memory that crosses 16 bytes is misaligned, whatever nAA says', () => {
+  tables.map(VA, DATA, { attr: 1 });
+  vm.cpu.setSysreg(REG.SCTLR_EL1, SCTLR_ON | (1n << 6n));
+  const o = vm.execute([ldar(1, 0)], { x: { 0: VA + 12n } });
+  expect([o.ec, o.iss, o.far]).toEqual([0x25, ALIGNMENT, VA + 12n]);
 });
