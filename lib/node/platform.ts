@@ -80,6 +80,11 @@ export const nodePlatform: Platform = {
   createScheduler: nodeScheduler,
   openKvm: open,
   readFile: readInput,
+  releaseFile: ({ buffer, byteLength }) => {
+    // A buffer that moves is a new, young object: the next of the frequent collections takes it. A shared one stays.
+    if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength)
+      structuredClone(buffer, { transfer: [buffer] });
+  },
   openDisk: (disk, clock) => {
     const path = pathOf(disk.path, 'disk');
     if (disk.overlay === true) return overlay(openFileDisk(path, { readOnly: true }));

@@ -75,7 +75,6 @@ export interface Prepared {
   readonly platform: Platform;
   readonly scheduler: Scheduler;
   readonly kvm: Kvm;
-  readonly images: BootImages;
   readonly disks: readonly BlockBackend[];
   readonly consoles: VmConsoles;
   readonly machine: Machine;
@@ -129,7 +128,8 @@ export async function prepare(given: MicroVmOptions, platform: Platform): Promis
     const images = await reading;
     check();
     machine.load(images);
-    return { ...parts, images, machine };
+    images.release();
+    return { ...parts, machine };
   } catch (error) {
     machine?.close();
     for (const disk of disks) closeDisk(disk);
@@ -166,6 +166,8 @@ export class MicroVmBase<Port> extends Emitter<MicroVmEvents> {
   #exit: VmExit | undefined;
   #ending = false;
   #reboots = 0;
+  /** The guest has reset itself, and its machine is not to run any more. */
+  #rebooting = false;
   #bootedAt = -1;
   #timeout: Cancel | undefined;
   #grace: Cancel | undefined;
@@ -253,7 +255,7 @@ export class MicroVmBase<Port> extends Emitter<MicroVmEvents> {
   resume(): void {
     this.#require('resume', 'paused');
     this.#setState('running');
-    this.#machine.loop.start();
+    if (!this.#rebooting) this.#machine.loop.start();
   }
 
   /**
@@ -389,22 +391,29 @@ export class MicroVmBase<Port> extends Emitter<MicroVmEvents> {
       void this.#end('reset', 'the guest reset itself');
     } else {
       // The event came from the run loop of the machine that is to go: let its stack unwind first.
-      this.#parts.scheduler.soon(() => this.#reboot());
+      this.#rebooting = true;
+      this.#parts.scheduler.soon(() => void this.#reboot());
     }
   }
 
-  /** A reset is a new machine: nothing of the old one, not a bit of memory, is left in it. */
-  #reboot(): void {
-    if (this.#ending) return;
-    for (const core of this.#consoles) core.flush();
-    this.#machine.close();
+  /**
+   * A reset is a new machine: nothing of the old one, not a bit of memory, is left in it. Its files are read again, because
+   * a running VM does not keep tens of MiB for a reboot that may never be.
+   */
+  async #reboot(): Promise<void> {
     try {
+      const images = await readImages(this.#parts.options, this.#parts.platform);
+      if (this.#ending) return;
+      for (const core of this.#consoles) core.flush();
+      this.#machine.close();
       this.#machine = new Machine(this.#parts);
-      this.#machine.load(this.#parts.images);
+      this.#machine.load(images);
+      images.release();
     } catch (error) {
       void this.#end('failed', `the VM could not be built again for its reboot: ${(error as Error).message}`, error);
       return;
     }
+    this.#rebooting = false;
     this.#reboots++;
     this.#listen();
     this.emit('reboot', this.#reboots);
@@ -460,7 +469,10 @@ function closeDisk(disk: BlockBackend): void {
   } catch {}
 }
 
-async function readImages(options: ResolvedOptions, platform: Platform): Promise<BootImages> {
+/** What a machine is loaded with, and what lets go of the files that it was read from. */
+type ReadImages = BootImages & { release(): void };
+
+async function readImages(options: ResolvedOptions, platform: Platform): Promise<ReadImages> {
   const [file, initrd, dtb] = await Promise.all([
     read(platform, options.kernel, 'kernel'),
     options.initrd === undefined ? undefined : read(platform, options.initrd, 'initrd'),
@@ -472,7 +484,11 @@ async function readImages(options: ResolvedOptions, platform: Platform): Promise
     format: options.kernelFormat,
     ...(gunzip === undefined ? {} : { gunzip }),
   });
-  return { kernel, initrd, dtb };
+  const release = (): void => {
+    if (file !== options.kernel) platform.releaseFile?.(file);
+    if (initrd !== undefined && initrd !== options.initrd) platform.releaseFile?.(initrd);
+  };
+  return { kernel, initrd, dtb, release };
 }
 
 async function read(platform: Platform, source: ImageSource, what: string): Promise<Uint8Array> {

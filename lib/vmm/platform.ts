@@ -15,6 +15,8 @@ export interface Platform {
   openKvm(options: { readonly backend: BackendKind; readonly clock: ClockKind }): Kvm;
   /** Reads a kernel, an initrd or a device tree; `what` names it in errors. */
   readFile?(source: string | URL, what: string): Promise<Uint8Array>;
+  /** What {@link readFile} gave is not needed any more: its memory can go now, not when it is collected. */
+  releaseFile?(bytes: Uint8Array): void;
   /** Opens a disk image. With the virtual clock, its requests must end at no time but the guest's own. */
   openDisk?(spec: DiskSpec, clock: ClockKind): BlockBackend | Promise<BlockBackend>;
   /** Inflates gzip faster than `DecompressionStream` does. */

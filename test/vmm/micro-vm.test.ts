@@ -6,12 +6,14 @@ import { VmError } from '#lib/vmm/errors.js';
 import { findCompatible, findNode, readFdt, stringList } from '#lib/vmm/fdt/index.js';
 import { MicroVmBase, prepare } from '#lib/vmm/micro-vm.js';
 import type { MicroVmOptions } from '#lib/vmm/options.js';
+import type { Platform } from '#lib/vmm/platform.js';
 import { FakeKvm, print, type Script, tinyKernel } from './fake-kvm.ts';
 
 /** A VM whose ports are the bare consoles. */
 class TestVm extends MicroVmBase<VmConsole> {
-  static async create(options: MicroVmOptions): Promise<TestVm> {
+  static async create(options: MicroVmOptions, more: Partial<Platform> = {}): Promise<TestVm> {
     const platform = {
+      ...more,
       createScheduler: nodeScheduler,
       openKvm: () => {
         throw new Error('tests bring their own Kvm');
@@ -196,6 +198,63 @@ describe('reset', () => {
     expect(reboots).toEqual([1, 2]);
     expect(exit.stats.reboots).toBe(2);
     expect(fake.vms.map((v) => v.closed)).toEqual([true, true, true]);
+  });
+
+  describe('of a kernel that is a file', () => {
+    const fromFile = async (again: () => Uint8Array | Promise<Uint8Array>) => {
+      const fake = new FakeKvm(script);
+      const read: Uint8Array[] = [];
+      const released: Uint8Array[] = [];
+      const platform = {
+        readFile: async () => {
+          const bytes = read.length === 0 ? tinyKernel() : await again();
+          read.push(bytes);
+          return bytes;
+        },
+        releaseFile: (bytes: Uint8Array) => void released.push(bytes),
+      };
+      const initrd = new Uint8Array(16);
+      const vm = await TestVm.create({ kernel: 'Image', initrd, memory: '16M', kvm: fake.kvm }, platform);
+      open.push(vm);
+      return { vm, fake, read, released };
+    };
+
+    test('reads it again, and keeps none of what was read; bytes that were given are their owner’s', async () => {
+      const { vm, read, released } = await fromFile(tinyKernel);
+      expect(released).toEqual(read);
+      await vm.boot();
+      expect((await vm.exited).stats.reboots).toBe(2);
+      expect(read).toHaveLength(3);
+      expect(released.map((bytes) => read.indexOf(bytes))).toEqual([0, 1, 2]);
+    });
+
+    test('fails where it is not there any more', async () => {
+      const { vm, fake } = await fromFile(() => {
+        throw new VmError('ERR_FILE', 'kernel: there is no file Image');
+      });
+      await vm.boot();
+      const exit = await vm.exited;
+      expect(exit).toMatchObject({ reason: 'failed', stats: { reboots: 0 } });
+      expect(exit.message).toMatch(/reboot.*there is no file Image/);
+      expect(fake.vms.map((v) => v.closed)).toEqual([true]);
+    });
+
+    test('may be paused, resumed and killed while it is read; the machine that was reset does not run again', async () => {
+      let give: (bytes: Uint8Array) => void = () => {};
+      const { vm, fake } = await fromFile(() => new Promise((resolve) => (give = resolve)));
+      await vm.boot();
+      const isReading = give;
+      while (give === isReading) await new Promise((resolve) => setImmediate(resolve));
+      vm.pause();
+      vm.resume();
+      for (let n = 0; n < 5; n++) await new Promise((resolve) => setImmediate(resolve));
+      expect(vm.state).toBe('running');
+      expect(fake.vms).toHaveLength(1);
+      const exit = vm.kill();
+      give(tinyKernel());
+      expect(await exit).toMatchObject({ reason: 'killed', consoleTail: 'boot 0\n', stats: { reboots: 0 } });
+      expect(fake.vms.map((v) => v.closed)).toEqual([true]);
+    });
   });
 
   test('ends it where noReboot says so', async () => {
