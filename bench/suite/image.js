@@ -1,6 +1,6 @@
 // The suite's disks: a file system with programs from Debian's arm64 packages, the suite's own programs and its data, and a
 // raw disk to read. Made once and kept in the user's cache directory, outside the project.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
@@ -10,15 +10,22 @@ import {
   readFileSync,
   rmSync,
   statSync,
-  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { readFile, rename } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { PrivateApt } from '../../dist/guest/apt.js';
 import { cacheDir, withWorkDir } from '../../dist/guest/cache.js';
+import {
+  keep,
+  makeExt4,
+  missingPrograms,
+  openApt,
+  trimRoot,
+  unpackPackages,
+  withDependencies,
+} from '../../scripts/debian-root.js';
 import { GENERATE, LINEAR, makeData, makeDisk, ROWS, SCRIPTS } from './rows.js';
 
 const PACKAGES = [
@@ -37,8 +44,6 @@ const PACKAGES = [
 const LIBRARY = 'libssl-dev';
 /** What packages depend on and no program here needs to run. */
 const LEFT_OUT = /^(dpkg|debconf|install-info|media-types|debianutils|.*-common|libssl3(t64)?)$/;
-/** Merged in Debian: `bin` is `usr/bin`. */
-const MERGED = ['bin', 'lib', 'sbin'];
 
 /** Disks of earlier suites, 250 MB each, go when nobody has used them for a week. */
 const UNUSED_MS = 7 * 24 * 3600 * 1000;
@@ -73,13 +78,10 @@ export const TO_AGENT = [
 
 /** @throws Error a tool that is missing, and how to get it */
 function needTools() {
-  const missing = [
+  const missing = missingPrograms([
     [COMPILER, 'gcc-aarch64-linux-gnu'],
     ['mke2fs', 'e2fsprogs'],
-  ].filter(
-    ([program]) =>
-      spawnSync(program, ['-V'], { env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` } }).error,
-  );
+  ]);
   if (missing.length === 0) return;
   const [programs, packages] = [0, 1].map((i) => missing.map((pair) => pair[i]));
   throw new Error(`there is no ${programs.join(', ')} here; on Debian: apt-get install ${packages.join(' ')}`);
@@ -125,43 +127,20 @@ function keyOfDisks(versions, data) {
 
 /** Fetches and unpacks the packages, with what they depend on: `root` to run, `dev` to compile with. */
 async function fetchPackages(work, into, say) {
-  const aptDir = join(work, 'apt');
-  mkdirSync(aptDir);
-  const { ELVISOR_DEBIAN_MIRROR: mirror, ELVISOR_DEBIAN_SUITE: suite } = process.env;
-  const apt = await PrivateApt.create(aptDir, { override: { ...(mirror && { mirror }), ...(suite && { suite }) } });
   say('fetching package lists');
-  await apt.update(() => {});
-  const wanted = new Map();
-  const visit = async (name) => {
-    if (wanted.has(name) || LEFT_OUT.test(name)) return;
-    const found = await apt.show(name);
-    if (found === undefined) return;
-    wanted.set(name, found);
-    for (const dependency of found.depends) await visit(dependency);
-  };
-  for (const name of PACKAGES) await visit(name);
+  const apt = await openApt(join(work, 'apt'));
+  const wanted = await withDependencies(apt, PACKAGES, LEFT_OUT);
   const library = await apt.show(LIBRARY);
-  const missing = [...PACKAGES.filter((name) => !wanted.has(name)), ...(library === undefined ? [LIBRARY] : [])];
-  if (missing.length > 0) throw new Error(`the archive has no arm64 package ${missing.join(', ')}`);
-  say(`fetching ${wanted.size + 1} packages`);
+  if (library === undefined) throw new Error(`the archive has no arm64 package ${LIBRARY}`);
+  say(`fetching ${wanted.length + 1} packages`);
   const made = join(work, 'packages');
   for (const [dir, packages] of [
-    ['root', [...wanted.values()]],
+    ['root', wanted],
     ['dev', [library]],
   ]) {
-    const to = join(made, dir);
-    mkdirSync(join(to, 'usr'), { recursive: true });
-    for (const name of MERGED) {
-      mkdirSync(join(to, 'usr', name));
-      symlinkSync(`usr/${name}`, join(to, name));
-    }
-    for (const file of await apt.download(packages, join(work, `debs-${dir}`), () => {})) {
-      // dpkg-deb -x would put a directory in the place of a link.
-      const tar = execFileSync('dpkg-deb', ['--fsys-tarfile', file], { maxBuffer: 1 << 30 });
-      execFileSync('tar', ['-x', '--keep-directory-symlink', '--no-same-owner', '-C', to], { input: tar });
-    }
+    await unpackPackages(apt, packages, { debs: join(work, `debs-${dir}`), to: join(made, dir) });
   }
-  const all = [...wanted.values(), library].map(({ name, version }) => [name, version]);
+  const all = [...wanted, library].map(({ name, version }) => [name, version]);
   writeFileSync(join(made, 'versions.json'), JSON.stringify(Object.fromEntries(all.sort())));
   await keep(made, into);
 }
@@ -169,14 +148,13 @@ async function fetchPackages(work, into, say) {
 async function makeDisks(work, { packages, data, into }) {
   const root = join(work, 'root');
   execFileSync('cp', ['-a', join(packages, 'root'), root]);
-  for (const waste of ['usr/share', 'var']) rmSync(join(root, waste), { recursive: true, force: true });
+  trimRoot(root, ['usr/share', 'var']);
   const put = (path, content, mode = 0o644) => {
     const to = join(root, path);
     mkdirSync(dirname(to), { recursive: true });
     writeFileSync(to, content);
     chmodSync(to, mode);
   };
-  for (const dir of ['proc', 'sys', 'dev', 'tmp', 'root']) mkdirSync(join(root, dir), { recursive: true });
   put('bench/agent', AGENT, 0o755);
   for (const [name, script] of Object.entries(SCRIPTS)) put(`bench/${name}`, script);
   for (const { name, setup, run } of [...ROWS, ...LINEAR, GENERATE]) {
@@ -194,19 +172,9 @@ async function makeDisks(work, { packages, data, into }) {
   }
   const made = join(work, 'disks');
   mkdirSync(made);
-  const image = join(made, 'root.img');
-  const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
-  const format = ['-q', '-t', 'ext4', '-O', '^has_journal', '-E', 'root_owner=0:0', '-d', root, image, '192M'];
-  execFileSync('mke2fs', format, { stdio: ['ignore', 'ignore', 'inherit'], env });
+  makeExt4(root, join(made, 'root.img'), '192M');
   writeFileSync(join(made, 'data.img'), makeDisk());
   await keep(made, into);
-}
-
-/** Puts into the cache what another process may have put there meanwhile. */
-async function keep(made, into) {
-  await rename(made, into).catch((error) => {
-    if (!existsSync(into)) throw error;
-  });
 }
 
 function includes(dev) {

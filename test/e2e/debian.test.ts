@@ -121,14 +121,16 @@ withDebian('Debian', () => {
   );
 
   test(
-    'the full Debian kernel, which has the power key on a GPIO line',
+    'the full Debian kernel, whose cryptography passes its self-tests, and which has the power key on a GPIO line',
     async () => {
       const full = await fullGuest();
       const { text, exit } = await stopped(full, [
         'uname -r',
         'cat /sys/class/input/event*/device/name',
         'cat /proc/interrupts',
+        'echo crypto $(grep -c "^selftest.*passed" /proc/crypto) $(grep "^selftest" /proc/crypto | grep -vc passed)',
       ]);
+      expect(text).toMatch(/\ncrypto [1-9]\d+ 0\r\n/);
       expect(text).toMatch(/\d-arm64\r\n/);
       expect(text).not.toMatch(/cloud/);
       // The only input device: what turned it off came through the PL061.
