@@ -134,7 +134,7 @@ try {
     console.log(textTable([['row', `${machines[0]} s`], ...medians]));
     process.exit(0);
   }
-  const { node, start } = await startTimes({ guest, node: values.node });
+  const { node, first, start } = await startTimes({ guest, node: values.node });
   const most = (pick) => Math.max(...stats.map(pick));
   const largest = stats.reduce((a, b) => (a.peakBytes - a.touchedBytes > b.peakBytes - b.touchedBytes ? a : b));
   const result = {
@@ -147,6 +147,7 @@ try {
     summary: summarize(rows, times),
     figures: {
       node,
+      first,
       start,
       touched: largest.touchedBytes,
       excess: largest.peakBytes - largest.touchedBytes,
