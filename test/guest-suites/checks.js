@@ -25,7 +25,7 @@ const STRESS = {
   atomic: ['', 100],
   crypt: ['', 20],
   hash: ['--hash-method all', 40],
-  funccall: ['--funccall-method all', 40],
+  funccall: ['--funccall-method longdouble', 40],
   goto: ['', 100],
   memcpy: ['--memcpy-method all', 20],
   str: ['--str-method all', 40],
