@@ -55,7 +55,7 @@ async function makeDisk(work, into, say) {
   const guest = await fetchGuest({
     flavour: 'full',
     refresh: true,
-    onProgress: ({ stage, fraction }) => fraction || say(`the guest: ${stage}`),
+    onProgress: ({ stage }) => say(`the guest: ${stage}`),
   });
   // "linux-image-6.1.0-56-arm64 6.1.192-2, busybox-static …"
   const [image] = guest.description.split(' ');

@@ -65,7 +65,12 @@ process.exitCode = counts.failed > 0 ? 1 : counts.passed > 0 ? 0 : SKIPPED;
 
 async function prepare() {
   try {
-    return await guestDisk({ refresh: values.refresh, say: (what) => console.error(what) });
+    let last = '';
+    const say = (what) => {
+      if (what !== last) console.error(what);
+      last = what;
+    };
+    return await guestDisk({ refresh: values.refresh, say });
   } catch (error) {
     if (!(error instanceof Skip) && !String(error.code).startsWith('ERR_GUEST_')) throw error;
     for (const { name } of checks) console.log(`skipped: ${name}: ${error.message}`);
