@@ -14,7 +14,7 @@ namespace {
 constexpr size_t max_reg_size = 256;  // KVM_REG_SIZE_U2048
 constexpr size_t max_reg_list = 1 << 16;
 constexpr size_t dirty_ring_page = 64;  // KVM_DIRTY_LOG_PAGE_OFFSET
-constexpr uint64_t max_dirty_ring = 65536 * 16;  // KVM_DIRTY_RING_MAX_ENTRIES
+constexpr uint64_t max_dirty_ring = uint64_t{65536} * 16;  // KVM_DIRTY_RING_MAX_ENTRIES
 
 using VcpuCall = napi_value (*)(const Args&, Vcpu&);
 
