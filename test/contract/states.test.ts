@@ -36,7 +36,11 @@ describe.each(backends)('every vCPU call in every state on $name', (backend) => 
 
   test('not initialised', () => {
     const vcpu = kvm.createVm().createVcpu(0);
-    expect(answers(vcpu)).toEqual(CALLS.map(([name, , before]) => [name, before]));
+    // Older kernels have it from some stable release on ("KVM: arm64: Prevent access to vCPU events before init").
+    const [major, minor] = backend.linux;
+    const asked = (name: string): boolean => major > 7 || (major === 7 && minor >= 3) || !name.endsWith('_VCPU_EVENTS');
+    const expected = CALLS.map(([name, , before]) => [name, before] as const);
+    expect(answers(vcpu).filter(([name]) => asked(name))).toEqual(expected.filter(([name]) => asked(name)));
   });
 
   test('initialised, run, powered off, and reset again', () => {
