@@ -274,6 +274,7 @@ export function runInQemu(cases: readonly Case[]): State[] {
 }
 
 const SCTLR_EL1 = sysregIndex(3, 0, 1, 0, 0);
+const PSTATE_UAO = 1n << 23n;
 const SCTLR_M = 1n;
 const SCTLR_SA = 1n << 3n;
 const SCTLR_SA0 = 1n << 4n;
@@ -305,6 +306,8 @@ export function runInEngine(cases: readonly Case[]): State[] {
     const cpu = machine.createCpu({ readSysreg: () => undefined, writeSysreg: () => false });
     cpu.reset();
     cpu.setSysreg(CPACR_EL1, 3n << 20n);
+    // LDTR and STTR act as EL1, whose memory it is.
+    cpu.setPstate(cpu.getPstate() | PSTATE_UAO);
     // QEMU 7.2 does not check SP's alignment.
     cpu.setSysreg(MAIR_EL1, 0xffn);
     cpu.setSysreg(TCR_EL1, TCR_39_BITS);
