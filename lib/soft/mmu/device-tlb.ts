@@ -1,7 +1,9 @@
 import type { TlbRegime } from './tlb.js';
 
-const ENTRIES = 64;
-const INDEX_MASK = ENTRIES - 1;
+/** Pages, each with an entry for loads and one for stores. */
+const PAGES = 64;
+const INDEX_MASK = PAGES - 1;
+const ENTRIES = PAGES * 2;
 const PAGE_SHIFT = 12;
 /** In the low half of an entry's virtual page, whose other low bits are the regime. */
 const WRITE = 4;
@@ -18,14 +20,14 @@ export class DeviceTlb {
 
   /** The guest-physical page, or -1 where it is not known. */
   find(regime: TlbRegime, isWrite: boolean, lo: number, hi: number): number {
-    const at = (lo >>> PAGE_SHIFT) & INDEX_MASK;
+    const at = placeOf(lo) + (isWrite ? 1 : 0);
     const page = (lo & ~0xfff) | regime | (isWrite ? WRITE : 0);
     return this.#pages[at * 2] === page && this.#pages[at * 2 + 1] === (hi | 0) ? this.#physical[at]! : -1;
   }
 
   /** @param physical the guest-physical page */
   fill(regime: TlbRegime, isWrite: boolean, lo: number, hi: number, physical: number): void {
-    const at = (lo >>> PAGE_SHIFT) & INDEX_MASK;
+    const at = placeOf(lo) + (isWrite ? 1 : 0);
     this.#pages[at * 2] = (lo & ~0xfff) | regime | (isWrite ? WRITE : 0);
     this.#pages[at * 2 + 1] = hi;
     this.#physical[at] = physical;
@@ -34,7 +36,9 @@ export class DeviceTlb {
 
   /** Forgets a page, and those that share its place. */
   flushPage(lo: number): void {
-    this.#pages[((lo >>> PAGE_SHIFT) & INDEX_MASK) * 2] = -1;
+    const at = placeOf(lo);
+    this.#pages[at * 2] = -1;
+    this.#pages[at * 2 + 2] = -1;
   }
 
   flush(): void {
@@ -43,3 +47,6 @@ export class DeviceTlb {
     this.#pages.fill(-1);
   }
 }
+
+/** Where the entries of a page are. */
+const placeOf = (lo: number): number => ((lo >>> PAGE_SHIFT) & INDEX_MASK) * 2;
