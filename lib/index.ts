@@ -32,5 +32,13 @@ export type {
   VmState,
   VmStats,
 } from './vmm/micro-vm.js';
-export type { BackendKind, ClockKind, ConsoleKind, DiskSpec, ImageSource, MicroVmOptions } from './vmm/options.js';
+export type {
+  BackendKind,
+  ClockKind,
+  ConsoleKind,
+  DiskSpec,
+  ImageSource,
+  KernelFormat,
+  MicroVmOptions,
+} from './vmm/options.js';
 export type { ExitCounts } from './vmm/run-loop.js';
