@@ -157,18 +157,21 @@ describe('what EL0 may do', () => {
   });
   test('DC ZVA with DZE, which DCZID_EL0 tells', () => {
     const x = { 3: DATA + 0x47 };
-    sctlr(0n);
+    // It zeroes Normal memory only.
+    vm.normalMemory();
+    const mmuOn = vm.sysreg(REG.SCTLR_EL1) & ~(1n << bits.DZE);
+    sctlr(mmuOn);
     vm.fill(DATA, 256, 0xff);
     expect(ends(dcZva(3), EL0T, x)).toBe('trap');
     expect(vm.read64(DATA + 0x40)).not.toBe(0n);
     ends(mrs(9, REG.DCZID_EL0), EL0T);
     expect(vm.cpu.getX(9)).toBe(0x14n);
-    sctlr(1n << bits.DZE);
+    sctlr(mmuOn | (1n << bits.DZE));
     ends(mrs(9, REG.DCZID_EL0), EL0T);
     expect(vm.cpu.getX(9)).toBe(4n);
     expect(ends(dcZva(3), EL0T, x)).toBe('ok');
     expect(vm.read64(DATA + 0x40)).toBe(0n);
-    sctlr(0n);
+    sctlr(mmuOn);
     expect(ends(dcZva(3), undefined, x)).toBe('ok');
     expect(ends(mrs(9, REG.DCZID_EL0))).toBe('ok');
     expect(vm.cpu.getX(9)).toBe(4n);
