@@ -1,6 +1,8 @@
 import type { Decoder } from '../a64/decode.js';
 import { fieldsOf, type Syndrome } from '../a64/row.js';
 import type { CpuAccess } from './cpu.js';
+import { Offset } from './layout.js';
+import type { CpuState } from './state.js';
 
 /** The access behind an exit. Its 64-bit values are kept as halves: no BigInt is made that nobody asks for. */
 export class Access implements CpuAccess {
@@ -23,6 +25,35 @@ export class Access implements CpuAccess {
 
   get value(): bigint {
     return (BigInt(this.valueHi >>> 0) << 32n) | BigInt(this.valueLo >>> 0);
+  }
+
+  /** Fills in the syndrome, and for a store the value. @param syndrome `undefined` where none is valid (ISV is 0) */
+  describe(syndrome: Syndrome | undefined, state: CpuState): void {
+    this.isv = syndrome !== undefined;
+    this.valueLo = 0;
+    this.valueHi = 0;
+    this.srt = syndrome?.srt ?? 0;
+    this.sf = syndrome?.sf ?? false;
+    this.signExtend = syndrome?.signExtend ?? false;
+    if (syndrome === undefined) return;
+    const { size, srt } = syndrome;
+    this.size = size;
+    if (!this.isWrite || srt === 31) return;
+    const at = Offset.X + srt * 8;
+    const lo = state.get32(at);
+    this.valueLo = size < 4 ? lo & ((1 << (size * 8)) - 1) : lo >>> 0;
+    if (size === 8) this.valueHi = state.get32(at + 4) >>> 0;
+  }
+
+  /** Puts what a load has read, in halves, into its register. */
+  complete(state: CpuState, lo: number, hi: number): void {
+    const { size, srt, signExtend, sf } = this;
+    if (srt === 31) return;
+    const unused = size < 4 ? 32 - size * 8 : 0;
+    const low = signExtend ? (lo << unused) >> unused : (lo << unused) >>> unused;
+    const at = Offset.X + srt * 8;
+    state.set32(at, low);
+    state.set32(at + 4, size === 8 ? hi : signExtend && sf ? low >> 31 : 0);
   }
 }
 

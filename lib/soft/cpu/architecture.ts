@@ -94,3 +94,16 @@ export const FPSR_MASK = 0x0800_009fn;
 
 /** TBID0 and TBID1 of TCR_EL1, which are there with pointer authentication only. */
 export const TCR_TBID = (1n << 51n) | (1n << 52n);
+
+/** ISS of a trapped MSR, MRS or SYS (Arm ARM DDI 0487 J1.1, AArch64.SystemAccessTrapSyndrome). */
+export function accessSyndrome(word: number): number {
+  const field = (lsb: number, width: number): number => (word >>> lsb) & ((1 << width) - 1);
+  const op0 = field(19, 2);
+  const op2 = field(5, 3);
+  const op1 = field(16, 3);
+  const crn = field(12, 4);
+  const rt = field(0, 5);
+  const crm = field(8, 4);
+  const isRead = field(21, 1);
+  return (op0 << 20) | (op2 << 17) | (op1 << 14) | (crn << 10) | (rt << 5) | (crm << 1) | isRead;
+}

@@ -4,9 +4,20 @@ import { Mmu } from '../mmu/mmu.js';
 import { TLB_CONTEXTS_AREA } from '../mmu/tlb-contexts.js';
 import { FaultStatus } from '../mmu/translate.js';
 import { Access } from './access.js';
-import { Daif, Esr, ExceptionClass, Pstate, Sctlr, StepSyndrome, Vector, VectorGroup } from './architecture.js';
+import {
+  accessSyndrome,
+  Daif,
+  Esr,
+  ExceptionClass,
+  Pstate,
+  Sctlr,
+  StepSyndrome,
+  Vector,
+  VectorGroup,
+} from './architecture.js';
 import { type Cpu, type CpuDebug, type CpuHost, CpuStop, STOP_COST } from './cpu.js';
 import { DebugUnit, isLoadExclusive, isStoreExclusive } from './debug.js';
+import { InterruptInputs } from './interrupt-inputs.js';
 import { ExitCode, Offset, STATE_SIZE } from './layout.js';
 import type { SoftMachine } from './machine.js';
 import { Maintenance } from './maintenance.js';
@@ -70,9 +81,7 @@ export class Processor implements Cpu {
   #atElSince = 0;
   #running = false;
   #destroyed = false;
-  #irq = false;
-  #fiq = false;
-  #serror: bigint | undefined;
+  readonly #inputs = new InterruptInputs();
   /** The instruction that is executed now is stepped: software step is active-not-pending. */
   #stepActive = false;
   #stepped: Stepped = Stepped.NO;
@@ -93,7 +102,7 @@ export class Processor implements Cpu {
       this.#state,
       this.mmu,
       host,
-      () => this.#interruptStatus(),
+      () => this.#inputs.status,
       this.#debug,
       () => this.#debugChanged(),
     );
@@ -133,7 +142,7 @@ export class Processor implements Cpu {
     for (const r of SYSREGS) state.set64(r.offset, r.reset);
     for (const [offset, value] of kept) state.set64(offset, value);
     state.set64(Offset.MONITOR_ADDRESS, MONITOR_OPEN);
-    this.#serror = undefined;
+    this.#inputs.serror = undefined;
     state.setPstate(RESET_PSTATE);
     this.#stepped = Stepped.NO;
     this.#debug.reset();
@@ -457,35 +466,13 @@ export class Processor implements Cpu {
 
   // MMIO.
 
-  /** Fills in the syndrome of {@link access} from the instruction at PC. */
   #describeAccess(): void {
-    const a = this.access;
     const syndrome = this.mmu.accessCrosses ? undefined : this.#machine.syndromes.of(this.mmu.currentWord());
-    a.isv = syndrome !== undefined;
-    a.valueLo = 0;
-    a.valueHi = 0;
-    a.srt = syndrome?.srt ?? 0;
-    a.sf = syndrome?.sf ?? false;
-    a.signExtend = syndrome?.signExtend ?? false;
-    if (syndrome === undefined) return;
-    const { size, srt } = syndrome;
-    a.size = size;
-    if (!a.isWrite || srt === 31) return;
-    const at = Offset.X + srt * 8;
-    const lo = this.#state.get32(at);
-    a.valueLo = size < 4 ? lo & ((1 << (size * 8)) - 1) : lo >>> 0;
-    if (size === 8) a.valueHi = this.#state.get32(at + 4) >>> 0;
+    this.access.describe(syndrome, this.#state);
   }
 
   completeRead(lo: number, hi: number): void {
-    const { size, srt, signExtend, sf } = this.access;
-    if (srt !== 31) {
-      const unused = size < 4 ? 32 - size * 8 : 0;
-      const low = signExtend ? (lo << unused) >> unused : (lo << unused) >>> unused;
-      const at = Offset.X + srt * 8;
-      this.#state.set32(at, low);
-      this.#state.set32(at + 4, size === 8 ? hi : signExtend && sf ? low >> 31 : 0);
-    }
+    this.access.complete(this.#state, lo, hi);
     this.skipInstruction();
   }
 
@@ -645,14 +632,15 @@ export class Processor implements Cpu {
   #takeInterrupts(): void {
     const state = this.#state;
     if (state.get32(Offset.ATTENTION) === 0) return;
-    const masked = state.get32(Offset.DAIF);
-    if (this.#serror !== undefined && (masked & Daif.A) === 0) {
-      const iss = this.#serror;
-      this.#serror = undefined;
+    const vector = this.#inputs.next(state.get32(Offset.DAIF));
+    if (vector === undefined) return;
+    let iss = 0;
+    if (vector === Vector.SERROR) {
+      iss = Number(this.#inputs.serror! & SERROR_ISS);
+      this.#inputs.serror = undefined;
       this.#attention();
-      this.#exception(Vector.SERROR, ExceptionClass.SERROR, Number(iss & SERROR_ISS));
-    } else if (this.#fiq && (masked & Daif.F) === 0) this.#exception(Vector.FIQ, ExceptionClass.UNKNOWN, 0);
-    else if (this.#irq && (masked & Daif.I) === 0) this.#exception(Vector.IRQ, ExceptionClass.UNKNOWN, 0);
+    }
+    this.#exception(vector, vector === Vector.SERROR ? ExceptionClass.SERROR : ExceptionClass.UNKNOWN, iss);
   }
 
   #attention(): void {
@@ -664,41 +652,23 @@ export class Processor implements Cpu {
   }
 
   setIrq(level: boolean): void {
-    if (level === this.#irq) return;
-    this.#irq = level;
+    if (level === this.#inputs.irq) return;
+    this.#inputs.irq = level;
     this.#attention();
   }
   setFiq(level: boolean): void {
-    if (level === this.#fiq) return;
-    this.#fiq = level;
+    if (level === this.#inputs.fiq) return;
+    this.#inputs.fiq = level;
     this.#attention();
   }
   get interruptPending(): boolean {
-    return this.#irq || this.#fiq || this.#serror !== undefined;
+    return this.#inputs.pending;
   }
   injectSerror(esrIss: bigint): void {
-    this.#serror = esrIss;
+    this.#inputs.serror = esrIss;
     this.#attention();
   }
   get serrorPending(): boolean {
-    return this.#serror !== undefined;
+    return this.#inputs.serror !== undefined;
   }
-
-  /** ISR_EL1. */
-  #interruptStatus(): bigint {
-    return BigInt((this.#serror !== undefined ? Daif.A : 0) | (this.#irq ? Daif.I : 0) | (this.#fiq ? Daif.F : 0));
-  }
-}
-
-/** ISS of a trapped MSR, MRS or SYS (Arm ARM DDI 0487 J1.1, AArch64.SystemAccessTrapSyndrome). */
-function accessSyndrome(word: number): number {
-  const field = (lsb: number, width: number): number => (word >>> lsb) & ((1 << width) - 1);
-  const op0 = field(19, 2);
-  const op2 = field(5, 3);
-  const op1 = field(16, 3);
-  const crn = field(12, 4);
-  const rt = field(0, 5);
-  const crm = field(8, 4);
-  const isRead = field(21, 1);
-  return (op0 << 20) | (op2 << 17) | (op1 << 14) | (crn << 10) | (rt << 5) | (crm << 1) | isRead;
 }
