@@ -153,7 +153,7 @@ describe.each(backends)('GICv2 on $name', (backend) => {
     expect((v3.vcpu.getOneReg(pfr0) >> 24n) & 0xfn).toBe(1n);
     const { vcpu, ask, load: code } = makeV2();
     expect((vcpu.getOneReg(pfr0) >> 24n) & 0xfn).toBe(0n);
-    code(VECTORS + 0x200, ...mov(21, DEVICE + 4), store(8, 31, 21));
+    code(VECTORS + 0x200, ...mov(21, DEVICE + 8), store(8, 31, 21));
     expect(ask(vcpu, [...mov(0, VECTORS), msr(Sysreg.VBAR_EL1, 0)], msr(Sysreg.ICC_PMR, 0))).toBe(0);
   });
 

@@ -1,8 +1,8 @@
 /**
  * A fetch table: first where the decoded records of a page are, by page, then which region starts at an address, by address, so
- * that going from region to region touches no record. Entries are 16 bytes: the address, all ones where there is none; then
- * the records or the region; in an entry of a page, whether the second part may have an entry of a page that shares it. The
- * last word says whether the second part has entries at all.
+ * that going from region to region touches no record. Entries are 16 bytes: the address, or where there is none, one that is
+ * not looked for in that place (all ones; in the last entry 0); then the records or the region; in an entry of a page, whether
+ * the second part may have an entry of a page that shares it. The last word says whether the second part has entries at all.
  */
 export const FETCH_ENTRIES = 256;
 export const JUMP_ENTRIES = 1024;

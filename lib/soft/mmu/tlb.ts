@@ -115,7 +115,8 @@ export class Tlb implements SecondTlbUser {
     const { u8, i32 } = this.#env;
     for (let table = 2; table < FETCH_TABLES; table++) {
       const at = this.#fetchTableAt(table);
-      u8.fill(0xff, at, at + JUMPS_USED);
+      u8.fill(0xff, at, at + JUMP_TABLE);
+      this.#emptyJumps(at);
       i32[(at + JUMPS_USED) >>> 2] = 0;
     }
   }
@@ -284,12 +285,22 @@ export class Tlb implements SecondTlbUser {
 
   /** @param table linear address of a fetch table */
   #forgetJumps(table: number): void {
-    const { i32, u8 } = this.#env;
+    const { i32 } = this.#env;
     const used = (table + JUMPS_USED) >>> 2;
     if (i32[used] === 0) return;
     i32[used] = 0;
-    u8.fill(0xff, table + JUMP_TABLE, table + JUMPS_USED);
+    this.#emptyJumps(table);
     for (let at = table >>> 2; at < (table + JUMP_TABLE) >>> 2; at += 4) i32[at + PAGE_HAS_JUMPS / 4] = 0;
+  }
+
+  /** @param table linear address of a fetch table */
+  #emptyJumps(table: number): void {
+    const { i32, u8 } = this.#env;
+    const end = table + JUMPS_USED;
+    u8.fill(0xff, table + JUMP_TABLE, end);
+    // A branch may go to the address of all ones, and looks here in the last entry: what that holds must be another entry's.
+    i32[(end - 16) >>> 2] = 0;
+    i32[(end - 12) >>> 2] = 0;
   }
 
   /**

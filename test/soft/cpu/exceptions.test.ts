@@ -90,7 +90,7 @@ describe('an exception', () => {
   });
 
   test('a misaligned PC comes before everything else', () => {
-    for (const target of [BigInt(CODE) + 2n, NOWHERE + 1n]) {
+    for (const target of [BigInt(CODE) + 2n, NOWHERE + 1n, 2n ** 64n - 1n]) {
       expect(vm.execute([br(0)], { x: { 0: target } })).toMatchObject({
         ec: PC_ALIGNMENT,
         iss: 0,
