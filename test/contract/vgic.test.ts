@@ -100,12 +100,12 @@ describe.each(backends)('vGIC on $name', (backend) => {
       ...tell(4),
     );
     put(IRQ_VECTOR, irqHandler());
-    expect(runToExit(vcpu)).toBe('write 0x9000004/8 0x1');
+    expect(runToExit(vcpu)).toBe('write 0x9000008/8 0x1');
     vm.irqLine(SPI(40), true);
-    expect(runToExit(vcpu)).toBe('write 0x9000004/8 0x2');
-    expect(runToExit(vcpu)).toBe('write 0x9000004/8 0x3');
+    expect(runToExit(vcpu)).toBe('write 0x9000008/8 0x2');
+    expect(runToExit(vcpu)).toBe('write 0x9000008/8 0x3');
     expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
-    expect(runToExit(vcpu)).toBe('write 0x9000004/8 0x4');
+    expect(runToExit(vcpu)).toBe('write 0x9000008/8 0x4');
   });
 
   test('a higher priority preempts a handler, a lower or equal one does not', () => {
@@ -163,7 +163,7 @@ describe.each(backends)('vGIC on $name', (backend) => {
       ...tell(1),
       ...[...acknowledge, ...acknowledge, ...acknowledge, ...acknowledge],
     );
-    expect(runToExit(vcpu)).toBe('write 0x9000004/8 0x1');
+    expect(runToExit(vcpu)).toBe('write 0x9000008/8 0x1');
     for (const intid of [41, 40, 42]) vm.irqLine(SPI(intid), true);
     const seen: number[] = [];
     for (let i = 0; i < 8; i++) seen.push(Number(runToExit(vcpu).split(' ')[2]));
@@ -192,7 +192,7 @@ describe.each(backends)('vGIC on $name', (backend) => {
     );
     runToExit(vcpu);
     vm.irqLine(SPI(41), true);
-    expect(runToExit(vcpu)).toBe('write 0x9000004/8 0x29');
+    expect(runToExit(vcpu)).toBe('write 0x9000008/8 0x29');
     vm.irqLine(SPI(40), true);
     const seen = [runToExit(vcpu), runToExit(vcpu), runToExit(vcpu)];
     expect(seen.map((exit) => Number(exit.split(' ')[2]))).toEqual([1023, 40, 40]);
@@ -327,7 +327,7 @@ describe.each(backends)('vGIC on $name', (backend) => {
     put(IRQ_VECTOR, irqHandler(...mov(22, 2), msr(ctl, 22)));
     const taken = `write 0x9000000/4 0x${intid.toString(16)}`;
     expect(runToExit(vcpu)).toBe(taken);
-    expect(runToExit(vcpu)).toBe('write 0x9000004/8 0x1');
+    expect(runToExit(vcpu)).toBe('write 0x9000008/8 0x1');
     expect(runToExit(vcpu)).toBe(taken);
   });
 
@@ -373,7 +373,7 @@ describe.each(backends)('vGIC on $name', (backend) => {
     expect(vcpu.run()).toMatchObject({ reason: 'intr' });
     expect(vcpu.deviceIrqLevel).toBe(1);
     vm.irqLine(0, true);
-    expect(runToExit(vcpu)).toBe('write 0x9000004/8 0x1');
+    expect(runToExit(vcpu)).toBe('write 0x9000008/8 0x1');
     expect(vcpu.run(1)).toMatchObject({ reason: 'intr' });
     expect(vcpu.deviceIrqLevel).toBe(0);
   });
@@ -383,7 +383,7 @@ describe.each(backends)('vGIC on $name', (backend) => {
     const { vcpu, load: put } = makeVm(kvm);
     put(RAM, ...mov(0, RAM + 0x1_0000), msr(Sysreg.VBAR_EL1, 0), mrs(0, Sysreg.ICC_PMR), ...tell(6));
     put(RAM + 0x1_0200, ...tell(7));
-    expect(runToExit(vcpu)).toBe('write 0x9000004/8 0x7');
+    expect(runToExit(vcpu)).toBe('write 0x9000008/8 0x7');
   });
 
   test('frames identify themselves as KVM GICv3 does, and refuse odd accesses silently', () => {
@@ -585,9 +585,9 @@ describe.each(backends)('vGIC on $name', (backend) => {
       hppir,
     );
     put(RAM + 0x800, NOP, send((3n << 24n) | 1n), hppir);
-    expect([runToExit(vcpu), runToExit(vcpu)]).toEqual(['write 0x9000004/8 0x3ff', 'write 0x9000004/8 0x3ff']);
+    expect([runToExit(vcpu), runToExit(vcpu)]).toEqual(['write 0x9000008/8 0x3ff', 'write 0x9000008/8 0x3ff']);
     vcpu.setOneReg(Reg.PC, BigInt(RAM + 0x800));
-    expect(runToExit(vcpu)).toBe('write 0x9000004/8 0x3');
+    expect(runToExit(vcpu)).toBe('write 0x9000008/8 0x3');
   });
 
   test("the timers' PPIs can be chosen before the first run", () => {
@@ -639,7 +639,7 @@ describe.each(backends)('vGIC on $name', (backend) => {
 /** Code: tells {@link DEVICE} a constant, or a register. */
 function tell(value: number, register?: number): number[] {
   return [
-    ...mov(21, DEVICE + 4),
+    ...mov(21, DEVICE + 8),
     ...(register === undefined ? mov(22, value) : [0xaa0003e0 | (register << 16) | 22]),
     storeWide(22, 21),
   ].map((w) => w >>> 0);
