@@ -453,9 +453,9 @@ describe.each(backends)('vGIC on $name', (backend) => {
   test('the state can be saved and put back', () => {
     const make = (): ReturnType<typeof makeVm> => makeVm(kvm, { gic: true });
     const one = make();
-    one.load(RAM, enableGic(1 << 27), enableSpi(40, false, 0x80), enableSpi(52, true), b(0));
+    one.load(RAM, enableGic(1 << 27), enableSpi(40, false, 0x80), enableSpi(52, true), tell(1));
     one.vm.irqLine(SPI(52), true);
-    one.vcpu.run(1);
+    expect(runToExit(one.vcpu)).toBe('write 0x9000008/8 0x1');
     one.vm.irqLine(SPI(40), true);
     const dist = [0x0, 0x8, 0xc08, 0xc0c, 0x84, 0x104, 0x204, 0x304, 0x428, 0x434, 0x6140, 0x6148];
     const redist = [0x1_0080, 0x1_0100, 0x1_0200, 0x1_0300, 0x1_0418, 0x1_0c04];
