@@ -16,7 +16,8 @@ import {
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cacheDir, withWorkDir } from '../../dist/guest/cache.js';
+import { withWorkDir } from '../../dist/guest/cache.js';
+import { cacheDir } from '../../dist/guest/cache-dir.js';
 import {
   keep,
   makeExt4,

@@ -4,7 +4,8 @@ import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cacheDir, withWorkDir } from '../../dist/guest/cache.js';
+import { withWorkDir } from '../../dist/guest/cache.js';
+import { cacheDir } from '../../dist/guest/cache-dir.js';
 import { fetchGuest } from '../../dist/guest/debian.js';
 import {
   keep,
