@@ -71,13 +71,13 @@ export async function run(args: RunArgs): Promise<number> {
 /** Runs a guest under `--trace profile`, if that was given. */
 export async function profiled<T>(
   { profile }: RunArgs,
-  { kernel }: Pick<MicroVmOptions, 'kernel'>,
+  booted: Pick<MicroVmOptions, 'kernel' | 'kernelFormat'>,
   guest: () => Promise<T>,
 ): Promise<T> {
   if (profile === undefined) return guest();
   const trace = await (await import('./trace.js')).startProfile(profile.file);
   const result = await guest();
-  await trace.end(kernel);
+  await trace.end(booted);
   return result;
 }
 

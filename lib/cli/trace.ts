@@ -1,8 +1,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Session } from 'node:inspector';
 import { RAM_BASE } from '../vmm/board.js';
-import { elfSymbols, IMAGE_ALIGN, isElf, kallsyms, loadKernel, type SymbolTable } from '../vmm/boot/index.js';
-import type { ImageSource } from '../vmm/options.js';
+import { elfSymbols, imageAddress, isElf, kallsyms, loadKernel, type SymbolTable } from '../vmm/boot/index.js';
+import type { MicroVmOptions } from '../vmm/options.js';
 import { type CpuProfile, formatProfile, ProfileTally } from './profile.js';
 
 /** Microseconds between two samples. */
@@ -10,10 +10,13 @@ const INTERVAL = 250;
 /** Samples are added up so often, so that a guest may run for days. */
 const HARVEST_MS = 30_000;
 
+/** The options of a VM that say what kernel it boots. */
+export type BootedKernel = Pick<MicroVmOptions, 'kernel' | 'kernelFormat'>;
+
 /** A profile that is being taken. */
 export interface ProfileTrace {
-  /** Ends it and writes the report. @param kernel what the guest booted, for its symbols */
-  end(kernel: ImageSource | undefined): Promise<void>;
+  /** Ends it and writes the report. @param booted what the guest booted, for its symbols */
+  end(booted: BootedKernel): Promise<void>;
 }
 
 /**
@@ -43,7 +46,7 @@ export async function startProfile(to: string | undefined): Promise<ProfileTrace
   }, HARVEST_MS);
   timer.unref();
   return {
-    async end(kernel) {
+    async end(booted) {
       clearInterval(timer);
       await harvesting;
       await harvest();
@@ -51,7 +54,7 @@ export async function startProfile(to: string | undefined): Promise<ProfileTrace
       const cpuAfter = otherThreads();
       const report = formatProfile(tally, {
         title: `elvisor profile: node ${process.version}, a sample every ${INTERVAL} us`,
-        symbols: kernel === undefined ? undefined : await symbolsOf(kernel),
+        symbols: await symbolsOf(booted),
         otherThreads: cpuBefore === undefined || cpuAfter === undefined ? undefined : cpuAfter - cpuBefore,
       });
       if (to === undefined) process.stderr.write(report);
@@ -69,11 +72,9 @@ function otherThreads(): number | undefined {
 }
 
 /** A kernel's symbols, where it has any. */
-async function symbolsOf(kernel: ImageSource): Promise<SymbolTable | undefined> {
+async function symbolsOf({ kernel, kernelFormat: format = 'auto' }: BootedKernel): Promise<SymbolTable | undefined> {
   const file = kernel instanceof Uint8Array ? kernel : readFileSync(kernel);
-  const loaded = await loadKernel(file);
-  if (loaded.kind === 'image') {
-    return kallsyms(loaded.bytes, Math.ceil(RAM_BASE / IMAGE_ALIGN) * IMAGE_ALIGN + loaded.textOffset);
-  }
-  return isElf(file) ? elfSymbols(file) : undefined;
+  const loaded = await loadKernel(file, { format });
+  if (loaded.kind === 'image') return kallsyms(loaded.bytes, imageAddress(loaded, RAM_BASE));
+  return loaded.kind === 'elf' && isElf(file) ? elfSymbols(file) : undefined;
 }

@@ -79,7 +79,9 @@ async function prepare() {
 }
 
 async function run({ name, run: command, says, cpus = 1 }) {
-  const kvm = values.interpret ? { kvm: new SoftKvm({ createMachine: () => createMachine({}) }) } : { backend: 'soft' };
+  const kvm = values.interpret
+    ? { kvm: new SoftKvm({ createMachine: () => createMachine({ threshold: undefined }) }) }
+    : { backend: 'soft' };
   const vm = await MicroVm.create({
     ...guestOptions(guest, { mode: 'exec' }),
     ...kvm,

@@ -226,12 +226,12 @@ export class ModuleBuilder {
     this.#exportCount++;
   }
 
-  /** @param name what profilers and stack traces call the function; `exportName` if not given */
   /** Puts functions into consecutive entries of the table. @param start the first of them */
   fillTable(start: number, functions: readonly number[]): void {
     this.#elements = { start, functions };
   }
 
+  /** @param name what profilers and stack traces call the function; `exportName` if not given */
   addFunction(signature: Signature, body: FunctionBody, exportName?: string, name?: string): number {
     const index = this.#importedFunctions + this.#functions.push({ type: this.type(signature), body }) - 1;
     if (exportName !== undefined) {

@@ -1,5 +1,5 @@
 import { VmError } from '../errors.js';
-import { IMAGE_ALIGN } from './image.js';
+import { type Arm64Image, IMAGE_ALIGN } from './image.js';
 import type { Kernel } from './kernel.js';
 
 /** Largest device tree (Linux, Documentation/arch/arm64/booting.rst, 2). */
@@ -106,9 +106,13 @@ export function placeBoot(input: PlacementInput): Placement {
   return { entry, kernel: loads, dtb, initrd };
 }
 
+/** Where an Image goes, guest-physical. */
+export const imageAddress = ({ textOffset }: Pick<Arm64Image, 'textOffset'>, ramBase: number): number =>
+  align(ramBase, IMAGE_ALIGN) + textOffset;
+
 function placeKernel(kernel: Kernel, ram: PlacementInput['ram']): { entry: number; loads: Load[] } {
   if (kernel.kind === 'image') {
-    const address = align(ram.base, IMAGE_ALIGN) + kernel.textOffset;
+    const address = imageAddress(kernel, ram.base);
     return { entry: address, loads: [{ address, bytes: kernel.bytes, size: kernel.imageSize }] };
   }
   if (kernel.kind === 'raw') {
