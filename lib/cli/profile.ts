@@ -41,7 +41,8 @@ export const ACTIVITIES: Readonly<Record<Activity, string>> = {
 
 /**
  * Functions at which an activity begins, innermost first when a stack is read: all that they call is theirs. The names are those
- * of the machine (lib/soft), which calls in from generated code, and of the loop that gives vCPUs their turns (lib/vmm).
+ * of the machine (lib/soft), which calls in from generated code, and of the loop that gives vCPUs their turns and
+ * of the devices' bus, which is called in the midst of a run, too (lib/vmm).
  */
 export const ENTRIES: Readonly<Record<string, Activity>> = {
   loadMiss: 'translating',
@@ -50,6 +51,7 @@ export const ENTRIES: Readonly<Record<string, Activity>> = {
   decodeMiss: 'decoding',
   hot: 'compiling',
   tick: 'compiling',
+  handle: 'devices',
   '#enterGuest': 'exceptions',
   '#turn': 'devices',
 };

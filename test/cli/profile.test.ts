@@ -54,6 +54,7 @@ describe('where the time goes', () => {
     ['instantiating', { '#enterGuest': { tick: { '#receive': 5 } } }, 'compiling'],
     ['an exception', { '#turn': { '#enterGuest': { '#exception': 5 } } }, 'exceptions'],
     ['a device', { '#turn': { handle: { 'node:write': 5 } } }, 'devices'],
+    ['a device in the midst of a run', { '#turn': { '#enterGuest': { handle: { write: 5 } } } }, 'devices'],
     ['collecting', { '(garbage collector)': 5 }, 'collecting'],
     ['idle', { '(idle)': 5 }, 'idle'],
     ["Node's own tick", { 'node:tick': { 'node:hot': 5 } }, 'other'],

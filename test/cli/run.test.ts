@@ -52,6 +52,9 @@ test('a flat program: what it transmits is stdout, the machine is as asked for',
     status: 0,
     stdout: 'R',
   });
+  const profiled = await elvisor(['run', '--kernel', flat, '--kernel-format', 'raw', '--trace', 'profile']);
+  expect(profiled).toMatchObject({ status: 0, stdout: 'R' });
+  expect(profiled.stderr).toContain('elvisor profile');
   expect(await elvisor(['run', '--kernel', flat, ...machine])).toMatchObject({ status: 2, stdout: '' });
 });
 

@@ -59,6 +59,8 @@ export const sys = (op1: number, crn: number, crm: number, op2: number, rt = 31)
   (0xd5080000 | (op1 << 16) | (crn << 12) | (crm << 8) | (op2 << 5) | rt) >>> 0;
 export const TLBI_VMALLE1 = sys(0, 8, 7, 0);
 export const TLBI_VMALLE1IS = sys(0, 8, 3, 0);
+/** The operand of TLBI by VA. */
+export const tlbiOperand = (va: bigint): bigint => (va >> 12n) & 0xfff_ffff_ffffn;
 export const tlbiVae1 = (rt: number): number => sys(0, 8, 7, 1, rt);
 export const tlbiVae1is = (rt: number): number => sys(0, 8, 3, 1, rt);
 export const tlbiAside1 = (rt: number): number => sys(0, 8, 7, 2, rt);

@@ -4,6 +4,9 @@ import type { CpuAccess } from './cpu.js';
 import { Offset } from './layout.js';
 import type { CpuState } from './state.js';
 
+/** 64 bits from their halves, of either sign. */
+export const fromHalves = (lo: number, hi: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+
 /** The access behind an exit. Its 64-bit values are kept as halves: no BigInt is made that nobody asks for. */
 export class Access implements CpuAccess {
   ipa = 0;
@@ -20,11 +23,11 @@ export class Access implements CpuAccess {
   valueHi = 0;
 
   get va(): bigint {
-    return (BigInt(this.vaHi >>> 0) << 32n) | BigInt(this.vaLo >>> 0);
+    return fromHalves(this.vaLo, this.vaHi);
   }
 
   get value(): bigint {
-    return (BigInt(this.valueHi >>> 0) << 32n) | BigInt(this.valueLo >>> 0);
+    return fromHalves(this.valueLo, this.valueHi);
   }
 
   /** Fills in the syndrome, and for a store the value. @param syndrome `undefined` where none is valid (ISV is 0) */

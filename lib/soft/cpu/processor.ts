@@ -3,7 +3,7 @@ import { isZeroing } from '../mmu/alignment.js';
 import { Mmu } from '../mmu/mmu.js';
 import { TLB_CONTEXTS_AREA } from '../mmu/tlb-contexts.js';
 import { FaultStatus } from '../mmu/translate.js';
-import { Access } from './access.js';
+import { Access, fromHalves } from './access.js';
 import {
   accessSyndrome,
   Daif,
@@ -609,7 +609,7 @@ export class Processor implements Cpu {
 
   #faultAddress(): bigint {
     const { lo, hi } = this.mmu.fault;
-    return (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+    return fromHalves(lo, hi);
   }
 
   injectUndefined(): void {

@@ -1,7 +1,7 @@
 import type { Helper, Stmt, Val, VOperand, XOperand } from '../a64/emitter.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
 import { analyse, type FlowGraph, irreducibleEdges } from './control-flow.js';
-import { JUMP_MASK, JUMP_TABLE } from './fetch-table.js';
+import { findRegion, JUMP_TABLE } from './fetch-table.js';
 import type { Instruction } from './instruction.js';
 import { conditionFrom, FLAG_OPERANDS, FlagState, flagState, flagsAtEntry, wordsFrom } from './lazy-flags.js';
 import { MACHINE_HELPERS } from './linkage.js';
@@ -411,17 +411,7 @@ export class RegionLowering extends Lowering {
     c.u8(W.VOID);
     this.getLocal(this.#result);
     this.memoryOp(W.I32_LOAD, STATE + Offset.TLB_FETCH);
-    this.getLocal(this.#pc);
-    c.u8(W.I32_WRAP);
-    this.i32Const(2);
-    c.u8(W.I32_SHL);
-    this.i32Const(JUMP_MASK);
-    c.u8(W.I32_AND);
-    c.u8(W.I32_ADD);
-    this.teeLocal(jump);
-    this.memoryOp(W.I64_LOAD, JUMP_TABLE);
-    this.getLocal(this.#pc);
-    c.u8(W.I64_EQ);
+    findRegion(c, this.#pc, jump);
     c.u8(W.IF);
     c.u8(W.VOID);
     this.getLocal(this.#pc);

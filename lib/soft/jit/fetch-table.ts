@@ -1,3 +1,6 @@
+import { W } from './lower.js';
+import type { ByteWriter } from './wasm-module.js';
+
 /**
  * A fetch table: first where the decoded records of a page are, by page, then which region starts at an address, by address, so
  * that going from region to region touches no record. Entries are 16 bytes: the address, or where there is none, one that is
@@ -14,3 +17,25 @@ export const FETCH_TABLE_SIZE = JUMPS_USED + 16;
 /** Make an entry's byte offset from PC >> 8, and from PC << 2. */
 export const FETCH_MASK = (FETCH_ENTRIES - 1) << 4;
 export const JUMP_MASK = (JUMP_ENTRIES - 1) << 4;
+
+/**
+ * Looks up in a fetch table, whose linear address is on the stack, which region starts at an address: pushes whether the entry
+ * found is the address's, which has the region at {@link JUMP_TABLE} + 8.
+ * @param pc local of the address
+ * @param jump local that becomes where in the table the entry is
+ */
+export function findRegion(code: ByteWriter, pc: number, jump: number): void {
+  const local = (opcode: number, index: number): void => {
+    code.u8(opcode);
+    code.u32(index);
+  };
+  local(W.LOCAL_GET, pc);
+  code.raw([W.I32_WRAP, W.I32_CONST, 2, W.I32_SHL, W.I32_CONST]);
+  code.s32(JUMP_MASK);
+  code.raw([W.I32_AND, W.I32_ADD]);
+  local(W.LOCAL_TEE, jump);
+  code.raw([W.I64_LOAD, 0]);
+  code.u32(JUMP_TABLE);
+  local(W.LOCAL_GET, pc);
+  code.u8(W.I64_EQ);
+}

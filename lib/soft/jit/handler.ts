@@ -39,6 +39,9 @@ export interface HandlerLayout {
   readonly hasImm: boolean;
 }
 
+/** Byte offset in a record of a handler's n-th operand: behind the handler's number, two bytes each. */
+export const slotOffset = (n: number): number => 2 + n * 2;
+
 /** Hands out the record's bytes to operands in the order in which the handler first uses them. */
 class SlotAllocator implements HandlerLayout {
   readonly slots: Slot[] = [];
@@ -54,7 +57,7 @@ class SlotAllocator implements HandlerLayout {
   at(key: string): number {
     let offset = this.#offsets.get(key);
     if (offset === undefined) {
-      offset = 2 + this.slots.length * 2;
+      offset = slotOffset(this.slots.length);
       if (offset >= (this.hasImm ? 8 : RECORD_SIZE))
         throw new Error(`${this.#row.name} has too many operands for a record`);
       this.#offsets.set(key, offset);

@@ -1,4 +1,5 @@
 import type { Row } from '../a64/row.js';
+import { slotOffset } from './handler.js';
 import {
   type CountingOptions,
   emitInterpreter,
@@ -61,7 +62,7 @@ export function useInterpreterImage(rows: readonly Row[], image: InterpreterImag
     const row = rows[at]!;
     const slots = operands.map((operand, i) => ({
       key: operand,
-      offset: 2 + 2 * i,
+      offset: slotOffset(i),
       read: operandReader(row, operand),
     }));
     const layout = { slots, hasImm: row.imm !== undefined };

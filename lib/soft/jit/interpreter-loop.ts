@@ -1,7 +1,7 @@
 import type { Helper, Val } from '../a64/emitter.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
 import { REGION_LEFT } from './compiler.js';
-import { FETCH_MASK, JUMP_MASK, JUMP_TABLE, JUMPS_USED, PAGE_HAS_JUMPS } from './fetch-table.js';
+import { FETCH_MASK, findRegion, JUMP_TABLE, JUMPS_USED, PAGE_HAS_JUMPS } from './fetch-table.js';
 import { type HandlerContext, HandlerLowering, RECORD_SHIFT, RECORD_SIZE, REGION } from './handler.js';
 import { MACHINE_HELPERS } from './linkage.js';
 import { W } from './lower.js';
@@ -271,17 +271,7 @@ export class LoopLowering extends HandlerLowering {
     this.getLocal(this.#btype);
     this.memoryOp(W.I32_LOAD, STATE + Offset.TLB_FETCH);
     this.teeLocal(table);
-    this.getLocal(this.#pc);
-    c.u8(W.I32_WRAP);
-    this.i32Const(2);
-    c.u8(W.I32_SHL);
-    this.i32Const(JUMP_MASK);
-    c.u8(W.I32_AND);
-    c.u8(W.I32_ADD);
-    this.teeLocal(jump);
-    this.memoryOp(W.I64_LOAD, JUMP_TABLE);
-    this.getLocal(this.#pc);
-    c.u8(W.I64_EQ);
+    findRegion(c, this.#pc, jump);
     this.body.expect(true);
     c.u8(W.IF);
     c.u8(W.VOID);

@@ -15,7 +15,7 @@ const OPERATIONS: readonly FlagOperation[] = ['add', 'sub', 'logical'];
 export const flagState = (operation: FlagOperation, type: 'i32' | 'i64'): number =>
   1 + OPERATIONS.indexOf(operation) * 2 + (type === 'i64' ? 1 : 0);
 const operationOf = (state: number): FlagOperation => OPERATIONS[(state - 1) >> 1]!;
-export const operandType = (state: number): 'i32' | 'i64' => ((state - 1) & 1 ? 'i64' : 'i32');
+const operandType = (state: number): 'i32' | 'i64' => ((state - 1) & 1 ? 'i64' : 'i32');
 
 /** What an instruction does with NZCV. */
 export interface FlagEffect {

@@ -1,6 +1,7 @@
 import { MpState, SystemEvent, type VcpuExit } from '../../kvm/index.js';
 import { SMCCC_VERSION } from './smccc.js';
 import type { SoftVcpu } from './vcpu.js';
+import { MPIDR_AFFINITY } from './vcpu-init.js';
 
 /** Function identifiers (Power State Coordination Interface, DEN0022). Bit 30 makes the 64-bit form. */
 const PSCI_VERSION = 0x8400_0000;
@@ -32,8 +33,6 @@ const AFFINITY_ON = 0n;
 const AFFINITY_OFF = 1n;
 /** No Trusted OS, or one that needs no migration. */
 const TOS_NOT_PRESENT = 2n;
-/** The affinity fields of MPIDR_EL1. */
-const AFFINITY_MASK = 0xff_00ff_ffffn;
 const VENDOR_RESET = 0x8000_0000;
 const OFF_TYPE_HIBERNATE = 1;
 /** KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2 and KVM_SYSTEM_EVENT_SHUTDOWN_FLAG_PSCI_OFF2. */
@@ -184,7 +183,7 @@ function callVersion01(vcpu: SoftVcpu, fn: number): bigint {
 }
 
 function cpuOn(vcpu: SoftVcpu, target: bigint, entry: bigint, context: bigint): bigint {
-  if ((target & ~AFFINITY_MASK) !== 0n) return INVALID_PARAMETERS;
+  if ((target & ~MPIDR_AFFINITY) !== 0n) return INVALID_PARAMETERS;
   const other = vcpu.vm.vcpuAt(target);
   if (other === undefined) return INVALID_PARAMETERS;
   if (other.mpState !== MpState.STOPPED) {
@@ -195,10 +194,10 @@ function cpuOn(vcpu: SoftVcpu, target: bigint, entry: bigint, context: bigint): 
 }
 
 function affinityInfo(vcpu: SoftVcpu, target: bigint, lowestLevel: bigint): bigint {
-  if ((target & ~AFFINITY_MASK) !== 0n || lowestLevel > 3n) return INVALID_PARAMETERS;
+  if ((target & ~MPIDR_AFFINITY) !== 0n || lowestLevel > 3n) return INVALID_PARAMETERS;
   // Aff3 is bits 39..32, with a gap below it.
   const ignored = lowestLevel === 0n ? 0n : lowestLevel === 3n ? 0xff_ffffn : (1n << (8n * lowestLevel)) - 1n;
-  const mask = AFFINITY_MASK & ~ignored;
+  const mask = MPIDR_AFFINITY & ~ignored;
   let found = false;
   for (const other of vcpu.vm.vcpuList()) {
     if ((other.mpidr & mask) !== (target & mask)) continue;

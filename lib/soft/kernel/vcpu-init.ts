@@ -39,5 +39,8 @@ export function checkInit(target: number, features: number, current: number | un
   return kept;
 }
 
+/** The affinity fields of MPIDR_EL1: Aff3, and Aff2.Aff1.Aff0. */
+export const MPIDR_AFFINITY = 0xff_00ff_ffffn;
+
 /** MPIDR_EL1 of a vCPU (kernel: reset_mpidr): four bits of Aff0, so that one ICC_SGI1R_EL1 reaches a cluster. */
 export const affinityOf = (id: number): number => (id & 0xf) | (((id >> 4) & 0xff) << 8) | (((id >> 12) & 0xff) << 16);

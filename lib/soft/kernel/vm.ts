@@ -40,6 +40,7 @@ import { FW_BITMAP_RESET } from './smccc.js';
 import { SmcccFilter } from './smccc-filter.js';
 import { readVmStats } from './stats.js';
 import { SoftVcpu } from './vcpu.js';
+import { MPIDR_AFFINITY } from './vcpu-init.js';
 import { VgicV2Device } from './vgic/device-v2.js';
 import { VgicV3Device } from './vgic/device-v3.js';
 import { NR_PRIVATE, NR_SGIS } from './vgic/irq.js';
@@ -47,9 +48,6 @@ import { Its } from './vgic/its.js';
 import { ItsDeviceFd } from './vgic/its-device.js';
 import { Lpis } from './vgic/lpis.js';
 import { Vgic } from './vgic/vgic.js';
-
-/** Aff3 and Aff2.Aff1.Aff0 of an MPIDR value. */
-const AFFINITY = 0xff_00ff_ffffn;
 
 const CREATABLE: readonly number[] = [DeviceType.ARM_VGIC_V2, DeviceType.ARM_VGIC_V3, DeviceType.ARM_VGIC_ITS];
 
@@ -200,7 +198,7 @@ export class SoftVm implements Vm {
 
   /** The vCPU with this MPIDR affinity. */
   vcpuAt(affinity: bigint): SoftVcpu | undefined {
-    for (const vcpu of this.#vcpus.values()) if (((vcpu.mpidr ^ affinity) & AFFINITY) === 0n) return vcpu;
+    for (const vcpu of this.#vcpus.values()) if (((vcpu.mpidr ^ affinity) & MPIDR_AFFINITY) === 0n) return vcpu;
     return undefined;
   }
 

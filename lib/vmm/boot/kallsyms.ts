@@ -10,7 +10,7 @@ const MAX_NAME = 512;
 const MAX_SYMBOLS = 2 ** 20;
 /** What the kernel's first address is a multiple of. */
 const LINK_ALIGN = 2 ** 21;
-/** What each table is aligned to: 8 bytes, since Linux 7.x 4. */
+/** What each table is aligned to, in bytes: 8, in Linux 7.3 4. */
 const UNITS = [8, 4] as const;
 const R_AARCH64_RELATIVE = 0x403;
 /** Types of symbols in code (nm): global and local text, weak. */

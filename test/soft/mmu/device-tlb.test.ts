@@ -1,16 +1,13 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import { sysregIndex } from '#lib/kvm/registers.js';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
-import { ldp, load, msr, NOP, store, sys, TLBI_VMALLE1, tlbiAside1, tlbiVae1 } from '../a64.ts';
+import { ldp, load, msr, NOP, store, sys, TLBI_VMALLE1, tlbiAside1, tlbiOperand, tlbiVae1 } from '../a64.ts';
 import { BareMetal, DATA, EL0T, EL1H, type Granule, MASKED, PageTables, REG, withMmu } from '../bare-metal.ts';
 
 const VA = 0x8080_0000_0000n;
 const UART = 0x900_0000;
 const RTC = 0x901_0000;
 const PERMISSION_3 = 15;
-
-/** The operand of TLBI by VA. */
-const operand = (va: bigint): bigint => (va >> 12n) & 0xfff_ffff_ffffn;
 
 let vm: BareMetal;
 let tables: PageTables;
@@ -45,10 +42,10 @@ describe.each([
     for (let n = 0; n < 3; n++)
       expect([where(READ, va), where(WRITE, va + 8n)]).toEqual([UART + shift, UART + shift + 8]);
     tables.map(VA, RTC);
-    expect(where(READ, va, { before: [word], x1: operand(VA) })).toBe(RTC + shift);
+    expect(where(READ, va, { before: [word], x1: tlbiOperand(VA) })).toBe(RTC + shift);
     expect(where(WRITE, va)).toBe(RTC + shift);
     tables.map(VA, RTC, { ap: 2 });
-    expect(where(READ, va, { before: [word], x1: operand(VA) })).toBe(RTC + shift);
+    expect(where(READ, va, { before: [word], x1: tlbiOperand(VA) })).toBe(RTC + shift);
     expect(where(WRITE, va)).toBe(PERMISSION_3);
   });
 });
@@ -57,7 +54,7 @@ test('a block of devices is forgotten by any address in it', () => {
   tables.map(VA, 0x800_0000, { level: 2 });
   expect([where(READ, VA), where(READ, VA + 0x5000n)]).toEqual([0x800_0000, 0x800_5000]);
   tables.map(VA, 0xa00_0000, { level: 2 });
-  expect(where(READ, VA + 0x5000n, { before: [tlbiVae1(1)], x1: operand(VA + 0x1000n) })).toBe(0xa00_5000);
+  expect(where(READ, VA + 0x5000n, { before: [tlbiVae1(1)], x1: tlbiOperand(VA + 0x1000n) })).toBe(0xa00_5000);
 });
 
 test('permissions are those of the EL, of PSTATE.PAN, and of loads and stores', () => {

@@ -10,6 +10,7 @@ import {
   TLBI_VMALLE1,
   TLBI_VMALLE1IS,
   tlbiAside1,
+  tlbiOperand,
   tlbiVae1,
   tlbiVae1is,
 } from '../a64.ts';
@@ -23,8 +24,6 @@ const A = DATA;
 const B = DATA + 0x10_0000;
 const IN_A = 0xaaaan;
 const IN_B = 0xbbbbn;
-const operand = (va: bigint): bigint => (va >> 12n) & 0xfff_ffff_ffffn;
-
 let vm: BareMetal;
 let tables: PageTables;
 beforeEach(() => {
@@ -99,7 +98,7 @@ test.each([
   write(VA, 5n);
   write(RIVAL, 6n);
   tables.map(VA, B);
-  expect(read(VA, [word], operand(VA) | bits)).toBe(IN_B);
+  expect(read(VA, [word], tlbiOperand(VA) | bits)).toBe(IN_B);
   write(VA, 7n);
   expect([vm.read64(A), vm.read64(B)]).toEqual([5n, 7n]);
 });
@@ -112,7 +111,7 @@ test('TLBI of a block forgets all of its pages', () => {
   tables.map(va + BigInt(TLB_ENTRIES) * 0x1000n, B);
   expect([read(va), read(va + BigInt(TLB_ENTRIES) * 0x1000n)]).toEqual([0n, IN_B]);
   tables.map(block, A, { level: 2, accessFlag: false });
-  const o = vm.execute([tlbiVae1(1), load(8, 2, 0)], { x: { 0: va, 1: operand(block) } });
+  const o = vm.execute([tlbiVae1(1), load(8, 2, 0)], { x: { 0: va, 1: tlbiOperand(block) } });
   expect(o.done).toBe(false);
 });
 

@@ -15,6 +15,7 @@ import {
   TLBI_VMALLE1,
   TLBI_VMALLE1IS,
   tlbiAside1,
+  tlbiOperand,
   tlbiVaale1is,
   tlbiVae1,
   tlbiVae1is,
@@ -26,9 +27,6 @@ const A = DATA;
 const B = DATA + 0x10_0000;
 const IN_A = 0xaaaan;
 const IN_B = 0xbbbbn;
-
-/** The operand of TLBI by VA. */
-const operand = (va: bigint): bigint => (va >> 12n) & 0xfff_ffff_ffffn;
 
 let vm: BareMetal;
 let tables: PageTables;
@@ -71,15 +69,15 @@ describe.each([
     expect(read(va)).toBe(IN_A);
     expect(vm.execute([store(8, 3, 0)], { x: { 0: va + 8n, 3: 1 } }).done).toBe(true);
     map(B, 2);
-    expect(read(va, [word], operand(VA))).toBe(IN_B);
+    expect(read(va, [word], tlbiOperand(VA))).toBe(IN_B);
     expect(vm.execute([store(8, 3, 0)], { x: { 0: va + 8n, 3: 2 } }).done).toBe(false);
     expect([vm.read64(A + shift + 8), vm.read64(B + shift + 8)]).toEqual([1n, 0n]);
     // Code in the same page.
     map(A);
     vm.place([svc(1)], A + shift + 0x100);
     vm.place([svc(2)], B + shift + 0x100);
-    vm.execute([word], { x: { 1: operand(VA) } });
-    const target = { 0: va + 0x100n, 1: operand(VA) };
+    vm.execute([word], { x: { 1: tlbiOperand(VA) } });
+    const target = { 0: va + 0x100n, 1: tlbiOperand(VA) };
     expect(vm.execute([br(0)], { x: target }).iss).toBe(1);
     map(B);
     expect(vm.execute([word, DSB, ISB, br(0)], { x: target }).iss).toBe(2);
@@ -94,7 +92,7 @@ describe.each([
     expect(read(va)).toBe(IN_A);
     tables.map(block, base, { level, accessFlag: false });
     const other = block + span - 0x1000n;
-    expect(vm.execute([word, load(8, 2, 0)], { x: { 0: va, 1: operand(other) } })).toMatchObject({
+    expect(vm.execute([word, load(8, 2, 0)], { x: { 0: va, 1: tlbiOperand(other) } })).toMatchObject({
       done: false,
       iss: 0b001000 | level,
     });
@@ -112,7 +110,7 @@ test('TLBI by VA leaves other pages alone, and takes those of every top byte', (
   const tagged = VA | (0x55n << 56n);
   expect(read(tagged)).toBe(IN_A);
   tables.map(VA, B);
-  expect(read(tagged, [tlbiVae1(1)], operand(VA))).toBe(IN_B);
+  expect(read(tagged, [tlbiVae1(1)], tlbiOperand(VA))).toBe(IN_B);
 });
 
 describe.each([
@@ -189,7 +187,7 @@ test('an Inner Shareable TLBI reaches the other vCPUs; a local one need not', ()
   tables.map(VA, A);
   expect([read(VA), read(VA, [], 0n, other)]).toEqual([IN_A, IN_A]);
   tables.map(VA, B);
-  vm.execute([tlbiVae1is(1)], { x: { 1: operand(VA) } });
+  vm.execute([tlbiVae1is(1)], { x: { 1: tlbiOperand(VA) } });
   expect([read(VA), read(VA, [], 0n, other)]).toEqual([IN_B, IN_B]);
   tables.map(VA, A);
   vm.execute([TLBI_VMALLE1IS]);
@@ -226,7 +224,7 @@ describe('a change of the regime takes effect at once', () => {
       for (let n = 1n; n <= 20n; n++) expect(read(VA, ...use(n))).toBe(n % 2n === 1n ? IN_A : IN_B);
     tables.map(VA, B, { notGlobal: true });
     // By address alone: TLBI VAAE1.
-    expect(read(VA, [sys(0, 8, 7, 3, 1)], operand(VA))).toBe(IN_B);
+    expect(read(VA, [sys(0, 8, 7, 3, 1)], tlbiOperand(VA))).toBe(IN_B);
     for (let n = 1n; n <= 20n; n++) expect(read(VA, ...use(n))).toBe(IN_B);
   });
   test('SCTLR_EL1.M off and on', () => {
@@ -265,7 +263,7 @@ test('the page of the TLBI itself can be remapped: what comes after ISB is the n
   place(B, 0x222);
   const at = tables.map(VA, A);
   tables.mapRange(BigInt(at & ~0xfff), at & ~0xfff, 0x1000);
-  const o = vm.start(VA, { x: { 1: operand(VA), 2: at, 3: tables.descriptor(B) } });
+  const o = vm.start(VA, { x: { 1: tlbiOperand(VA), 2: at, 3: tables.descriptor(B) } });
   expect(o.iss).toBe(0x222);
   expect(vm.cpu.getX(5)).toBe(0x222n);
 });
@@ -307,7 +305,7 @@ describe('address spaces by ASID', () => {
   const own = (n: number): bigint => BigInt(0x100 + n);
   /** Gives a space another page. */
   const remap = (n: number, to: number): void => void spaces[n]!.map(VA, A + to * 0x1000, { notGlobal: true });
-  const asidOperand = (asid: number, va = 0n): bigint => (BigInt(asid) << 48n) | operand(va);
+  const asidOperand = (asid: number, va = 0n): bigint => (BigInt(asid) << 48n) | tlbiOperand(va);
 
   test('each has its own translations, with more of them than are kept', () => {
     for (const n of [0, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0, 10, 5, 1]) expect([n, inSpace(n)]).toEqual([n, own(n)]);
