@@ -1,7 +1,7 @@
 import { sysregIndex } from '../../kvm/registers.js';
 import { Daif } from '../cpu/architecture.js';
 import { ExitCode, Offset } from '../cpu/layout.js';
-import { PSEUDO, type SysregAccess, sysregByIndex } from '../cpu/sysregs.js';
+import { PSEUDO, SR, type SysregAccess, sysregByIndex } from '../cpu/sysregs.js';
 import type { Emitter, Val } from './emitter.js';
 import { helper } from './helpers.js';
 import { type Row, row } from './row.js';
@@ -12,8 +12,8 @@ import { type Row, row } from './row.js';
 export const MRS = helper('mrs', 'i:l');
 /** MSR of a register with rules or effects of its own. May raise an exception, or ask for a new look at the world. */
 export const MSR = helper('msr', 'il:');
-/** SYS: cache, TLB and address translation instructions, by the 16-bit index with op0 = 1. */
-export const SYS = helper('sys', 'il:');
+/** SYS: cache, TLB and address translation instructions, by the 16-bit index with op0 = 1, and the register's halves. */
+export const SYS = helper('sys', 'iii:');
 /** MSR (immediate) to a PSTATE field: (op1 << 3 | op2, CRm). */
 export const PSTATE_IMMEDIATE = helper('pstate', 'ii:');
 /** SEV: sets the event register of every vCPU. */
@@ -141,6 +141,19 @@ export const system: readonly Row[] = [
       e.setR(f.Rt, e.stateAt('at'));
     },
   ),
+  // At EL0 they have rules. The kernel reads them at each page that it clears and each instruction that it patches.
+  row(
+    'MRS (cache type)',
+    `1101010100 1 ${REGISTER}`,
+    { when: is(SR.CTR_EL0.index, SR.DCZID_EL0.index), ops: { at: offset, index: indexOf } },
+    (e, f) => {
+      e.if(
+        e.state('i32', Offset.EL),
+        () => e.setR(f.Rt, e.stateAt('at')),
+        () => mrs(e, f.index, (v) => e.setR(f.Rt, v)),
+      );
+    },
+  ),
   row('MRS', `1101010100 1 ${REGISTER}`, { ops: { index: indexOf } }, (e, f) => {
     mrs(e, f.index, (v) => e.setR(f.Rt, v));
   }),
@@ -180,8 +193,7 @@ export const system: readonly Row[] = [
 
   row('DC ZVA', '1101010100 0 01 011 0111 0100 001 Rt', {}, (e, f) => {
     e.if(e.state('i32', Offset.ZVA_CHECKED), () => {
-      e.call(SYS, e.i32(sysregIndex(1, 3, 7, 4, 1)), e.getX(f.Rt));
-      e.checkExit();
+      sys(e, e.i32(sysregIndex(1, 3, 7, 4, 1)), e.getX(f.Rt));
     });
     const va = e.and(e.getX(f.Rt), e.i64(-64n));
     for (let i = 0; i < 64; i += 16) e.store(16, e.add(va, e.i64(i)), e.v128(0n));
@@ -191,8 +203,7 @@ export const system: readonly Row[] = [
     '1101010100 0 01 op1:3# CRn:4# CRm:4# op2:3# Rt',
     { ops: { index: (f) => sysregIndex(1, f.op1, f.CRn, f.CRm, f.op2) } },
     (e, f) => {
-      e.call(SYS, f.index, e.getX(f.Rt));
-      e.checkExit();
+      sys(e, f.index, e.getX(f.Rt));
     },
   ),
 
@@ -203,6 +214,11 @@ function mrs(e: Emitter, index: Val, use: (v: Val) => void): void {
   const value = e.call(MRS, index)!;
   e.checkExit();
   use(value);
+}
+
+function sys(e: Emitter, index: Val, value: Val): void {
+  e.call(SYS, index, e.wrap(value), e.wrap(e.shrU(value, e.i64(32))));
+  e.checkExit();
 }
 
 /** MSR DAIFSet and DAIFClr at EL0, which SCTLR_EL1.UMA may allow. */

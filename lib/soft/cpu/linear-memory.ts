@@ -57,7 +57,7 @@ export class LinearMemory {
       hole.address += size;
       hole.size -= size;
       this.#holes = this.#holes.filter((h) => h.size > 0);
-      this.views.u8.fill(0, address, address + size);
+      this.views.u64.fill(0n, address >>> 3, (address + size) >>> 3);
       return address;
     }
     const address = this.#end;

@@ -109,7 +109,7 @@ export class SoftMachine implements Machine {
     const helpers: Record<string, (...args: never[]) => number | bigint | undefined> = {
       mrs: (index: number) => this.#current!.mrs(index),
       msr: (index: number, value: bigint) => this.#current!.msr(index, value) as undefined,
-      sys: (index: number, value: bigint) => this.#current!.sys(index, value) as undefined,
+      sys: (index: number, lo: number, hi: number) => this.#current!.sys(index, lo, hi) as undefined,
       pstate: (which: number, value: number) => this.#current!.pstateImmediate(which, value) as undefined,
       sendEvent: () => {
         for (const cpu of this.cpus) cpu.sendEvent();

@@ -1,6 +1,7 @@
 import { sysregIndex } from '../../kvm/registers.js';
 import type { Mmu } from '../mmu/mmu.js';
 import { FaultStatus } from '../mmu/translate.js';
+import { fromHalves } from './access.js';
 import { Sctlr } from './architecture.js';
 import { ExitCode, Offset } from './layout.js';
 import type { CpuState } from './state.js';
@@ -51,6 +52,8 @@ export class Maintenance {
   readonly #state: CpuState;
   readonly #mmu: Mmu;
   readonly #mmus: () => Iterable<Mmu>;
+  /** The page, as which EL and since when, that was last found to be one that may be maintained: most are asked for line by line. */
+  readonly #allowed = { lo: 0, hi: 0, el: -1, since: 0 };
 
   /** @param mmus those of every vCPU: one Inner Shareable domain */
   constructor(state: CpuState, mmu: Mmu, mmus: () => Iterable<Mmu>) {
@@ -59,14 +62,13 @@ export class Maintenance {
     this.#mmus = mmus;
   }
 
-  /** @param index as of a system register, with op0 = 1 */
-  sys(index: number, value: bigint): void {
+  /** @param index as of a system register, with op0 = 1 @param lo the register's halves */
+  sys(index: number, lo: number, hi: number): void {
     const state = this.#state;
     const op1 = (index >> 11) & 7;
     const crn = (index >> 7) & 15;
     const crm = (index >> 3) & 15;
     const op2 = index & 7;
-    const va = BigInt.asUintN(64, value);
     const isCacheOp = BY_ADDRESS.has(index) || WHOLE.has(index) || index === DC_ZVA;
     if (state.el === 0) {
       // EL0 has DC CVAU, CVAC, CVAP, CVADP, CIVAC and IC IVAU with SCTLR_EL1.UCI, and DC ZVA with DZE.
@@ -79,11 +81,11 @@ export class Maintenance {
         return;
       }
     }
-    if (isCacheOp) this.#cache(index, va);
-    else if (op1 === 0 && crn === 7 && (crm === 8 || crm === 9)) this.#translate(crm, op2, va);
-    else if (op1 === 0 && crn === 8 && TLBI_SINGLE.includes(crm)) this.#tlbi(crm, op2, va);
+    if (isCacheOp) this.#cache(index, lo, hi);
+    else if (op1 === 0 && crn === 7 && (crm === 8 || crm === 9)) this.#translate(crm, op2, lo, hi);
+    else if (op1 === 0 && crn === 8 && TLBI_SINGLE.includes(crm)) this.#tlbi(crm, op2, lo, hi);
     else if (op1 === 0 && crn === 8 && TLBI_RANGE.includes(crm) && TLBI_BY_ADDRESS.includes(op2))
-      this.#tlbiRange(crm, va);
+      this.#tlbiRange(crm, lo, hi);
     else state.leave(ExitCode.UNDEFINED);
   }
 
@@ -91,14 +93,17 @@ export class Maintenance {
    * Caches are coherent and every store to code is seen: maintenance by address only checks that the address may be used. With
    * the MMU off, all memory is Device memory, on which DC ZVA is an Alignment fault.
    */
-  #cache(index: number, va: bigint): void {
-    const lo = Number(va & 0xffff_ffffn);
-    const hi = Number(va >> 32n);
-    const el0 = this.#state.el === 0;
+  #cache(index: number, lo: number, hi: number): void {
+    const { el } = this.#state;
+    const el0 = el === 0;
     const t = this.#mmu.translator;
     if (index === DC_ZVA && !this.#state.sctlr(Sctlr.M) && t.walk(lo, hi, el0))
       this.#mmu.dataAbort(FaultStatus.ALIGNMENT, lo, hi, true);
     if (!BY_ADDRESS.has(index)) return;
+    const known = this.#allowed;
+    const { changes } = this.#mmu.contexts;
+    const isKnown = (known.lo ^ lo) >>> 12 === 0 && known.hi === hi && known.el === el && known.since === changes;
+    if (isKnown && index !== DC_IVAC) return;
     if (!t.walk(lo, hi, el0)) this.#mmu.maintenanceAbort(t.status, lo, hi);
     else {
       const { result } = t;
@@ -106,35 +111,40 @@ export class Maintenance {
       const allowed = el0 ? result.readEl0 : index !== DC_IVAC || result.writeEl1;
       if (!allowed) this.#mmu.maintenanceAbort(FaultStatus.PERMISSION | result.level, lo, hi);
       else if (index === DC_IVAC) this.#mmu.watchInvalidation(lo, hi);
+      else {
+        known.lo = lo;
+        known.hi = hi;
+        known.el = el;
+        known.since = changes;
+      }
     }
   }
 
-  #tlbi(crm: number, op2: number, value: bigint): void {
+  #tlbi(crm: number, op2: number, valueLo: number, valueHi: number): void {
     const byAddress = TLBI_BY_ADDRESS.includes(op2);
     if (!byAddress && !TLBI_ALL.includes(op2)) {
       this.#state.leave(ExitCode.UNDEFINED);
       return;
     }
     // VA bits 55..12 are in bits 43..0.
-    const page = value & 0xfff_ffff_ffffn;
-    const lo = Number((page << 12n) & 0xffff_ffffn);
-    const hi = Number((page >> 20n) & 0xff_ffffn);
+    const lo = (valueLo << 12) >>> 0;
+    const hi = ((valueHi & 0xfff) << 12) | (valueLo >>> 20);
     this.#invalidate(crm, (mmu) => {
       if (byAddress) return mmu.contexts.flushPage(lo, hi, mmu.translator.granule(hi));
-      if (op2 === TLBI_ASID) mmu.contexts.flushAsid(mmu.asidOf(Number(value >> 48n)));
+      if (op2 === TLBI_ASID) mmu.contexts.flushAsid(mmu.asidOf(valueHi >>> 16));
       else mmu.contexts.flush();
       return true;
     });
   }
 
   /** TLBI RVA*: (NUM + 1) << (5 * SCALE + 1) granules from BaseADDR on (Arm ARM DDI 0487 C5.5, FEAT_TLBIRANGE). */
-  #tlbiRange(crm: number, value: bigint): void {
-    const tg = Number((value >> 46n) & 3n);
+  #tlbiRange(crm: number, lo: number, hi: number): void {
+    const tg = (hi >> 14) & 3;
     if (tg === 0) return;
     const granule = 10 + 2 * tg;
-    const scale = (value >> 44n) & 3n;
-    const count = (((value >> 39n) & 0x1fn) + 1n) << (5n * scale + 1n);
-    const base = BigInt.asIntN(37, value) << BigInt(granule);
+    const scale = (hi >> 12) & 3;
+    const count = BigInt(((hi >> 7) & 0x1f) + 1) << BigInt(5 * scale + 1);
+    const base = BigInt.asIntN(37, fromHalves(lo, hi)) << BigInt(granule);
     this.#invalidate(crm, (mmu) => {
       if (count > RANGE_LIMIT) {
         mmu.contexts.flush();
@@ -158,7 +168,7 @@ export class Maintenance {
   }
 
   /** AT S1E1R, S1E1W, S1E0R, S1E0W, S1E1RP, S1E1WP: the result goes to PAR_EL1. */
-  #translate(crm: number, op2: number, va: bigint): void {
+  #translate(crm: number, op2: number, lo: number, hi: number): void {
     const state = this.#state;
     const withPan = crm === 9;
     if (op2 > (withPan ? 1 : 3)) {
@@ -167,8 +177,6 @@ export class Maintenance {
     }
     const el0 = op2 >= 2;
     const isWrite = (op2 & 1) === 1;
-    const lo = Number(va & 0xffff_ffffn);
-    const hi = Number(va >> 32n);
     const t = this.#mmu.translator;
     let status = -1;
     if (t.walk(lo, hi, el0)) {

@@ -222,8 +222,8 @@ export class Processor implements Cpu {
   pstateImmediate(which: number, value: number): void {
     this.#registers.pstateImmediate(which, value);
   }
-  sys(index: number, value: bigint): void {
-    this.#maintenance.sys(index, value);
+  sys(index: number, lo: number, hi: number): void {
+    this.#maintenance.sys(index, lo, hi);
   }
 
   /** Sets the event register, which the next WFE finds. */

@@ -7,7 +7,7 @@ import type { ByteWriter } from './wasm-module.js';
  * not looked for in that place (all ones; in the last entry 0); then the records or the region; in an entry of a page, whether
  * the second part may have an entry of a page that shares it. The last word says whether the second part has entries at all.
  */
-export const FETCH_ENTRIES = 256;
+export const FETCH_ENTRIES = 1024;
 export const JUMP_ENTRIES = 1024;
 /** Byte offsets in the table, and in an entry of a page. */
 export const JUMP_TABLE = FETCH_ENTRIES * 16;

@@ -1,7 +1,6 @@
 import type { Decoder } from '../a64/decode.js';
-import { fieldsOf } from '../a64/row.js';
-import { fillRecord, UNDEFINED } from './handler.js';
 import type { Handler, Interpreter } from './interpreter.js';
+import { RecordWriter } from './record-writer.js';
 
 const PAGE = 4096;
 /** Words remembered; each takes 24 bytes. */
@@ -15,51 +14,19 @@ const KIND = 5;
 const Kind = { ORDINARY: 1, ENDS: 2, UNDEFINED: 3, NEAR: 4, FAR: 5 } as const;
 
 /**
- * Decodes an instruction into a record.
- * @param guarded the instruction is in a guarded page
- * @param near whether a direct branch by so many bytes stays among the records of its page
- * @param at byte address of the record
- * @returns its handler, or `undefined` where the word is not allocated
- */
-export function writeRecord(
-  decoder: Decoder,
-  interpreter: Interpreter,
-  word: number,
-  guarded: boolean,
-  near: (imm: number) => boolean,
-  u16: Uint16Array,
-  u32: Uint32Array,
-  at: number,
-): Handler | undefined {
-  const row = decoder.decode(word);
-  if (row === undefined) {
-    u16[at >>> 1] = UNDEFINED;
-    return undefined;
-  }
-  const raw = fieldsOf(row, word);
-  raw.guarded = guarded ? 1 : 0;
-  const handler = interpreter.handler(row, raw, near);
-  fillRecord(handler.layout, row, raw, handler.near, u16, u32, at);
-  u16[at >>> 1] = handler.number;
-  return handler;
-}
-
-/**
  * Makes decoded records from instruction words. What a word decodes to is remembered: programs say the same few thousand words
  * again and again, and to look one up costs a fiftieth of decoding it.
  */
 export class RecordCache {
-  readonly #decoder: Decoder;
   readonly #interpreter: Interpreter;
-  readonly #guarded: boolean;
+  readonly #writer: RecordWriter;
   readonly #entries = new Uint32Array(ENTRIES * ENTRY_WORDS);
   readonly #halves = new Uint16Array(this.#entries.buffer);
 
   /** @param guarded for instructions of guarded pages */
   constructor(decoder: Decoder, interpreter: Interpreter, guarded: boolean) {
-    this.#decoder = decoder;
     this.#interpreter = interpreter;
-    this.#guarded = guarded;
+    this.#writer = new RecordWriter(decoder, interpreter, guarded);
   }
 
   /**
@@ -97,11 +64,8 @@ export class RecordCache {
     const halves = this.#halves;
     entries.fill(0, entry, entry + WORD);
     entries[entry + WORD] = word;
-    const handler = writeRecord(
-      this.#decoder,
-      this.#interpreter,
+    const handler = this.#writer.write(
       word,
-      this.#guarded,
       (imm) => position + imm >= 0 && position + imm < PAGE,
       halves,
       entries,

@@ -2,7 +2,7 @@ import type { Decoder } from '../a64/decode.js';
 import type { HelperEnv } from '../a64/helpers.js';
 import { RECORD_SHIFT, RECORD_SIZE } from './handler.js';
 import { FETCH_TABLE_SIZE, type Interpreter, PAGE_END } from './interpreter.js';
-import { writeRecord } from './record-cache.js';
+import { RecordWriter } from './record-writer.js';
 
 /** Bytes of linear memory that a {@link StepRecord} needs. */
 export const STEP_AREA = FETCH_TABLE_SIZE + 2 * RECORD_SIZE;
@@ -15,6 +15,8 @@ export class StepRecord {
   readonly #env: HelperEnv;
   readonly #decoder: Decoder;
   readonly #record: number;
+  /** For pages that are not guarded, and for those that are. */
+  readonly #writers: [RecordWriter?, RecordWriter?] = [];
   /** Address of a fetch table that answers nothing: with it, every instruction is asked for. */
   readonly emptyFetchTable: number;
 
@@ -36,8 +38,10 @@ export class StepRecord {
   prepare(interpreter: Interpreter, word: number, guarded: boolean, lo: number): number {
     const { u16, u32 } = this.#env;
     const at = this.#record;
+    const which = guarded ? 1 : 0;
+    this.#writers[which] ??= new RecordWriter(this.#decoder, interpreter, guarded);
     // No branch is near: its page has no records here.
-    writeRecord(this.#decoder, interpreter, word, guarded, () => false, u16, u32, at);
+    this.#writers[which].write(word, () => false, u16, u32, at);
     u16[(at + RECORD_SIZE) >>> 1] = PAGE_END;
     return at - ((lo & 0xffc) << (RECORD_SHIFT - 2));
   }

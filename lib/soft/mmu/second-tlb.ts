@@ -61,7 +61,7 @@ export class SecondTlb {
   /** Forgets a user's translations. */
   renew(user: SecondTlbUser): void {
     if (++this.#generation === GENERATIONS) {
-      this.#env.u8.fill(0, this.#address, this.#address + SECOND_TLB_AREA);
+      this.#env.u64.fill(0n, this.#address >>> 3, (this.#address + SECOND_TLB_AREA) >>> 3);
       this.#generation = 0;
       for (const other of this.#users) if (other !== user) other.generation(++this.#generation);
       this.#generation++;

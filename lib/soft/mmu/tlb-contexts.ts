@@ -28,6 +28,8 @@ export class TlbContexts {
   readonly #contexts: Context[] = [];
   #now = 0;
   #aligned = false;
+  /** Counts how often a translation may have ceased to hold. */
+  changes = 0;
   /** The tables of the ASID in use. */
   current: Tlb;
 
@@ -41,6 +43,7 @@ export class TlbContexts {
 
   /** Makes the tables of an ASID the current ones. */
   select(asid: number): void {
+    this.changes++;
     const found = this.#contexts.find((c) => c.asid === asid);
     if (found === undefined) {
       this.current = this.#claim(asid);
@@ -79,6 +82,7 @@ export class TlbContexts {
 
   /** Forgets every translation. */
   flush(): void {
+    this.changes++;
     // The others are emptied when they are claimed again.
     for (const c of this.#contexts) if (c.tlb !== this.current) c.asid = -1;
     this.current.flush();
@@ -86,6 +90,7 @@ export class TlbContexts {
 
   /** Forgets the translations of an ASID; global ones may go too. */
   flushAsid(asid: number): void {
+    this.changes++;
     for (const c of this.#contexts) {
       if (c.asid !== asid) continue;
       if (c.tlb === this.current) c.tlb.flush();
@@ -95,6 +100,7 @@ export class TlbContexts {
 
   /** Forgets the translations of a page, in every address space. @returns whether the current fetch tables lost an entry */
   flushPage(lo: number, hi: number, granule: number): boolean {
+    this.changes++;
     const first = (lo >>> granule) << granule;
     for (let n = 0; n < 1 << (granule - 12); n++) this.#second.forgetPage(first + (n << 12));
     let fetched = false;

@@ -33,6 +33,12 @@ const FETCH_TABLES = 4 * 2;
 /** Bytes of an address space's tables: a load and a store table a regime, and the fetch tables. */
 export const TLB_AREA = DATA_TABLES * TLB_TABLE_SIZE + FETCH_TABLES * FETCH_TABLE_SIZE;
 
+const ALL_ONES = 0xffff_ffff_ffff_ffffn;
+/** Fills from an address to another, both multiples of 8. In memory that is shared V8 fills item by item, so the items are large. */
+const fill = (env: HelperEnv, value: bigint, from: number, to: number): void => {
+  env.u64.fill(value, from >>> 3, to >>> 3);
+};
+
 /** Key of the piece of 2^shift bytes that an address is in, without the top byte. */
 const pieceOf = (lo: number, hi: number, shift: number): number =>
   (hi & 0xff_ffff) * 2 ** (32 - shift) + (lo >>> shift);
@@ -112,10 +118,10 @@ export class Tlb implements SecondTlbUser {
   /** A page is guarded: indirect branches get tables of their own, see {@link fetchTable}. */
   guard(): void {
     this.#guarded = true;
-    const { u8, i32 } = this.#env;
+    const { i32 } = this.#env;
     for (let table = 2; table < FETCH_TABLES; table++) {
       const at = this.#fetchTableAt(table);
-      u8.fill(0xff, at, at + JUMP_TABLE);
+      fill(this.#env, ALL_ONES, at, at + JUMP_TABLE);
       this.#emptyJumps(at);
       i32[(at + JUMPS_USED) >>> 2] = 0;
     }
@@ -206,14 +212,13 @@ export class Tlb implements SecondTlbUser {
 
   /** Forgets every translation. */
   flush(): void {
-    const { u8 } = this.#env;
     if ((this.#used & ((1 << DATA_TABLES) - 1)) !== 0) this.#second.renew(this);
     for (let table = 0; table < DATA_TABLES; table++) if ((this.#used & (1 << table)) !== 0) this.#empty(table);
     for (let table = 0; table < FETCH_TABLES; table++) {
       if ((this.#used & (1 << (DATA_TABLES + table))) === 0) continue;
       const at = this.#fetchTableAt(table);
       this.#forgetJumps(at);
-      u8.fill(0xff, at, at + JUMP_TABLE);
+      fill(this.#env, ALL_ONES, at, at + JUMP_TABLE);
     }
     this.#used = 0;
     this.devices.flush();
@@ -224,11 +229,11 @@ export class Tlb implements SecondTlbUser {
 
   /** Empties a data table. */
   #empty(table: number): void {
-    const { i32, u8 } = this.#env;
+    const { i32 } = this.#env;
     const fills = this.#fills[table]!;
     this.#fills[table] = 0;
     if (fills > FILLS) {
-      u8.fill(0, this.#dataTable(table), this.#dataTable(table) + TLB_ENTRIES * 16);
+      fill(this.#env, 0n, this.#dataTable(table), this.#dataTable(table) + TLB_ENTRIES * 16);
       return;
     }
     for (let n = 0; n < fills; n++) {
@@ -295,9 +300,9 @@ export class Tlb implements SecondTlbUser {
 
   /** @param table linear address of a fetch table */
   #emptyJumps(table: number): void {
-    const { i32, u8 } = this.#env;
+    const { i32 } = this.#env;
     const end = table + JUMPS_USED;
-    u8.fill(0xff, table + JUMP_TABLE, end);
+    fill(this.#env, ALL_ONES, table + JUMP_TABLE, end);
     // A branch may go to the address of all ones, and looks here in the last entry: what that holds must be another entry's.
     i32[(end - 16) >>> 2] = 0;
     i32[(end - 12) >>> 2] = 0;

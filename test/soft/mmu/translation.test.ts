@@ -8,6 +8,7 @@ import {
   icIvau,
   ldtr,
   load,
+  msr,
   msrPan,
   msrUao,
   NOP,
@@ -15,6 +16,10 @@ import {
   sttr,
   svc,
   sys,
+  TLBI_VMALLE1IS,
+  tlbiAside1,
+  tlbiOperand,
+  tlbiVaale1is,
 } from '../a64.ts';
 import {
   BareMetal,
@@ -380,6 +385,35 @@ describe('maintenance by address', () => {
     expect(attempt(vm, dcCvac(0), VA + 0x1000n)).toBe('ok');
     expect(attempt(vm, dcCvac(0), VA, EL0T)).toBe(PERMISSION | 3 | WNR | CM);
     expect(attempt(vm, dcCvac(0), VA + 0x2000n, EL0T)).toBe('ok');
+  });
+  test('a page that may be maintained is known, but not as another EL, for another instruction, or another page', () => {
+    tables.map(VA + 0x3000n, DATA);
+    for (const offset of [0n, 0x40n, 0xfc0n]) expect(attempt(vm, dcCvac(0), VA + 0x3000n + offset)).toBe('ok');
+    expect(attempt(vm, dcCvac(0), VA + 0x3000n, EL0T)).toBe(PERMISSION | 3 | WNR | CM);
+    expect(attempt(vm, dcCvac(0), VA + 0x3000n + 2n ** 32n)).not.toBe('ok');
+    expect(attempt(vm, dcCvac(0), VA + 0x4000n)).toBe(TRANSLATION | 3 | WNR | CM);
+    expect(attempt(vm, dcCvac(0), VA + 0x1000n)).toBe('ok');
+    expect(attempt(vm, dcIvac(0), VA + 0x1000n)).toBe(PERMISSION | 3 | WNR | CM);
+  });
+  test.each([
+    ['TLBI of the address', tlbiVaale1is(0), tlbiOperand(VA + 0x5000n)],
+    ['TLBI of the ASID', tlbiAside1(0), 0n],
+    ['TLBI of everything', TLBI_VMALLE1IS, 0n],
+  ])('%s: what was known of a page no longer holds', (_, word, x0) => {
+    const at = tables.map(VA + 0x5000n, DATA);
+    expect(attempt(vm, dcCvac(0), VA + 0x5000n)).toBe('ok');
+    vm.write64(at, 0n);
+    expect(attempt(vm, word, x0)).toBe('ok');
+    expect(attempt(vm, dcCvac(0), VA + 0x5000n)).toBe(TRANSLATION | 3 | WNR | CM);
+  });
+  test('another ASID: what was known of a page no longer holds', () => {
+    const other = machine();
+    const at = other.tables.map(VA, DATA, { notGlobal: true });
+    expect(attempt(other.vm, dcCvac(0), VA)).toBe('ok');
+    other.vm.write64(at, 0n);
+    const x = { 0: VA, 1: BigInt(other.tables.root) | (1n << 48n) };
+    const { done, iss } = other.vm.execute([msr(REG.TTBR0_EL1, 1), dcCvac(0)], { pstate: EL1, x });
+    expect([done, iss]).toEqual([false, TRANSLATION | 3 | WNR | CM]);
   });
   test('DC ZVA is a store', () => {
     vm.fill(DATA, 256, 0xff);
