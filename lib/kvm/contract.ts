@@ -43,6 +43,33 @@ export interface EventFd extends Closable {
   onSignal(listener: ((count: number) => void) | undefined): void;
 }
 
+/** What guests may do with pages of memory: nothing, load and execute, or store too. */
+export type PageProtection = 'none' | 'read' | 'read-write';
+
+/**
+ * What an MMU notifier tells KVM (`Documentation/mm/mmu_notifier.rst`), as calls: on the software KVM who has a memory is its
+ * memory manager. Each takes effect at the next instruction of every vCPU, also from a listener inside `run()`: no translation
+ * and no compiled code outlives it. Ranges are whole pages of 4,096 bytes inside the memory.
+ */
+export interface MmuNotifier {
+  /**
+   * As mprotect(2), or UFFDIO_REGISTER and UFFDIO_WRITEPROTECT: what guests may do with the pages, at first everything. What may
+   * not be done ends `run()` with a `memory_fault` exit, before the instruction: the next `run()` tries again. The kernel half's
+   * own accesses (an ITS's tables, stolen time) fail as where there is no memory. Who has `bytes` may do everything.
+   * @throws RangeError no range of pages, or no protection; KvmError EBADF closed
+   */
+  protect(offset: number, length: number, protection: PageProtection): void;
+  /** As MADV_DONTNEED, or FALLOC_FL_PUNCH_HOLE: the pages are zero. Which are dirty, young or protected stays. @throws as {@link protect} */
+  discard(offset: number, length: number): void;
+  /**
+   * Which pages guests have loaded from, stored to, executed, or had as translation tables since {@link clearYoung}; before
+   * its first call, all. @returns one bit a page, as `Vm.getDirtyLog` @throws as {@link protect}
+   */
+  testYoung(offset: number, length: number): Uint8Array;
+  /** The same, and from now on they have not. */
+  clearYoung(offset: number, length: number): Uint8Array;
+}
+
 /** Memory that a VM can be given as RAM: an mmap on the host, a range of the engine's memory in software. */
 export interface GuestMemory extends Closable {
   /** Bytes. */
@@ -55,6 +82,8 @@ export interface GuestMemory extends Closable {
    * @throws RangeError outside the memory
    */
   written(offset: number, length: number): void;
+  /** On the software KVM. On a host there is none: its kernel's memory manager tells KVM by itself. */
+  readonly notifier?: MmuNotifier;
 }
 
 /** `struct kvm_userspace_memory_region2`, with the memory as an object instead of an address. */

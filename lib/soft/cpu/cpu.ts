@@ -1,3 +1,5 @@
+import type { PageProtection } from '../../kvm/contract.js';
+
 /**
  * The seam between `kernel/` (what KVM keeps: VMs, memslots, vGIC, timers, PSCI) and the processor that executes
  * instructions. The kernel half knows no WebAssembly; the processor half knows no ioctl.
@@ -19,6 +21,11 @@ export const CpuStop = {
   SMC: 5,
   /** A debug exception while {@link Cpu.setDebug} has them for the host: see {@link Cpu.debugEvent}. PC is the preferred return address. */
   DEBUG: 6,
+  /**
+   * An access, a fetch or a walk of the guest's tables needs a page that {@link MachineMemory.protect} keeps from it: of
+   * {@link Cpu.access} `ipa` is valid, the page's. PC is at the instruction, which is to be executed again.
+   */
+  MEMORY_FAULT: 7,
 } as const;
 export type CpuStop = (typeof CpuStop)[keyof typeof CpuStop];
 
@@ -163,12 +170,19 @@ export interface Cpu {
   injectUndefined(): void;
 }
 
-/** Guest RAM as the machine holds it. */
+/** Guest RAM as the machine holds it. Ranges of pages are inside it, and whole pages. */
 export interface MachineMemory {
   readonly size: number;
   readonly bytes: Uint8Array;
   /** Forgets decoded and compiled code in the range. */
   invalidate(offset: number, length: number): void;
+  /** Says what processors may do with a range of pages from the next instruction on; at first all. */
+  protect(offset: number, length: number, use: PageProtection): void;
+  /** Whether {@link protect} allows an access to the byte. */
+  allows(offset: number, isWrite: boolean): boolean;
+  /** Which pages of a range processors have used since {@link clearUsed}: one bit each. All, before its first call. */
+  used(offset: number, length: number): Uint8Array;
+  clearUsed(offset: number, length: number): void;
   /** Gives the memory back, and takes it out of the guest-physical address space where it still is mapped. */
   free(): void;
 }

@@ -123,5 +123,7 @@ export const ExitCode = {
   SYSREG_TRAP: 19,
   /** An indirect branch to what is no landing pad in a guarded page. */
   BRANCH_TARGET: 20,
+  /** An access to RAM that may not be used: {@link MachineMemory.protect}. */
+  MEMORY_FAULT: 21,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];

@@ -16,6 +16,7 @@ import { STATE, STATE_SIZE } from './layout.js';
 import { LinearMemory } from './linear-memory.js';
 import { pointerAuthFunctions } from './pointer-auth.js';
 import { CPU_AREA, Processor } from './processor.js';
+import { RamBlock, type RamOwner } from './ram-block.js';
 import { WORK_BETWEEN_LOOKS, Work } from './work.js';
 
 const PAGE = 4096;
@@ -41,7 +42,7 @@ const COUNTERS = 65536;
 export const THREAD_COUNTING = { counters: COUNTERS, threshold: THREAD_THRESHOLD };
 
 /** The software machine of one VM: one linear memory with the RAM, the vCPUs' state and the decoded code in it. */
-export class SoftMachine implements Machine {
+export class SoftMachine implements Machine, RamOwner {
   readonly #linear = new LinearMemory();
   readonly physical = new PhysicalMap();
   readonly code: CodeCache;
@@ -85,7 +86,7 @@ export class SoftMachine implements Machine {
         for (const cpu of this.cpus) cpu.mmu.contexts.forgetJumps();
       },
       () => {
-        this.#flushTlbs();
+        this.flushTlbs();
       },
       (page, records, index) =>
         regionName(this.#current?.mmu.contexts.current.virtualPageOf(records), this.physical.addressOf(page), index),
@@ -153,12 +154,18 @@ export class SoftMachine implements Machine {
     const address = this.#linear.take(size);
     if (address === undefined) return undefined;
     this.#ramTotal += size;
-    return new RamBlock(this, address, size, () => {
-      this.#ramTotal -= size;
-      this.physical.removeBacking(address, size);
-      this.#flushTlbs();
-      this.#linear.give(address, size);
-    });
+    return new RamBlock(this, address, size);
+  }
+
+  release(address: number, size: number): void {
+    this.#ramTotal -= size;
+    this.physical.removeBacking(address, size);
+    this.flushTlbs();
+    this.#linear.give(address, size);
+  }
+
+  forgetCode(page: number): void {
+    this.code.written(page);
   }
 
   bytesAt(address: number, size: number): Uint8Array {
@@ -173,31 +180,33 @@ export class SoftMachine implements Machine {
     readonly: boolean,
     onDirty?: (gfn: number) => void,
   ): void {
-    const linear = (memory as RamBlock).address + offset;
+    const ram = memory as RamBlock;
     this.physical.add({
       base: gpa,
       end: gpa + size,
-      linear,
+      linear: ram.address + offset,
+      ram,
+      firstPage: offset / PAGE,
       readonly,
       clean: onDirty === undefined ? undefined : new Uint8Array(size / PAGE).fill(1),
       onDirty,
     });
-    this.#flushTlbs();
+    this.flushTlbs();
   }
 
   unmap(gpa: number, size: number): void {
     this.physical.remove(gpa, gpa + size);
-    this.#flushTlbs();
+    this.flushTlbs();
   }
 
   rearm(gpa: number, size: number): void {
     const region = this.physical.find(gpa);
     if (region?.clean === undefined) return;
     region.clean.fill(1, (gpa - region.base) / PAGE, (gpa - region.base + size) / PAGE);
-    this.#flushTlbs();
+    this.flushTlbs();
   }
 
-  #flushTlbs(): void {
+  flushTlbs(): void {
     for (const cpu of this.cpus) cpu.mmu.contexts.flush();
   }
 
@@ -251,36 +260,6 @@ export class SoftMachine implements Machine {
     this.#current = undefined;
     this.code.close();
     for (const cpu of [...this.cpus]) this.destroyCpu(cpu);
-  }
-}
-
-class RamBlock implements MachineMemory {
-  readonly #machine: SoftMachine;
-  readonly address: number;
-  readonly size: number;
-  readonly bytes: Uint8Array;
-  readonly #release: () => void;
-  #freed = false;
-
-  constructor(machine: SoftMachine, address: number, size: number, release: () => void) {
-    this.#machine = machine;
-    this.address = address;
-    this.size = size;
-    this.bytes = machine.bytesAt(address, size);
-    this.#release = release;
-  }
-
-  invalidate(offset: number, length: number): void {
-    if (length === 0) return;
-    const first = Math.floor((this.address + offset) / PAGE) * PAGE;
-    for (let page = first; page < this.address + offset + length; page += PAGE) this.#machine.code.written(page);
-  }
-
-  free(): void {
-    if (this.#freed) return;
-    this.#freed = true;
-    this.invalidate(0, this.size);
-    this.#release();
   }
 }
 

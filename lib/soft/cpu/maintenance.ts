@@ -185,7 +185,7 @@ export class Maintenance {
       const allowed = isWrite ? (el0 ? r.writeEl0 : r.writeEl1 && !pan) : el0 ? r.readEl0 : r.readEl1 && !pan;
       if (!allowed) status = FaultStatus.PERMISSION | r.level;
     } else status = t.status;
-    if ((status & ~3) === FaultStatus.EXTERNAL_WALK) {
+    if ((status & ~3) === FaultStatus.EXTERNAL_WALK || status === FaultStatus.UNRESOLVED) {
       // An external abort is not a result but an exception.
       this.#mmu.maintenanceAbort(status, lo, hi);
       return;

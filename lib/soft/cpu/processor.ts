@@ -359,6 +359,8 @@ export class Processor implements Cpu {
           if (this.host.mmio?.() !== true) return CpuStop.MMIO;
           this.#charge(STOP_COST);
           break;
+        case ExitCode.MEMORY_FAULT:
+          return CpuStop.MEMORY_FAULT;
         case ExitCode.PC_ALIGNMENT:
           state.set64(SR.FAR_EL1.offset, this.getPc());
           this.#refuse(ExceptionClass.PC_ALIGNMENT, 0);

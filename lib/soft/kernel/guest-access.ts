@@ -24,19 +24,23 @@ export class GuestAccess {
   /** @returns `undefined` where there is no memory */
   read8(address: number): number | undefined {
     const slot = this.#slots.find(address, 1);
-    return slot === undefined ? undefined : slot.memory.backing.bytes[slot.offset + address - slot.base];
+    return slot === undefined || !allows(slot, address, false)
+      ? undefined
+      : slot.memory.backing.bytes[slot.offset + address - slot.base];
   }
 
   /** @param address a multiple of 8 @returns `undefined` where there is no memory */
   read64(address: number): bigint | undefined {
     const slot = this.#slots.find(address, 8);
-    return slot === undefined ? undefined : viewOf(slot).getBigUint64(slot.offset + address - slot.base, true);
+    return slot === undefined || !allows(slot, address, false)
+      ? undefined
+      : viewOf(slot).getBigUint64(slot.offset + address - slot.base, true);
   }
 
   /** @returns whether there is memory that can be written */
   write8(address: number, value: number): boolean {
     const slot = this.#slots.findWritable(address, 1);
-    if (slot === undefined) return false;
+    if (slot === undefined || !allows(slot, address, true)) return false;
     slot.memory.backing.bytes[slot.offset + address - slot.base] = value;
     this.#slots.written(slot, address, 1);
     return true;
@@ -45,12 +49,16 @@ export class GuestAccess {
   /** @param address a multiple of 8 @returns whether there is memory that can be written */
   write64(address: number, value: bigint): boolean {
     const slot = this.#slots.findWritable(address, 8);
-    if (slot === undefined) return false;
+    if (slot === undefined || !allows(slot, address, true)) return false;
     viewOf(slot).setBigUint64(slot.offset + address - slot.base, value, true);
     this.#slots.written(slot, address, 8);
     return true;
   }
 }
+
+/** Whether the page may be used (`MmuNotifier.protect`). */
+const allows = (slot: Memslot, address: number, isWrite: boolean): boolean =>
+  slot.memory.backing.allows(slot.offset + address - slot.base, isWrite);
 
 function viewOf(slot: Memslot): DataView {
   const { buffer, byteOffset, byteLength } = slot.memory.backing.bytes;

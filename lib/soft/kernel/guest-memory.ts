@@ -1,5 +1,6 @@
 import type { GuestMemory } from '../../kvm/index.js';
 import type { Machine, MachineMemory } from '../cpu/cpu.js';
+import { MemoryNotifier } from './mmu-notifier.js';
 
 /** GUEST_MEMFD_FLAG_* */
 export const GuestMemfdFlag = { MMAP: 1, INIT_SHARED: 2 } as const;
@@ -14,6 +15,7 @@ export class SoftGuestMemory implements GuestMemory {
   readonly #memory: MachineMemory;
   /** A guest_memfd: for slots with MemFlag.GUEST_MEMFD, and for no others. */
   readonly isGuestMemfd: boolean;
+  readonly notifier: MemoryNotifier;
   /** Whether `bytes` is the memory. */
   readonly #visible: boolean;
   readonly #onClosed: () => void;
@@ -27,6 +29,7 @@ export class SoftGuestMemory implements GuestMemory {
     this.isGuestMemfd = memfd !== undefined;
     this.#visible = memfd?.visible ?? true;
     this.#onClosed = onClosed;
+    this.notifier = new MemoryNotifier(memory, () => this.#closed);
   }
 
   get bytes(): Uint8Array {

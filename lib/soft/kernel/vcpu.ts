@@ -18,6 +18,7 @@ import { DirtyRing } from './dirty-ring.js';
 import { prepareFirstRun } from './first-run.js';
 import { VcpuDebug } from './guest-debug.js';
 import { ID_AA64DFR0, PMUVER_SHIFT } from './id-regs.js';
+import { PAGE_SIZE } from './memslots.js';
 import { VcpuMmio } from './mmio.js';
 import { getOneReg, getRegList, setOneReg } from './one-reg.js';
 import { PMU_VERSION, Pmu } from './pmu.js';
@@ -321,6 +322,9 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
           break;
         case CpuStop.DEBUG:
           exit = this.#guestDebug.exit();
+          break;
+        case CpuStop.MEMORY_FAULT:
+          exit = { reason: 'memory_fault', flags: 0n, gpa: cpu.access.ipa, size: PAGE_SIZE };
           break;
       }
       if (exit !== undefined) return exit;

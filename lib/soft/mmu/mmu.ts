@@ -10,6 +10,7 @@ import type { Interpreter } from '../jit/interpreter.js';
 import type { StepRecord } from '../jit/step-record.js';
 import { alignmentOf, isOrdered, isZeroing } from './alignment.js';
 import { isBreak, isLandingPad } from './branch-target.js';
+import { usePage } from './page-states.js';
 import type { PhysicalMap, RamRegion } from './physical.js';
 import { type Tlb, TlbRegime } from './tlb.js';
 import { TlbContexts } from './tlb-contexts.js';
@@ -197,9 +198,10 @@ export class Mmu {
     const { result } = t;
     if (!(el === 0 ? result.execEl0 : result.execEl1))
       return this.#fetchAbort(FaultStatus.PERMISSION | result.level, lo, hi);
-    if (!this.#recordUse(false)) return this.#fetchAbort(FaultStatus.EXTERNAL_WALK | result.level, lo, hi);
+    if (!this.#recordUse(false)) return this.#fetchAbort(t.status, lo, hi);
     const region = physical.find(result.pa);
     if (region === undefined) return this.#fetchAbort(FaultStatus.EXTERNAL, lo, hi);
+    if (!usePage(region, result.pa - region.base, false)) return this.#unresolved(result.pa);
     const { guarded } = result;
     const page = region.linear + (result.pa - region.base);
     const breaks = this.#debug.breaksInPage(lo, hi);
@@ -251,6 +253,7 @@ export class Mmu {
   }
 
   #fetchAbort(status: number, lo: number, hi: number): 0 {
+    if (status === FaultStatus.UNRESOLVED) return this.#unresolved(this.translator.unresolved);
     this.#setFault(status, lo, hi, false, false);
     return this.#state.leave(ExitCode.FETCH_ABORT);
   }
@@ -339,7 +342,7 @@ export class Mmu {
     const { pa, device } = result;
     if (device && (misaligned || (mayBeZeroing(lo, bytes, isWrite) && !this.#alignmentWaived)))
       return this.#maybeMisaligned(start, startHi, bytes, isWrite);
-    if (!this.#recordUse(isWrite)) return this.dataAbort(FaultStatus.EXTERNAL_WALK | result.level, lo, hi, isWrite);
+    if (!this.#recordUse(isWrite)) return this.dataAbort(t.status, lo, hi, isWrite);
     // A watchpoint comes before what is not memory, so that devices do not see the access.
     const watched = this.#debug.watchesPage(lo, hi);
     if (watched) {
@@ -356,6 +359,7 @@ export class Mmu {
       return this.#mmio(pa, lo, hi, bytes, isWrite);
     }
     const offset = pa - region.base;
+    if (!usePage(region, offset, isWrite)) return this.#unresolved(pa);
     const page = region.linear + offset;
     if (isWrite) this.#noteStore(region, offset);
     // What must be looked at each time has no table entry.
@@ -380,16 +384,25 @@ export class Mmu {
 
   /**
    * Sets the access flag, and for a store the dirty state, in the descriptor of the last walk, where the hardware manages them
-   * (FEAT_HAFDBS). @returns `false` where the table is in memory that can't be written
+   * (FEAT_HAFDBS). @returns `false` where the table is in memory that can't be written: the translator's status says why
    */
   #recordUse(isWrite: boolean): boolean {
-    const { table, descriptor, afterAccess, afterStore } = this.translator.result;
+    const t = this.translator;
+    const { table, descriptor, afterAccess, afterStore, level } = t.result;
     if (table === undefined) return true;
     const { u32 } = this.#machine.views;
     const updated = (isWrite ? afterStore : afterAccess) >>> 0;
     if (u32[descriptor >>> 2] === updated) return true;
-    if (table.readonly) return false;
+    if (table.readonly) {
+      t.status = FaultStatus.EXTERNAL_WALK | level;
+      return false;
+    }
     const offset = descriptor - table.linear;
+    if (!usePage(table, offset, true)) {
+      t.status = FaultStatus.UNRESOLVED;
+      t.unresolved = table.base + offset;
+      return false;
+    }
     this.#noteStore(table, offset - (offset % PAGE));
     u32[descriptor >>> 2] = updated;
     return true;
@@ -462,6 +475,12 @@ export class Mmu {
     return this.#state.leave(ExitCode.MMIO);
   }
 
+  /** A page of RAM may not be used: nothing that the guest hears of. */
+  #unresolved(pa: number): 0 {
+    this.#access.ipa = pa - (pa % PAGE);
+    return this.#state.leave(ExitCode.MEMORY_FAULT);
+  }
+
   #setFault(status: number, lo: number, hi: number, isWrite: boolean, isMaintenance: boolean): void {
     const f = this.fault;
     f.status = status;
@@ -472,12 +491,17 @@ export class Mmu {
   }
 
   dataAbort(status: number, lo: number, hi: number, isWrite: boolean): 0 {
+    if (status === FaultStatus.UNRESOLVED) return this.#unresolved(this.translator.unresolved);
     this.#setFault(status, lo, hi, isWrite, false);
     return this.#state.leave(ExitCode.DATA_ABORT);
   }
 
   /** A fault of cache maintenance or address translation by address, which counts as a write. */
   maintenanceAbort(status: number, lo: number, hi: number): void {
+    if (status === FaultStatus.UNRESOLVED) {
+      this.#unresolved(this.translator.unresolved);
+      return;
+    }
     this.#setFault(status, lo, hi, true, true);
     this.#state.leave(ExitCode.DATA_ABORT);
   }

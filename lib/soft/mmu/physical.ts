@@ -1,3 +1,5 @@
+import type { RamPages } from './page-states.js';
+
 /** A range of guest-physical addresses backed by memory. */
 export interface RamRegion {
   readonly base: number;
@@ -5,6 +7,9 @@ export interface RamRegion {
   readonly end: number;
   /** Address of `base` in the engine's linear memory. */
   readonly linear: number;
+  /** The RAM that `base` is page `firstPage` of. */
+  readonly ram: RamPages;
+  readonly firstPage: number;
   readonly readonly: boolean;
   /** Pages whose first store must be reported, one byte each; 1: not yet stored to. */
   readonly clean: Uint8Array | undefined;

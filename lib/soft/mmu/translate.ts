@@ -1,3 +1,4 @@
+import { usePage } from './page-states.js';
 import type { PhysicalMap, RamRegion } from './physical.js';
 
 /** Fault status codes without the level, as in ESR_ELx.ISS.DFSC (Arm ARM DDI 0487 D24.2.37). */
@@ -11,6 +12,8 @@ export const FaultStatus = {
   ALIGNMENT: 0b100001,
   /** A breakpoint or watchpoint. */
   DEBUG: 0b100010,
+  /** None of the guest's: RAM may not be used, at {@link Translator.unresolved}. */
+  UNRESOLVED: 0b1000000,
 } as const;
 
 /** The registers that stage 1 of the EL1&0 regime depends on, as the walk wants them: read anew with {@link setRegime} when one changes. */
@@ -133,6 +136,8 @@ export class Translator {
   };
   /** After a failed walk: the fault status with its level. */
   status = 0;
+  /** With FaultStatus.UNRESOLVED: the address of the descriptor. */
+  unresolved = 0;
 
   constructor(map: PhysicalMap, memory: () => Uint32Array) {
     this.#map = map;
@@ -233,6 +238,11 @@ export class Translator {
       const region = this.#map.find(address);
       if (region === undefined) {
         this.status = FaultStatus.EXTERNAL_WALK | level;
+        return false;
+      }
+      if (!usePage(region, address - region.base, false)) {
+        this.status = FaultStatus.UNRESOLVED;
+        this.unresolved = address;
         return false;
       }
       const at = (region.linear + (address - region.base)) >>> 2;

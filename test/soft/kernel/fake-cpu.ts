@@ -120,6 +120,10 @@ export class FakeMachine implements Machine {
       size,
       bytes: new Uint8Array(Math.min(size, 2 ** 21)),
       invalidate: () => {},
+      protect: () => {},
+      allows: () => true,
+      used: () => new Uint8Array(),
+      clearUsed: () => {},
       free: () => this.log.push(`free ${size}`),
     };
   }

@@ -1,0 +1,31 @@
+import type { RamRegion } from './physical.js';
+
+/** What stage 2 says of a page of RAM: bits of its byte in {@link RamPages.states}. */
+export const PageState = {
+  /** Nothing may be done with it. */
+  NO_ACCESS: 1,
+  /** It may not be stored to. */
+  NO_STORE: 2,
+  /** The access flag: a processor has used it since the bit was cleared. */
+  YOUNG: 4,
+} as const;
+
+/** RAM as stage 2 knows it. */
+export interface RamPages {
+  /** One byte a page; `undefined` while every page may be used and nobody asks which are. */
+  readonly states: Uint8Array | undefined;
+}
+
+/**
+ * An access to a page of RAM, by an instruction or by the walk of the guest's tables.
+ * @param offset of the page in the region @returns `false` where it is not allowed
+ */
+export function usePage({ ram, firstPage }: RamRegion, offset: number, isWrite: boolean): boolean {
+  const { states } = ram;
+  if (states === undefined) return true;
+  const page = firstPage + (offset >>> 12);
+  const state = states[page]!;
+  if ((state & (isWrite ? PageState.NO_ACCESS | PageState.NO_STORE : PageState.NO_ACCESS)) !== 0) return false;
+  states[page] = state | PageState.YOUNG;
+  return true;
+}
