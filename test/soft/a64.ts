@@ -36,6 +36,7 @@ export const ISB = 0xd5033fdf;
 export const ERET = 0xd69f03e0;
 /** @param words how many instructions away, from this one */
 export const b = (words: number): number => (0x14000000 | (words & 0x3ffffff)) >>> 0;
+export const bl = (words: number): number => (0x94000000 | (words & 0x3ffffff)) >>> 0;
 export const add = (rd: number, rn: number, rm: number): number => (0x8b000000 | (rm << 16) | (rn << 5) | rd) >>> 0;
 export const bne = (words: number): number => (0x54000001 | ((words & 0x7ffff) << 5)) >>> 0;
 export const cbnz = (rt: number, words: number): number => (0xb5000000 | ((words & 0x7ffff) << 5) | rt) >>> 0;
@@ -48,6 +49,7 @@ export const DSB = 0xd5033f9f;
 export const br = (rn: number): number => (0xd61f0000 | (rn << 5)) >>> 0;
 export const blr = (rn: number): number => (0xd63f0000 | (rn << 5)) >>> 0;
 export const RET = 0xd65f03c0;
+export const ret = (rn: number): number => (0xd65f0000 | (rn << 5)) >>> 0;
 /** MSR (immediate): op1 and op2 name the field. */
 export const msrImm = (op1: number, op2: number, imm: number): number =>
   (0xd500401f | (op1 << 16) | (imm << 8) | (op2 << 5)) >>> 0;

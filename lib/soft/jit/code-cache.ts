@@ -7,7 +7,7 @@ import { DECODE, type Interpreter, MAX_REGIONS, PAGE_END, REGION } from './inter
 import { link, type ModuleImports } from './linkage.js';
 import { RecordCache } from './record-cache.js';
 import { pageReader } from './region.js';
-import { type Candidate, compileRegions, regionExport } from './region-compiler.js';
+import { type Candidate, type CompiledRegion, compileRegions, regionExport } from './region-compiler.js';
 import { Wasm, type WasmModule } from './webassembly.js';
 
 const PAGE = 4096;
@@ -238,6 +238,7 @@ export class CodeCache {
       slot,
       generation: slot.generation,
       entry: index,
+      records: slot.address,
       name: this.#nameOf(slot.page, slot.address, index),
       page: pageReader(this.#env, slot.page, slot.address, slot.guarded),
     });
@@ -265,7 +266,7 @@ export class CodeCache {
   #compile(): void {
     const list = this.#hot.filter((h) => this.#isAlive(h));
     this.#waited = 0;
-    const compiled = compileRegions(this.#code, list);
+    const compiled = compileRegions(this.#code, list, new Set());
     this.#hot = list;
     if (compiled !== undefined) this.#install(new Wasm.Module(compiled.bytes), compiled.imports, compiled.regions);
   }
@@ -293,10 +294,10 @@ export class CodeCache {
     for (let n = 0; n < REPLIES; n++) {
       const reply = thread.receive();
       if (reply === undefined) break;
-      const regions = reply.regions.map((id) => this.#sent.get(id));
-      // What was sent earlier and is not in here can't be compiled.
+      const regions = reply.regions.map(({ id, entries }) => ({ candidate: this.#sent.get(id), entries }));
+      // What was sent earlier and is not in here can't be compiled, or can be entered as part of another region.
       for (const id of this.#sent.keys()) {
-        if (id > reply.regions.at(-1)!) break;
+        if (id > reply.regions.at(-1)!.id) break;
         this.#sent.delete(id);
       }
       this.#install(reply.module, reply.imports, regions);
@@ -317,19 +318,23 @@ export class CodeCache {
   }
 
   /** @param regions what the module's functions are for; without effect where the page has changed since */
-  #install(module: WasmModule, imports: ModuleImports, regions: readonly (Hot | undefined)[]): void {
+  #install(module: WasmModule, imports: ModuleImports, regions: readonly CompiledRegion<Hot | undefined>[]): void {
     const { exports } = link(module, imports, this.#interpreter);
     const { u16, u32 } = this.#env;
-    regions.forEach((h, n) => {
-      if (h === undefined || !this.#isAlive(h)) return;
+    regions.forEach(({ candidate, entries }, n) => {
+      if (candidate === undefined || !this.#isAlive(candidate)) return;
       const region = this.#takeRegion();
       if (region === undefined) return;
       this.#interpreter.setRegion(region, exports[regionExport(n)]);
       this.compiled++;
-      h.slot.regions.push(region);
-      const at = h.slot.address + h.entry * RECORD_SIZE;
-      u32[(at + 8) >>> 2] = this.#interpreter.regionIndex(region);
-      u16[at >>> 1] = REGION;
+      const { slot } = candidate;
+      slot.regions.push(region);
+      for (const index of entries) {
+        const at = slot.address + index * RECORD_SIZE;
+        if (u16[at >>> 1] === REGION) continue;
+        u32[(at + 8) >>> 2] = this.#interpreter.regionIndex(region);
+        u16[at >>> 1] = REGION;
+      }
     });
   }
 

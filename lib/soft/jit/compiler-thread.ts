@@ -28,8 +28,8 @@ export type CompileRequest = { readonly memory: WasmMemory } | { readonly region
 export interface CompileReply {
   readonly module: WasmModule;
   readonly imports: ModuleImports;
-  /** The regions' ids, in the order of the module's functions. */
-  readonly regions: readonly number[];
+  /** The regions' ids, in the order of the module's functions, and where they may be entered: positions in their pages. */
+  readonly regions: readonly { readonly id: number; readonly entries: readonly number[] }[];
 }
 
 /**
@@ -67,14 +67,17 @@ export class CompileServer {
     const list = request.regions.map((r): Candidate & { readonly id: number } => ({
       id: r.id,
       entry: r.entry,
+      records: r.records,
       name: r.name,
       page: pageReader(views, r.page, r.records, r.guarded),
     }));
+    const entered = new Set<number>();
     while (list.length > 0) {
-      const compiled = compileRegions(this.#code, list);
+      const compiled = compileRegions(this.#code, list, entered);
       if (compiled === undefined) continue;
-      const { bytes, imports, regions } = compiled;
-      this.#reply({ module: new Wasm.Module(bytes), imports, regions: regions.map((r) => r.id) });
+      const { bytes, imports } = compiled;
+      const regions = compiled.regions.map(({ candidate: { id }, entries }) => ({ id, entries }));
+      this.#reply({ module: new Wasm.Module(bytes), imports, regions });
     }
   }
 }

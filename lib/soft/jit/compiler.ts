@@ -1,27 +1,25 @@
 import type { Helper, Stmt, Val, VOperand, XOperand } from '../a64/emitter.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
-import { analyse, type FlowGraph, irreducibleEdges } from './control-flow.js';
 import { findRegion, JUMP_TABLE } from './fetch-table.js';
 import type { Instruction } from './instruction.js';
 import { conditionFrom, FLAG_OPERANDS, FlagState, flagState, flagsAtEntry, wordsFrom } from './lazy-flags.js';
 import { MACHINE_HELPERS } from './linkage.js';
 import { Lowering, type MemoryFunctions, W } from './lower.js';
 import { type Block, PAGE_INSTRUCTIONS, type Region } from './region.js';
+import { type BlockEdge, type Edge, graphOf, type RegionGraph } from './region-graph.js';
 import type { FunctionBody } from './wasm-module.js';
 import type { WasmType } from './wasm-opcodes.js';
 
-/** Parameters of a region's function: the virtual address of the page that its code is in. */
+/** Parameters of a region's function: the virtual address of the entry. */
 export const REGION_PARAMS = ['i64'] as const satisfies readonly WasmType[];
 /** Its result: PSTATE.BTYPE times 4 for the instruction at PC, or this where EXIT is set. */
 export const REGION_RESULTS = ['i32'] as const satisfies readonly WasmType[];
 export const REGION_LEFT = 4 << 2;
+/** Local of the virtual address of the page that the code is in, once the prologue has made it of the parameter. */
 const PAGE_VA = 0;
 
-/** A place that a block's end leads to. */
-type Edge = { readonly kind: 'block'; readonly node: number } | { readonly kind: 'exit'; readonly position: number };
-
 /**
- * Compiles a region to a function `(pageVa: i64)`. Registers and flags are locals inside; at every way out they go back to
+ * Compiles a region to a function `(pc: i64)`. Registers and flags are locals inside; at every way out they go back to
  * the state with PC and the budget, so that the state is exact wherever anybody else can see it.
  */
 export class RegionLowering extends Lowering {
@@ -33,12 +31,14 @@ export class RegionLowering extends Lowering {
   readonly #budget: number;
   readonly #pc: number;
   readonly #result: number;
-  #graph!: FlowGraph;
-  #blocks: readonly Block[] = [];
-  #edges: readonly (readonly Edge[])[] = [];
+  #graph!: RegionGraph;
+  /** Position of the block that a dispatcher is to go to. */
+  readonly #wanted: number;
   /** Depth of the label to branch to, by node. */
   readonly #labels = new Map<number, number>();
   #block!: Block;
+  /** Where the block leads. */
+  #edges: readonly Edge[] = [];
   #node = 0;
   /** Position in the page of the instruction that is being lowered, and how many of its block come before it. */
   #position = 0;
@@ -67,11 +67,12 @@ export class RegionLowering extends Lowering {
     this.#pc = body.addLocal('i64');
     this.#result = body.addLocal('i32');
     this.#flagsLocal = body.addLocal('i32');
+    this.#wanted = body.addLocal('i32');
   }
 
   compile(region: Region): void {
-    this.#blocks = region.blocks;
-    this.#plan();
+    this.#graph = graphOf(region);
+    this.#planFlags();
     this.#open(W.BLOCK);
     this.#tree(0);
     this.code.u8(0x00); // unreachable: every path branches
@@ -82,48 +83,11 @@ export class RegionLowering extends Lowering {
 
   // Control flow.
 
-  /** Decides where each block's end leads; edges that would make the graph irreducible leave the region instead. */
-  #plan(): void {
-    const byIndex = new Map(this.#blocks.map((b, i) => [b.index, i]));
-    const edge = (position: number): Edge => {
-      const node = byIndex.get(position);
-      return node === undefined ? { kind: 'exit', position } : { kind: 'block', node };
-    };
-    // biome-ignore lint/suspicious/useIterableCallbackReturn: the switch has every kind of end.
-    const edges: Edge[][] = this.#blocks.map((b) => {
-      const next = b.index + b.instructions.length;
-      switch (b.end.kind) {
-        case 'fall':
-          return [edge(next)];
-        case 'branch':
-          return [
-            b.instructions.at(-1)?.row.name === 'BL' ? { kind: 'exit', position: b.end.target } : edge(b.end.target),
-          ];
-        case 'conditional':
-          return [edge(b.end.target), edge(next)];
-        case 'leave':
-          return [{ kind: 'exit', position: next }];
-        case 'indirect':
-          return [];
-      }
-    });
-    for (;;) {
-      const successors = edges.map((out) => out.flatMap((e) => (e.kind === 'block' ? [e.node] : [])));
-      this.#graph = analyse(successors);
-      const wrong = irreducibleEdges(this.#graph, successors);
-      if (wrong.length === 0) break;
-      for (const [from, to] of wrong) {
-        edges[from] = edges[from]!.map((e) =>
-          e.kind === 'block' && e.node === to ? { kind: 'exit', position: this.#blocks[to]!.index } : e,
-        );
-      }
-    }
-    this.#edges = edges;
-    const effects = this.#blocks.map((b) => b.instructions.map((i) => i.meaning.flags));
-    this.#flagsAt = flagsAtEntry(
-      effects,
-      edges.map((out) => out.flatMap((e) => (e.kind === 'block' ? [e.node] : []))),
-    );
+  /** Finds where NZCV are at the start of each block. */
+  #planFlags(): void {
+    const { blocks, successors } = this.#graph;
+    const effects = blocks.map((b) => b?.instructions.map((i) => i.meaning.flags) ?? []);
+    this.#flagsAt = flagsAtEntry(effects, successors);
     const left = new Set(effects.flat().map((effect) => effect.leaves ?? FlagState.WORDS));
     left.delete(FlagState.WORDS);
     this.#flagStates = [...left];
@@ -148,18 +112,19 @@ export class RegionLowering extends Lowering {
 
   /** A node and all that it dominates. */
   #tree(node: number): void {
-    if (this.#graph.isLoop[node] === true) {
+    const { isLoop, merges } = this.#graph.flow;
+    if (isLoop[node] === true) {
       this.#labels.set(node, this.#open(W.LOOP));
-      this.#within(node, this.#graph.merges[node]!);
+      this.#within(node, merges[node]!);
       this.#close();
-    } else this.#within(node, this.#graph.merges[node]!);
+    } else this.#within(node, merges[node]!);
   }
 
   /** Merge points stand behind the blocks that jump forward to them. */
   #within(node: number, merges: readonly number[]): void {
     const [last, ...rest] = merges;
     if (last === undefined) {
-      this.#lowerBlock(node);
+      this.#lowerNode(node);
       return;
     }
     const outer = this.#labels.get(last);
@@ -186,13 +151,50 @@ export class RegionLowering extends Lowering {
       this.body.expect(false);
       this.#open(W.IF);
       this.#setExit(ExitCode.BUDGET);
-      this.#exitTo(this.#blocks[e.node]!.index);
+      this.#exitTo(e.position);
       this.#close();
     }
-    if (this.#flagsAt[e.node] === FlagState.VARYING) this.#rememberFlags();
-    const number = this.#graph.numberOf[e.node]!;
-    if (number <= this.#node || this.#graph.isMerge[number] === true) this.#branchTo(this.#labels.get(number)!);
+    if (e.isDispatched) {
+      this.i32Const(e.position);
+      this.setLocal(this.#wanted);
+    }
+    this.#goTo(e.node);
+  }
+
+  #goTo(node: number): void {
+    if (this.#flagsAt[node] === FlagState.VARYING) this.#rememberFlags();
+    const { numberOf, isMerge } = this.#graph.flow;
+    const number = numberOf[node]!;
+    if (number <= this.#node || isMerge[number] === true) this.#branchTo(this.#labels.get(number)!);
     else this.#tree(number);
+  }
+
+  /**
+   * Goes on to the block that is wanted.
+   * @param edges to the blocks that it may be, in the order of their positions
+   * @param checked it may be another, and then control comes out behind
+   */
+  #choose(edges: readonly BlockEdge[], checked: boolean): void {
+    const half = edges.length >> 1;
+    const { position, node } = edges[half]!;
+    if (half > 0) {
+      this.#ifWanted(W.I32_LT_U, position, () => this.#choose(edges.slice(0, half), checked));
+      this.#choose(edges.slice(half), checked);
+    } else if (checked) this.#ifWanted(W.I32_EQ, position, () => this.#goTo(node));
+    else this.#goTo(node);
+  }
+
+  #ifWanted(comparison: number, position: number, then: () => void): void {
+    const node = this.#node;
+    const flags = this.#flags;
+    this.getLocal(this.#wanted);
+    this.i32Const(position);
+    this.code.u8(comparison);
+    this.#open(W.IF);
+    then();
+    this.#close();
+    this.#node = node;
+    this.#flags = flags;
   }
 
   /**
@@ -249,13 +251,28 @@ export class RegionLowering extends Lowering {
     this.setLocal(this.#budget);
   }
 
-  #lowerBlock(number: number): void {
-    const node = this.#graph.order[number]!;
-    const block = this.#blocks[node]!;
-    this.#block = block;
+  #lowerNode(number: number): void {
+    const node = this.#graph.flow.order[number]!;
+    const block = this.#graph.blocks[node];
     this.#node = number;
-    this.#spAligned = false;
     this.#flags = this.#flagsAt[node]!;
+    if (block !== undefined) this.#lowerBlock(block, this.#graph.edges[node]!);
+    else this.#lowerDispatcher(node);
+  }
+
+  #lowerDispatcher(node: number): void {
+    const edges = this.#graph.edges[node]!.flatMap((e) => (e.kind === 'block' ? e : []));
+    edges.sort((a, b) => a.position - b.position);
+    const isEntry = node === 0;
+    this.#choose(edges, isEntry);
+    // A return to another place in the page.
+    if (isEntry) this.#exit();
+  }
+
+  #lowerBlock(block: Block, edges: readonly Edge[]): void {
+    this.#block = block;
+    this.#edges = edges;
+    this.#spAligned = false;
     block.instructions.forEach((i, n) => {
       this.#position = block.index + n;
       this.#before = n;
@@ -270,11 +287,11 @@ export class RegionLowering extends Lowering {
     });
     if (block.end.kind !== 'fall' && block.end.kind !== 'leave') return;
     this.#spend(block.instructions.length);
-    this.#follow(this.#edges[node]![0]!, false);
+    this.#follow(edges[0]!, false);
   }
 
   protected override jump(cond: (() => void) | undefined, _offset: Val): void {
-    const edges = this.#edges[this.#graph.order[this.#node]!]!;
+    const edges = this.#edges;
     this.#spend(this.#block.instructions.length);
     if (cond === undefined) {
       this.#follow(edges[0]!, true);
@@ -297,11 +314,45 @@ export class RegionLowering extends Lowering {
     this.#spend(this.#block.instructions.length);
     target();
     this.setLocal(this.#pc);
+    if (this.#block.end.kind === 'return' && this.#graph.hasDispatcher) this.#returnWithin();
     if (btype !== undefined) {
       btype();
       this.setLocal(this.#result);
     }
     this.#checkBudget(btype);
+    this.#exit();
+  }
+
+  /** Goes to the dispatcher at the entry if the local PC is in the page, as long as the budget lasts. */
+  #returnWithin(): void {
+    this.getLocal(this.#pc);
+    this.getLocal(PAGE_VA);
+    this.code.u8(W.I64_SUB);
+    this.code.u8(W.I64_CONST);
+    this.code.s32(~0xffc);
+    this.code.u8(W.I64_AND);
+    this.code.u8(W.I64_EQZ);
+    this.getLocal(this.#budget);
+    this.i32Const(0);
+    this.code.u8(W.I32_GE_S);
+    this.code.u8(W.I32_AND);
+    this.#open(W.IF);
+    this.getLocal(this.#pc);
+    this.#setWanted();
+    this.#goTo(0);
+    this.#close();
+  }
+
+  /** Has the dispatcher at the entry go to the address on the stack, which is in the page. */
+  #setWanted(code = this.code): void {
+    code.raw([W.I32_WRAP, W.I32_CONST]);
+    code.s32(0xffc);
+    code.raw([W.I32_AND, W.I32_CONST, 2, W.I32_SHR_U, W.LOCAL_SET]);
+    code.u32(this.#wanted);
+  }
+
+  /** Leaves for the local PC. */
+  #exit(): void {
     if (this.#flags !== FlagState.VARYING) this.#makeWords();
     this.#rememberFlags();
     this.#branchTo(1);
@@ -373,6 +424,15 @@ export class RegionLowering extends Lowering {
       c.u8(W.LOCAL_SET);
       c.u32(local);
     };
+    const getPc = (): void => c.raw([W.LOCAL_GET, PAGE_VA]);
+    if (this.#graph.hasDispatcher) {
+      getPc();
+      this.#setWanted(c);
+    }
+    getPc();
+    c.u8(W.I64_CONST);
+    c.s32(-4096);
+    c.raw([W.I64_AND, W.LOCAL_SET, PAGE_VA]);
     load('i32', Offset.BUDGET, this.#budget);
     for (const [offset, word] of this.#words) load(word.type, offset, word.local);
   }
@@ -415,9 +475,6 @@ export class RegionLowering extends Lowering {
     c.u8(W.IF);
     c.u8(W.VOID);
     this.getLocal(this.#pc);
-    c.u8(W.I64_CONST);
-    c.s32(-4096);
-    c.u8(W.I64_AND);
     this.getLocal(jump);
     this.memoryOp(W.I32_LOAD, JUMP_TABLE + 8);
     c.u8(W.RETURN_CALL_INDIRECT);

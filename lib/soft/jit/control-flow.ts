@@ -60,6 +60,68 @@ export function irreducibleEdges(g: FlowGraph, successors: readonly (readonly nu
   return out;
 }
 
+/**
+ * Makes a graph reducible. Where a loop is entered at more than one node, a new node takes its place at the head, a dispatcher:
+ * all edges to those nodes lead there instead, and from there to each of them.
+ * @param successors by node; node 0 is the entry. Edges are changed in place, dispatchers appended
+ * @returns the dispatcher that stands before a node, where one does
+ */
+export function makeReducible(successors: number[][]): ReadonlyMap<number, number> {
+  const dispatcherOf = new Map<number, number>();
+  const parts = [reversePostorder(successors)];
+  const reached = new Set(parts[0]);
+  for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
+    for (const loop of loopsWithin(successors, part)) {
+      const inside = new Set(loop);
+      const heads = new Set<number>();
+      successors.forEach((out, from) => {
+        if (reached.has(from) && !inside.has(from)) for (const to of out) if (inside.has(to)) heads.add(to);
+      });
+      if (heads.size > 1) {
+        const dispatcher = successors.length;
+        for (const [from, out] of successors.entries())
+          successors[from] = out.map((to) => (heads.has(to) ? dispatcher : to));
+        successors.push([...heads]);
+        reached.add(dispatcher);
+        for (const head of heads) dispatcherOf.set(head, dispatcher);
+      }
+      // Nothing leads to the loop that the graph begins with.
+      if (heads.size === 0) heads.add(0);
+      // What is left without its head holds the loops further in.
+      parts.push(loop.filter((node) => !heads.has(node)));
+    }
+  }
+  return dispatcherOf;
+}
+
+/** The strongly connected components of a part of a graph that have an edge (Tarjan, 1972). */
+function loopsWithin(successors: readonly (readonly number[])[], part: readonly number[]): number[][] {
+  const inPart = new Set(part);
+  const numberOf = new Map<number, number>();
+  const stack: number[] = [];
+  const onStack = new Set<number>();
+  const loops: number[][] = [];
+  const visit = (node: number): number => {
+    let low = numberOf.size;
+    numberOf.set(node, low);
+    stack.push(node);
+    onStack.add(node);
+    for (const next of successors[node]!) {
+      if (!inPart.has(next)) continue;
+      if (!numberOf.has(next)) low = Math.min(low, visit(next));
+      else if (onStack.has(next)) low = Math.min(low, numberOf.get(next)!);
+    }
+    if (low === numberOf.get(node)) {
+      const component = stack.splice(stack.indexOf(node));
+      for (const member of component) onStack.delete(member);
+      if (component.length > 1 || successors[node]!.includes(node)) loops.push(component);
+    }
+    return low;
+  };
+  for (const node of part) if (!numberOf.has(node)) visit(node);
+  return loops;
+}
+
 function reversePostorder(successors: readonly (readonly number[])[]): number[] {
   const seen = new Set<number>([0]);
   const out: number[] = [];

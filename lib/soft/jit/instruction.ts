@@ -32,7 +32,7 @@ export interface Meaning {
   readonly memoryFunctions: readonly string[];
   /** What it does with NZCV. */
   readonly flags: FlagEffect;
-  readonly end: 'none' | 'branch' | 'conditional' | 'indirect' | 'leave';
+  readonly end: 'none' | 'branch' | 'conditional' | 'call' | 'return' | 'indirect' | 'leave';
 }
 
 /** Words remembered at most. */
@@ -108,22 +108,20 @@ function movesSpBy16(row: Row, raw: RawFields, spBased: boolean): boolean {
 }
 
 function examine(row: Row, program: readonly Stmt[], spAligned: readonly Stmt[]): Meaning {
-  const last = program.at(-1);
-  const end =
-    last?.k === 'jump'
-      ? last.cond === undefined
-        ? 'branch'
-        : 'conditional'
-      : last?.k === 'jumpTo'
-        ? 'indirect'
-        : // Changed code must be seen behind it.
-          row.name === 'ISB'
-          ? 'leave'
-          : 'none';
+  const end = endOf(row, program.at(-1));
   const helpers = [...new Map([...helpersOf(program)].map((h) => [h.name, h])).values()];
   // What ends a run of code without branching leaves for the machine, and MSR (immediate) changes which stack pointer SP is.
   const allowed =
     (!row.ends || end !== 'none') && row.name !== 'MSR (immediate)' && !program.some((s) => s.k === 'exit');
   const flags = flagEffect(program);
   return { program, spAligned, allowed, flags, helpers, memoryFunctions: [...new Set(memoryAccesses(program))], end };
+}
+
+/** How the code goes on behind an instruction whose program ends so. */
+function endOf(row: Row, last: Stmt | undefined): Meaning['end'] {
+  if (last?.k === 'jump') return last.cond !== undefined ? 'conditional' : row.name === 'BL' ? 'call' : 'branch';
+  // A return needs no landing pad.
+  if (last?.k === 'jumpTo') return last.btype === undefined ? 'return' : 'indirect';
+  // Changed code must be seen behind it.
+  return row.name === 'ISB' ? 'leave' : 'none';
 }

@@ -377,9 +377,6 @@ export class LoopLowering extends HandlerLowering {
   #runRegion(type: number, region: () => void): void {
     const c = this.code;
     this.getLocal(this.#pc);
-    c.u8(W.I64_CONST);
-    c.s32(-4096);
-    c.u8(W.I64_AND);
     region();
     c.u8(W.CALL_INDIRECT);
     c.u32(type);

@@ -1,5 +1,5 @@
 import { REGION_PARAMS, REGION_RESULTS, RegionLowering } from './compiler.js';
-import { MAX_HANDLERS, MAX_REGIONS } from './handler.js';
+import { MAX_HANDLERS, MAX_REGIONS, RECORD_SHIFT } from './handler.js';
 import type { Instructions } from './instruction.js';
 import { LinkedModule, type ModuleImports } from './linkage.js';
 import { formRegion, type PageReader, type Region } from './region.js';
@@ -9,6 +9,8 @@ import { FunctionBody } from './wasm-module.js';
 /** A region that waits to be compiled. */
 export interface Candidate {
   readonly page: PageReader;
+  /** Linear address of the page's records. */
+  readonly records: number;
   /** Position of the entry in the page. */
   readonly entry: number;
   /** What profilers call the region's function. */
@@ -20,7 +22,13 @@ export interface CompiledRegions<C extends Candidate> {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly imports: ModuleImports;
   /** The candidates in it; the n-th one's function is exported as `regionExport(n)`. */
-  readonly regions: readonly C[];
+  readonly regions: readonly CompiledRegion<C>[];
+}
+
+export interface CompiledRegion<C> {
+  readonly candidate: C;
+  /** Where it may be entered: positions in the page, the candidate's first. */
+  readonly entries: readonly number[];
 }
 
 /** Instructions in a module, about: some milliseconds of work. */
@@ -29,15 +37,25 @@ const MAX_INSTRUCTIONS = 160;
 export const regionExport = (n: number): string => `r${n}`;
 
 /**
- * Compiles candidates, taking them off the list's front until enough instructions are together for one module.
+ * Compiles candidates, taking them off the list's front until enough instructions are together for one module. Those at which
+ * the region of another can be entered are left out.
+ * @param entered entries of what was compiled of the same list before, as addresses of their records; those of this are added
  * @returns `undefined` where none of those taken can be compiled
  */
-export function compileRegions<C extends Candidate>(code: Instructions, list: C[]): CompiledRegions<C> | undefined {
+export function compileRegions<C extends Candidate>(
+  code: Instructions,
+  list: C[],
+  entered: Set<number>,
+): CompiledRegions<C> | undefined {
   const regions: { readonly candidate: C; readonly region: Region }[] = [];
   for (let instructions = 0; list.length > 0 && instructions < MAX_INSTRUCTIONS; ) {
     const candidate = list.shift()!;
-    const region = formRegion(code, candidate.page, candidate.entry);
+    const { page, records, entry } = candidate;
+    const recordOf = (index: number): number => records + (index << RECORD_SHIFT);
+    if (page.isEntry(entry) || entered.has(recordOf(entry))) continue;
+    const region = formRegion(code, page, entry);
     if (region === undefined) continue;
+    for (const index of region.entries) entered.add(recordOf(index));
     regions.push({ candidate, region });
     for (const block of region.blocks) instructions += block.instructions.length;
   }
@@ -54,5 +72,9 @@ export function compileRegions<C extends Candidate>(code: Instructions, list: C[
     new RegionLowering(body, module.memory, module.helper, linkType).compile(region);
     module.builder.addFunction(signature, body, regionExport(n), candidate.name);
   });
-  return { bytes: module.build(), imports: module.imports, regions: regions.map((r) => r.candidate) };
+  return {
+    bytes: module.build(),
+    imports: module.imports,
+    regions: regions.map(({ candidate, region: { entries } }) => ({ candidate, entries })),
+  };
 }

@@ -1,13 +1,15 @@
-import { DECODE, RECORD_SHIFT } from './handler.js';
+import { DECODE, RECORD_SHIFT, REGION } from './handler.js';
 import type { Instruction, Instructions } from './instruction.js';
 
 /**
- * A region: the blocks of one page that are reached from a hot entry by direct branches. It is what the compiler turns into
- * one WebAssembly function, with its loops as loops.
+ * A region: the blocks of one page that are reached from a hot entry by direct branches and calls, and those that the calls
+ * return to. It is what the compiler turns into one WebAssembly function, with its loops as loops.
  */
 export interface Region {
   /** The entry first. */
   readonly blocks: readonly Block[];
+  /** Where it may be entered: positions of blocks, the entry first, then those that its calls return to. */
+  readonly entries: readonly number[];
 }
 
 /** A straight run of instructions, entered at the top only. */
@@ -24,7 +26,11 @@ export type BlockEnd =
   | { readonly kind: 'fall' }
   | { readonly kind: 'branch'; readonly target: number }
   | { readonly kind: 'conditional'; readonly target: number }
-  /** To an address in a register. */
+  /** A branch that expects to be returned from, to the next instruction. */
+  | { readonly kind: 'call'; readonly target: number }
+  /** To the address of a call's next instruction, which is in a register. */
+  | { readonly kind: 'return' }
+  /** To another address in a register. */
   | { readonly kind: 'indirect' }
   /** Goes on with the next instruction, but not within the region. */
   | { readonly kind: 'leave' };
@@ -39,6 +45,8 @@ export interface PageReader {
   word(index: number): number;
   /** Whether the instruction has been executed: code that never ran is left out. */
   executed(index: number): boolean;
+  /** Whether a region can be entered at the instruction. */
+  isEntry(index: number): boolean;
 }
 
 /**
@@ -52,36 +60,41 @@ export const pageReader = (
   page: number,
   records: number,
   guarded: boolean,
-): PageReader => ({
-  guarded,
-  // A page that a thread does not see yet, because the memory has just grown, reads as UDF.
-  word: (index) => memory.u32[(page >>> 2) + index] ?? 0,
-  executed: (index) => memory.u16[(records + (index << RECORD_SHIFT)) >>> 1] !== DECODE,
-});
+): PageReader => {
+  const handler = (index: number): number | undefined => memory.u16[(records + (index << RECORD_SHIFT)) >>> 1];
+  return {
+    guarded,
+    // A page that a thread does not see yet, because the memory has just grown, reads as UDF.
+    word: (index) => memory.u32[(page >>> 2) + index] ?? 0,
+    executed: (index) => handler(index) !== DECODE,
+    isEntry: (index) => handler(index) === REGION,
+  };
+};
 
 /** Collects the region of an entry; `undefined` where not even the first instruction can be compiled. */
 export function formRegion(code: Instructions, page: PageReader, entry: number): Region | undefined {
   const found = new Map<number, { readonly instruction: Instruction; readonly end: BlockEnd | undefined }>();
   const leaders = new Set<number>([entry]);
+  const entries = new Set<number>([entry]);
   const work = [entry];
-  const reach = (index: number): void => {
-    if (index < 0 || index >= PAGE_INSTRUCTIONS || !page.executed(index)) return;
+  const reach = (index: number): boolean => {
+    if (index < 0 || index >= PAGE_INSTRUCTIONS || !page.executed(index)) return false;
     leaders.add(index);
     work.push(index);
+    return true;
   };
   for (let next = work.shift(); next !== undefined; next = work.shift()) {
     for (let index = next; index < PAGE_INSTRUCTIONS && !found.has(index) && found.size < MAX_INSTRUCTIONS; index++) {
       const instruction = code.of(page.word(index), page.guarded);
       if (instruction?.meaning.allowed !== true) break;
-      const { end: kind } = instruction.meaning;
-      const target = kind === 'branch' || kind === 'conditional' ? index + Number(instruction.imm!) / 4 : 0;
-      const end: BlockEnd | undefined =
-        kind === 'none' ? undefined : kind === 'indirect' || kind === 'leave' ? { kind } : { kind, target };
+      const end = endOf(instruction, index);
       found.set(index, { instruction, end });
       if (end === undefined) continue;
-      // A call goes elsewhere and comes back through the interpreter.
-      if (end.kind === 'conditional' || (end.kind === 'branch' && instruction.row.name !== 'BL')) reach(target);
-      if (end.kind === 'conditional') reach(index + 1);
+      if (end.kind === 'branch') reach(end.target);
+      else if (end.kind === 'conditional') {
+        reach(end.target);
+        reach(index + 1);
+      } else if (end.kind === 'call' && reach(end.target) && reach(index + 1)) entries.add(index + 1);
       break;
     }
   }
@@ -101,5 +114,19 @@ export function formRegion(code: Instructions, page: PageReader, entry: number):
     }
     blocks.push({ index: leader, instructions, end });
   }
-  return { blocks };
+  return { blocks, entries: [...entries].filter((index) => found.has(index)) };
+}
+
+/** How the block goes on behind an instruction; `undefined` with the next one. @param index position of the instruction */
+function endOf({ meaning: { end: kind }, imm }: Instruction, index: number): BlockEnd | undefined {
+  switch (kind) {
+    case 'none':
+      return undefined;
+    case 'branch':
+    case 'conditional':
+    case 'call':
+      return { kind, target: index + Number(imm!) / 4 };
+    default:
+      return { kind };
+  }
 }

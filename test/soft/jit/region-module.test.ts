@@ -68,10 +68,11 @@ function compile(words: readonly number[]): CompiledRegions<Candidate> {
   const page = {
     word: (index: number) => words[index] ?? 0,
     executed: (index: number) => index < words.length,
+    isEntry: () => false,
     guarded: false,
   };
-  const candidate = { page, entry: 0, name: 'loop' };
-  return compileRegions(new Instructions(new Decoder(TABLE)), [candidate])!;
+  const candidate = { page, entry: 0, records: 0, name: 'loop' };
+  return compileRegions(new Instructions(new Decoder(TABLE)), [candidate], new Set())!;
 }
 
 test('every branch hint is at an `if`, and comes before the code', () => {

@@ -36,11 +36,10 @@ import {
 } from '../a64.ts';
 import { type BareMetal, DATA, EL0T, EL1H, EL1T, MASKED, REG, VECTORS, withMmu } from '../bare-metal.ts';
 import { Lockstep } from './lockstep.ts';
+import { DONE, runScenario, type Scenario } from './scenario.ts';
 
 /** What compiled code must get right besides computing: stops, faults, interrupts, and code that changes under it. */
 
-/** HVC that ends a scenario. */
-const DONE = 1;
 /** RAM of a device's registers. */
 const DEVICE = 0x0900_0000;
 const movz = (rd: number, imm: number): number => (0xd2800000 | (imm << 5) | rd) >>> 0;
@@ -54,49 +53,7 @@ beforeEach(() => {
 });
 afterEach(() => lockstep.close());
 
-interface Scenario {
-  /** Puts the machine at the start, all but code, which stays compiled: registers, data. Returns where to begin. */
-  readonly start: (m: BareMetal) => {
-    readonly pc: number | bigint;
-    readonly x?: Readonly<Record<number, number | bigint>>;
-    readonly pstate?: bigint;
-  };
-  /** Answers a stop that is not the end of a budget. */
-  readonly answer?: (stop: CpuStop) => void;
-  /** Something from outside, between slices. */
-  readonly between?: (slice: number) => void;
-  /** At the end. */
-  readonly check: (m: BareMetal) => void;
-}
-
-const SLICES = [1000, ...Array.from({ length: 25 }, (_, n) => n)];
-
-/** Runs a scenario in slices of every size up to 24, until HVC #{@link DONE}; what is hot is compiled between. */
-function everySlice(scenario: Scenario, budgets: readonly number[] = SLICES): void {
-  const before = lockstep.regions;
-  for (const budget of budgets) {
-    lockstep.context = `slices of ${budget}`;
-    lockstep.each((m) => {
-      const { pc, x = {}, pstate = EL1H | MASKED } = scenario.start(m);
-      m.cpu.setPstate(pstate);
-      m.cpu.setPc(BigInt(pc));
-      for (const [n, value] of Object.entries(x)) m.cpu.setX(Number(n), BigInt.asUintN(64, BigInt(value)));
-    });
-    for (let n = 0; ; n++) {
-      if (n === 100_000) throw new Error('the scenario does not end');
-      scenario.between?.(n);
-      const { stop } = lockstep.step(budget);
-      if (stop === CpuStop.BUDGET) continue;
-      if (stop === CpuStop.HVC && lockstep.same((m) => m.cpu.hvcImmediate) === DONE) break;
-      if (scenario.answer === undefined) throw new Error(`the scenario stops with ${stop}`);
-      scenario.answer(stop);
-    }
-    lockstep.compareMemory();
-    lockstep.each(scenario.check);
-    lockstep.settle();
-  }
-  expect(lockstep.regions).toBeGreaterThan(before);
-}
+const everySlice = (scenario: Scenario, budgets?: readonly number[]): void => runScenario(lockstep, scenario, budgets);
 
 /** Puts code at the same place in each machine. */
 const place = (words: readonly number[], at?: number): number => lockstep.same((m) => m.place(words, at));
