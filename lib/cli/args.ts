@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { MAX_CPUS } from '../vmm/board.js';
 import type { BackendKind, ClockKind, DiskSpec, KernelFormat } from '../vmm/options.js';
-import { parseMemory } from '../vmm/options.js';
+import { parseHugePages, parseMemory } from '../vmm/options.js';
 
 /** What the user typed cannot be meant: one line on stderr, status 2. */
 export class UsageError extends Error {
@@ -18,6 +18,8 @@ export interface RunArgs {
   readonly dtb: string | undefined;
   /** Bytes. */
   readonly memory: number | undefined;
+  /** Bytes of each. */
+  readonly hugePages: number | undefined;
   readonly cpus: number | undefined;
   readonly gic: 2 | 3 | undefined;
   readonly its: boolean;
@@ -51,6 +53,7 @@ const RUN_OPTIONS = {
   append: { type: 'string' },
   dtb: { type: 'string' },
   memory: { type: 'string' },
+  'huge-pages': { type: 'string' },
   cpus: { type: 'string' },
   gic: { type: 'string' },
   its: { type: 'boolean' },
@@ -101,6 +104,7 @@ Options of run:
   --append STRING           its command line, given exactly so
   --dtb FILE                a device tree to use instead of the board's own
   --memory SIZE             RAM, such as 256M or 1G (512M)
+  --huge-pages SIZE         RAM in huge pages that the host has set aside: 2M, 1G
   --cpus N                  vCPUs, 1 to ${MAX_CPUS} (1)
   --gic 2|3                 the interrupt controller (3, or what the KVM has)
   --its                     with an ITS, for message-signalled interrupts
@@ -220,6 +224,7 @@ function runInvocation(command: 'run' | 'dtb' | 'demo', argv: readonly string[])
     append: one('append'),
     dtb: path(one('dtb'), '--dtb'),
     memory: memory(one('memory')),
+    hugePages: hugePages(one('huge-pages')),
     cpus: cpus(one('cpus')),
     gic: gicVersion(choice(one('gic'), '--gic', ['2', '3'])),
     its: values.has('its'),
@@ -276,6 +281,15 @@ function memory(value: string | undefined): number | undefined {
   if (value === undefined) return undefined;
   try {
     return parseMemory(value, '--memory');
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function hugePages(value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  try {
+    return parseHugePages(value, '--huge-pages');
   } catch (error) {
     throw new UsageError((error as Error).message);
   }

@@ -19,6 +19,7 @@ export function vmOptions(args: RunArgs): Omit<MicroVmOptions, 'kernel'> {
     backend: args.backend,
     clock: args.clock,
     ...(args.memory === undefined ? {} : { memory: args.memory }),
+    ...(args.hugePages === undefined ? {} : { hugePages: args.hugePages }),
     ...(args.cpus === undefined ? {} : { cpus: args.cpus }),
     ...(args.gic === undefined ? {} : { gic: args.gic }),
     its: args.its,

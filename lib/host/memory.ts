@@ -1,10 +1,13 @@
 import { constants } from 'node:buffer';
 import { type GuestMemory, KvmError } from '../kvm/index.js';
-import { checkHandle } from './call.js';
+import { checkHandle, kvmError } from './call.js';
+import { hugePages, sizeName, whyNoHugePages } from './huge-pages.js';
 import type { MemoryHandle, Native, VmHandle } from './native.js';
 
 /** KVM_CREATE_GUEST_MEMFD's flag that lets this process see the memory. */
 const GUEST_MEMFD_FLAG_MMAP = 1;
+/** Of 16 GiB, the largest that arm64 has. */
+const MAX_HUGE_PAGE_SHIFT = 34;
 
 /** An mmap, or a guest_memfd. */
 export class HostMemory implements GuestMemory {
@@ -31,6 +34,22 @@ export class HostMemory implements GuestMemory {
     checkSize(size, 'mmap');
     const detail = `size ${size} is no multiple of the page size ${native.pageSize()}, or too much`;
     return new HostMemory(native, checkHandle(native.createMemory(size, 0, 0), 'mmap', detail), size, true);
+  }
+
+  /** Anonymous memory in huge pages that were set aside: it has all of them from now on. */
+  static createHuge(native: Native, size: number, hugePageSize: number): HostMemory {
+    checkSize(size, 'mmap');
+    const shift = Math.log2(hugePageSize);
+    if (!Number.isInteger(shift) || hugePageSize <= native.pageSize() || shift > MAX_HUGE_PAGE_SHIFT) {
+      throw new KvmError('EINVAL', 'mmap', `${hugePageSize} bytes are no size of huge pages`);
+    }
+    if (!(size > 0 && size % hugePageSize === 0)) {
+      const detail = `${size} bytes are no whole number of huge pages of ${sizeName(hugePageSize)}`;
+      throw new KvmError('EINVAL', 'mmap', detail);
+    }
+    const handle = native.createMemory(size, 0, shift);
+    if (typeof handle !== 'number') return new HostMemory(native, handle, size, true);
+    throw kvmError(handle, 'mmap', whyNoHugePages(size, hugePageSize, hugePages()));
   }
 
   /** A guest_memfd. Without the flag MMAP (1) this process cannot see it, and `bytes` is empty. */

@@ -10,6 +10,7 @@ import {
   IrqRoutingType,
   KvmError,
   MemFlag,
+  type MemoryOptions,
   type Msi,
   type UserMemoryRegion,
   type Vcpu,
@@ -78,8 +79,9 @@ export class HostVm implements Vm {
   }
 
   /** Anonymous memory; with Node 20 at most 4 GiB. */
-  createMemory(size: number): GuestMemory {
+  createMemory(size: number, { hugePageSize }: MemoryOptions = {}): GuestMemory {
     this.#check('mmap');
+    if (hugePageSize !== undefined) return HostMemory.createHuge(this.#native, size, hugePageSize);
     return HostMemory.create(this.#native, size);
   }
 

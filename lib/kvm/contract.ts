@@ -86,6 +86,15 @@ export interface GuestMemory extends Closable {
   readonly notifier?: MmuNotifier;
 }
 
+/** How {@link Vm.createMemory} gets the memory. */
+export interface MemoryOptions {
+  /**
+   * Bytes of the huge pages that it is made of: a size of which the host has set pages aside, such as 2 MiB or 1 GiB
+   * (`/sys/kernel/mm/hugepages`). Default: the host's own pages, where its kernel may put huge ones together by itself.
+   */
+  readonly hugePageSize?: number | undefined;
+}
+
 /** `struct kvm_userspace_memory_region2`, with the memory as an object instead of an address. */
 export interface UserMemoryRegion {
   /** Slot, 0 to 32,766; bits 31..16 the address space, 0 on arm64. */
@@ -182,8 +191,12 @@ export interface Vm extends Closable, DeviceAttrs {
   checkExtension(cap: number): number;
   /** KVM_ENABLE_CAP. @throws KvmError EINVAL unknown capability, flags not 0, or too late */
   enableCap(cap: number, args?: readonly (number | bigint)[], flags?: number): void;
-  /** Memory for `setUserMemoryRegion`. @param size bytes, a multiple of the host page size @throws KvmError ENOMEM, EINVAL */
-  createMemory(size: number): GuestMemory;
+  /**
+   * Memory for `setUserMemoryRegion`.
+   * @param size bytes, a multiple of the page size
+   * @throws KvmError ENOMEM, with huge pages also where too few are set aside; EINVAL, also for huge pages of a size that is not there
+   */
+  createMemory(size: number, options?: MemoryOptions): GuestMemory;
   /**
    * KVM_SET_USER_MEMORY_REGION: makes, moves, changes or deletes a slot.
    * @throws KvmError EINVAL alignment, size, flags, slot, resize or delete of an absent slot; EEXIST overlap; EFAULT beyond the IPA size

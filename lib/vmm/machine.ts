@@ -196,11 +196,15 @@ export class Machine {
   }
 
   #createMemory(): GuestMemory {
-    const { memory: size } = this.#options;
+    const { memory: size, hugePages } = this.#options;
     let memory: GuestMemory;
     try {
-      memory = this.#vm.createMemory(size);
+      memory = this.#vm.createMemory(size, { hugePageSize: hugePages });
     } catch (error) {
+      if (hugePages !== undefined && KvmError.is(error)) {
+        const code = error.code === 'ENOMEM' ? 'ERR_MEMORY_UNAVAILABLE' : 'ERR_INVALID_OPTION';
+        throw new VmError(code, `hugePages: ${error.message}; or leave the option out`, { cause: error });
+      }
       if (!KvmError.is(error, 'ENOMEM') && !(error instanceof RangeError)) throw error;
       throw new VmError(
         'ERR_MEMORY_UNAVAILABLE',

@@ -44,6 +44,12 @@ export interface MicroVmOptions {
   readonly dtb?: ImageSource | undefined;
   /** RAM: bytes, or a string such as `'256M'` or `'1G'`; whole mebibytes, 1 MiB to 255 GiB. Default: `'512M'`. */
   readonly memory?: number | string | undefined;
+  /**
+   * Has RAM in huge pages that this host has set aside (`/sys/kernel/mm/hugepages`), for the guest alone: their size, such as
+   * `'2M'` or `'1G'`, of which `memory` is a multiple. The host's KVM only. Default: the host's own pages, which its kernel puts
+   * together to huge ones where it can.
+   */
+  readonly hugePages?: number | string | undefined;
   /** vCPUs, 1 to 123. Default: 1. */
   readonly cpus?: number | undefined;
   /** The interrupt controller: a GICv3, or a GICv2 for guests that know no other (at most eight vCPUs). Default: 3, or 2 where the KVM has no other. */
@@ -84,6 +90,8 @@ export interface ResolvedOptions {
   readonly dtb: ImageSource | undefined;
   /** Bytes. */
   readonly memory: number;
+  /** Bytes of each. */
+  readonly hugePages: number | undefined;
   readonly cpus: number;
   /** `undefined`: what the KVM has. */
   readonly gic: 2 | 3 | undefined;
@@ -146,6 +154,18 @@ export function parseMemory(value: unknown, name = 'memory'): number {
   return bytes;
 }
 
+/**
+ * A size of huge pages: bytes, or a number with K, M or G.
+ * @throws VmError ERR_INVALID_OPTION what is no power of two from 64 KiB to 16 GiB
+ */
+export function parseHugePages(value: unknown, name = 'hugePages'): number {
+  const match = typeof value === 'string' ? /^(\d{1,15})([KMG]?)$/i.exec(value.trim()) : null;
+  const bytes = match === null ? value : Number(match[1]) * UNITS[match[2]!.toUpperCase()]!;
+  const isSize =
+    typeof bytes === 'number' && Number.isInteger(Math.log2(bytes)) && bytes >= 2 ** 16 && bytes <= 2 ** 34;
+  return isSize ? bytes : fail(`${name}: expected a size of huge pages, such as 2M or 1G, got ${show(value)}`);
+}
+
 /** Checks options and fills in the defaults. @throws VmError ERR_INVALID_OPTION naming the option, the rule, and what it got */
 export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
   if (typeof options !== 'object' || options === null) return fail(`options: expected an object, got ${show(options)}`);
@@ -156,6 +176,7 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
     cmdline: true,
     dtb: true,
     memory: true,
+    hugePages: true,
     cpus: true,
     gic: true,
     its: true,
@@ -181,6 +202,7 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
     cmdline: cmdline(options.cmdline),
     dtb: image(options.dtb, 'dtb'),
     memory: options.memory === undefined ? 512 * 2 ** 20 : parseMemory(options.memory),
+    hugePages: options.hugePages === undefined ? undefined : parseHugePages(options.hugePages),
     cpus: integer(options.cpus, 'cpus', 1, MAX_CPUS) ?? 1,
     gic: integer(options.gic, 'gic', 2, 3) as 2 | 3 | undefined,
     its: boolean(options.its, 'its') ?? false,
@@ -196,6 +218,10 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
     kvm: options.kvm,
     signal: signalOf(options.signal),
   };
+  if (resolved.hugePages !== undefined && resolved.memory % resolved.hugePages !== 0)
+    fail(
+      `hugePages: ${resolved.memory / 2 ** 20}M of memory are no whole number of pages of ${show(options.hugePages)}`,
+    );
   if (virtioDeviceCount(resolved) > VIRTIO_SLOTS)
     fail(
       `disks: ${resolved.disks.length} disks and what else the machine has need more than its ${VIRTIO_SLOTS} virtio slots`,

@@ -31,7 +31,10 @@ export async function boot({ mode, seed, kernel, initrd, groups, onResult, onLin
     ...['-seed', String(seed), '-icount', 'shift=0,sleep=off', '-rtc', 'base=2026-01-01T00:00:00,clock=vm'],
     ...['-display', 'none', '-nodefaults', '-no-reboot', '-serial', 'stdio'],
     ...['-kernel', kernel, '-initrd', initrd],
-    ...['-append', `console=ttyAMA0 quiet loglevel=1 panic=-1 cryptomgr.notests ${append}`.trim()],
+    ...[
+      '-append',
+      `console=ttyAMA0 quiet loglevel=1 panic=-1 cryptomgr.notests hugepagesz=2M hugepages=4 ${append}`.trim(),
+    ],
   ];
   const child = spawn('qemu-system-aarch64', args, { stdio: ['ignore', 'pipe', 'pipe'] });
   const timer = setTimeout(() => child.kill('SIGKILL'), LIMIT_MS);

@@ -28,7 +28,7 @@ describe('run', () => {
           'b.dtb',
         ],
         ...['--memory', '1G', '--cpus', '4', '--disk', 'a.img', '--disk', 'b.img,ro,overlay', '--clock', 'virtual'],
-        ...['--gic', '2', '--its', '--pmu'],
+        ...['--gic', '2', '--its', '--pmu', '--huge-pages', '2M'],
         ...['--no-reboot', '--timeout', '1.5', '--quiet'],
       ),
     ).toEqual({
@@ -39,6 +39,7 @@ describe('run', () => {
       append: '-x console=ttyAMA0',
       dtb: 'b.dtb',
       memory: 2 ** 30,
+      hugePages: 2 ** 21,
       cpus: 4,
       gic: 2,
       its: true,

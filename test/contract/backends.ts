@@ -1,7 +1,7 @@
 import { release } from 'node:os';
-import { test } from '@jest/globals';
+import { describe, test } from '@jest/globals';
 import { openHost, probeHost } from '#lib/host/index.js';
-import type { Kvm } from '#lib/kvm/index.js';
+import { Cap, DeviceType, type Kvm } from '#lib/kvm/index.js';
 import { openSoft } from '#lib/soft/index.js';
 
 /** A KVM that the contract suite runs on. */
@@ -49,6 +49,30 @@ export const neutralBackends: readonly Backend[] = present;
 /** Every backend that is there and has arm64 guests. */
 export const backends: readonly Backend[] = present.filter(({ arch }) => arch === 'arm64');
 
+/** `describe`, for each backend whose guests can have a GICv3; the tests of the others are skipped. */
+export function describeGicv3(title: string, body: (backend: Backend) => void): void {
+  for (const backend of backends) {
+    const name = `${title} on ${backend.name}`;
+    if (hasGicv3(backend)) describe(name, () => body(backend));
+    else describe.skip(`${name} (skipped: this KVM has no GICv3)`, () => body(backend));
+  }
+}
+
+/** `test`, where the backend's guests can have a GICv3. */
+export const whereGicv3 = (backend: Backend): Block => (hasGicv3(backend) ? test : skipped('this KVM has no GICv3'));
+
+function hasGicv3({ open }: Backend): boolean {
+  const kvm = open();
+  try {
+    const vm = kvm.createVm();
+    const has = vm.testDevice(DeviceType.ARM_VGIC_V3);
+    vm.close();
+    return has;
+  } finally {
+    kvm.close();
+  }
+}
+
 type Block = (name: string, body: () => void | Promise<void>) => void;
 const skipped =
   (reason: string): Block =>
@@ -75,9 +99,20 @@ export const onSoftOnly = ({ inTurn }: Backend, reason: string): Block => (inTur
 export const whereSignIsTold = ({ inTurn }: Backend): Block =>
   !inTurn && process.env.ELVISOR_ARM64_HOST !== undefined ? skipped("the emulated host's syndrome has no SSE") : test;
 
+const isProtected = ({ inTurn }: Backend): boolean => !inTurn && process.env.ELVISOR_ARM64_HOST === 'protected';
+
+/** Bits of IPA that a VM made by `createVm()` has: 40, but protected KVM gives each VM all that the host has, and looks at no size. */
+export const ipaBitsOf = (backend: Backend, kvm: Kvm): number =>
+  isProtected(backend) ? kvm.checkExtension(Cap.ARM_VM_IPA_SIZE) : 40;
+
+/** `test`, where KVM looks at the IPA size that it is asked for. */
+export const whereIpaSizeIsChecked = (backend: Backend): Block =>
+  isProtected(backend) ? skipped('protected KVM looks at no IPA size') : test;
+
 /** `test`, on hosts whose KVM is protected and has protected VMs; or, with `false`, on all that have none. */
-export const whereProtected = ({ inTurn, linux: [major, minor] }: Backend, wanted: boolean): Block => {
+export const whereProtected = (backend: Backend, wanted: boolean): Block => {
+  const [major, minor] = backend.linux;
   const isNewEnough = major > 7 || (major === 7 && minor >= 1);
-  const isThere = !inTurn && isNewEnough && process.env.ELVISOR_ARM64_HOST === 'protected';
+  const isThere = isProtected(backend) && isNewEnough;
   return isThere === wanted ? test : skipped(wanted ? 'there are no protected VMs' : 'there are protected VMs');
 };

@@ -101,7 +101,8 @@ describe.each(backends)('dirty rings on $name', (backend) => {
     expect(runToExit(vcpu)).toBe(DONE);
     seen.push(...vcpu.collectDirtyPages());
     expect(new Set(seen.map(({ offset }) => offset)).size).toBe(pages);
-    expect(seen.length).toBe(pages);
+    // The page whose store found the ring full may be told again: its store is made anew after the reset.
+    expect(seen.length - pages).toBeLessThanOrEqual(1);
   });
 
   since(backend, '6.2')(

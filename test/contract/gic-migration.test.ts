@@ -1,7 +1,7 @@
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { type Kvm, Reg, type Vcpu } from '#lib/kvm/index.js';
 import { b, daifClr, ISB, load, mov, mrs, msr, store, WFI } from './asm.ts';
-import { backends } from './backends.ts';
+import { describeGicv3 } from './backends.ts';
 import { completeExit, copyVcpus, restoreGic, saveGic } from './gic-state.ts';
 import { Cmd, type ItsVm, makeIts, startIts, Table, TRANSLATER } from './its.ts';
 import { DEVICE, enableGic, GICD, IRQ_VECTOR, irqHandler, RAM, runToExit, Sysreg } from './machine.ts';
@@ -24,7 +24,7 @@ const setUp = [
   store(4, 0, 1, 0x104),
 ];
 
-describe.each(backends)('a running GIC moves to another VM on $name', ({ open }) => {
+describeGicv3('a running GIC moves to another VM', ({ open }) => {
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();

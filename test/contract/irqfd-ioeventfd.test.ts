@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { IoeventfdFlag, IrqfdFlag, type Kvm, VgicGroup } from '#lib/kvm/index.js';
 import { b, daifClr, mov, store, WFI } from './asm.ts';
-import { backends, whereInTurn } from './backends.ts';
+import { backends, whereGicv3, whereInTurn } from './backends.ts';
 import { DEVICE, enableGic, errnoOf, GICD, IRQ_VECTOR, irqHandler, makeVm, RAM, runToExit } from './machine.ts';
 
 const enableSpi40 = (edge: boolean): number[] => [
@@ -56,7 +56,7 @@ describe.each(backends)('eventfds on $name', (backend) => {
     );
   });
 
-  test('an irqfd is an edge', () => {
+  whereGicv3(backend)('an irqfd is an edge', () => {
     const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
     put(RAM, enableGic(0), enableSpi40(true), daifClr(2), WFI, b(-1));
     put(IRQ_VECTOR, irqHandler());
@@ -76,7 +76,7 @@ describe.each(backends)('eventfds on $name', (backend) => {
     expect(fd.read()).toBe(1);
   });
 
-  test('a count that is there when the irqfd is made injects at once', () => {
+  whereGicv3(backend)('a count that is there when the irqfd is made injects at once', () => {
     const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
     put(RAM, enableGic(0), enableSpi40(true), daifClr(2), WFI, b(-1));
     put(IRQ_VECTOR, irqHandler());
@@ -86,7 +86,7 @@ describe.each(backends)('eventfds on $name', (backend) => {
     expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
   });
 
-  test('a RESAMPLE irqfd holds the line until the guest ends the interrupt', async () => {
+  whereGicv3(backend)('a RESAMPLE irqfd holds the line until the guest ends the interrupt', async () => {
     const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
     put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
     put(IRQ_VECTOR, irqHandler());
@@ -124,64 +124,73 @@ describe.each(backends)('eventfds on $name', (backend) => {
     expect(again).toBe(0);
   });
 
-  test('RESAMPLE irqfds of one GSI share its level: each is told, and the last one takes the level with it', () => {
-    const { vm, vcpu, load: put, gic } = makeVm(kvm, { gic: true });
-    put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
-    put(IRQ_VECTOR, irqHandler());
-    const fds = [kvm.createEventFd(), kvm.createEventFd()] as const;
-    const resampled = [kvm.createEventFd(), kvm.createEventFd()] as const;
-    for (const i of [0, 1] as const) {
-      vm.irqfd({ fd: fds[i], gsi: GSI, flags: IrqfdFlag.RESAMPLE, resampleFd: resampled[i] });
-    }
-    expect(runToExit(vcpu)).toBe('idle for ever');
-    fds[0].signal();
-    fds[1].signal();
-    expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
-    expect(runToExit(vcpu)).toBe('idle for ever');
-    expect(resampled.map((fd) => fd.read())).toEqual([1, 1]);
-    const level = (): bigint => gic!.getDeviceAttr(VgicGroup.LEVEL_INFO, 32) & 0x100n;
-    fds[0].signal();
-    vm.irqfd({ fd: fds[0], gsi: GSI, flags: IrqfdFlag.DEASSIGN });
-    expect(level()).toBe(0x100n);
-    vm.irqfd({ fd: fds[1], gsi: GSI, flags: IrqfdFlag.DEASSIGN });
-    expect(level()).toBe(0n);
-    expect(runToExit(vcpu)).toBe('idle for ever');
-  });
+  whereGicv3(backend)(
+    'RESAMPLE irqfds of one GSI share its level: each is told, and the last one takes the level with it',
+    () => {
+      const { vm, vcpu, load: put, gic } = makeVm(kvm, { gic: true });
+      put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
+      put(IRQ_VECTOR, irqHandler());
+      const fds = [kvm.createEventFd(), kvm.createEventFd()] as const;
+      const resampled = [kvm.createEventFd(), kvm.createEventFd()] as const;
+      for (const i of [0, 1] as const) {
+        vm.irqfd({ fd: fds[i], gsi: GSI, flags: IrqfdFlag.RESAMPLE, resampleFd: resampled[i] });
+      }
+      expect(runToExit(vcpu)).toBe('idle for ever');
+      fds[0].signal();
+      fds[1].signal();
+      expect(runToExit(vcpu)).toBe('write 0x9000000/4 0x28');
+      expect(runToExit(vcpu)).toBe('idle for ever');
+      expect(resampled.map((fd) => fd.read())).toEqual([1, 1]);
+      const level = (): bigint => gic!.getDeviceAttr(VgicGroup.LEVEL_INFO, 32) & 0x100n;
+      fds[0].signal();
+      vm.irqfd({ fd: fds[0], gsi: GSI, flags: IrqfdFlag.DEASSIGN });
+      expect(level()).toBe(0x100n);
+      vm.irqfd({ fd: fds[1], gsi: GSI, flags: IrqfdFlag.DEASSIGN });
+      expect(level()).toBe(0n);
+      expect(runToExit(vcpu)).toBe('idle for ever');
+    },
+  );
 
-  test('an irqfd without RESAMPLE only raises: a level-triggered interrupt stays until its line is lowered', () => {
-    const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
-    put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
-    put(IRQ_VECTOR, irqHandler());
-    const fd = kvm.createEventFd();
-    vm.irqfd({ fd, gsi: GSI });
-    expect(runToExit(vcpu)).toBe('idle for ever');
-    fd.signal();
-    const taken = 'write 0x9000000/4 0x28';
-    expect([runToExit(vcpu), runToExit(vcpu), runToExit(vcpu)]).toEqual([taken, taken, taken]);
-    vm.irqfd({ fd, gsi: GSI, flags: IrqfdFlag.DEASSIGN });
-    expect(runToExit(vcpu)).toBe(taken);
-    vm.irqLine(SPI40, false);
-    expect(runToExit(vcpu)).toBe('idle for ever');
-  });
+  whereGicv3(backend)(
+    'an irqfd without RESAMPLE only raises: a level-triggered interrupt stays until its line is lowered',
+    () => {
+      const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
+      put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
+      put(IRQ_VECTOR, irqHandler());
+      const fd = kvm.createEventFd();
+      vm.irqfd({ fd, gsi: GSI });
+      expect(runToExit(vcpu)).toBe('idle for ever');
+      fd.signal();
+      const taken = 'write 0x9000000/4 0x28';
+      expect([runToExit(vcpu), runToExit(vcpu), runToExit(vcpu)]).toEqual([taken, taken, taken]);
+      vm.irqfd({ fd, gsi: GSI, flags: IrqfdFlag.DEASSIGN });
+      expect(runToExit(vcpu)).toBe(taken);
+      vm.irqLine(SPI40, false);
+      expect(runToExit(vcpu)).toBe('idle for ever');
+    },
+  );
 
-  test('a count that is there when the irqfd is made comes and goes on a level-triggered interrupt', () => {
-    const { vm, vcpu, load: put, gic } = makeVm(kvm, { gic: true });
-    put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
-    put(IRQ_VECTOR, irqHandler());
-    expect(runToExit(vcpu)).toBe('idle for ever');
-    const fd = kvm.createEventFd();
-    fd.signal();
-    vm.irqfd({ fd, gsi: GSI });
-    // The kernel raises and lowers it in a worker: a vCPU that runs between finds it high, or low only when it acknowledges.
-    const exits = [runToExit(vcpu)];
-    while (exits.at(-1) !== 'idle for ever' && exits.length < 1000) exits.push(runToExit(vcpu));
-    expect(exits.pop()).toBe('idle for ever');
-    expect(exits.filter((exit) => !/^write 0x9000000\/4 0x(28|3ff)$/.test(exit))).toEqual([]);
-    if (inTurn) expect(exits).toEqual([]);
-    expect(gic!.getDeviceAttr(VgicGroup.LEVEL_INFO, 32) & 0x100n).toBe(0n);
-  });
+  whereGicv3(backend)(
+    'a count that is there when the irqfd is made comes and goes on a level-triggered interrupt',
+    () => {
+      const { vm, vcpu, load: put, gic } = makeVm(kvm, { gic: true });
+      put(RAM, enableGic(0), enableSpi40(false), daifClr(2), WFI, b(-1));
+      put(IRQ_VECTOR, irqHandler());
+      expect(runToExit(vcpu)).toBe('idle for ever');
+      const fd = kvm.createEventFd();
+      fd.signal();
+      vm.irqfd({ fd, gsi: GSI });
+      // The kernel raises and lowers it in a worker: a vCPU that runs between finds it high, or low only when it acknowledges.
+      const exits = [runToExit(vcpu)];
+      while (exits.at(-1) !== 'idle for ever' && exits.length < 1000) exits.push(runToExit(vcpu));
+      expect(exits.pop()).toBe('idle for ever');
+      expect(exits.filter((exit) => !/^write 0x9000000\/4 0x(28|3ff)$/.test(exit))).toEqual([]);
+      if (inTurn) expect(exits).toEqual([]);
+      expect(gic!.getDeviceAttr(VgicGroup.LEVEL_INFO, 32) & 0x100n).toBe(0n);
+    },
+  );
 
-  test('routing decides which interrupt a GSI is', () => {
+  whereGicv3(backend)('routing decides which interrupt a GSI is', () => {
     const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
     put(RAM, enableGic(0), enableSpi40(true), daifClr(2), WFI, b(-1));
     put(IRQ_VECTOR, irqHandler());
@@ -200,7 +209,7 @@ describe.each(backends)('eventfds on $name', (backend) => {
     expect(errnoOf(() => vm.setGsiRouting(many))).toBe('EINVAL');
   });
 
-  test('an irqfd of a gsi that has no route, and of one that can have none, leads nowhere', () => {
+  whereGicv3(backend)('an irqfd of a gsi that has no route, and of one that can have none, leads nowhere', () => {
     const { vm, vcpu, load: put } = makeVm(kvm, { gic: true });
     put(RAM, enableGic(0), enableSpi40(true), daifClr(2), WFI, b(-1));
     put(IRQ_VECTOR, irqHandler());
@@ -213,7 +222,7 @@ describe.each(backends)('eventfds on $name', (backend) => {
     expect(runToExit(vcpu)).toBe('idle for ever');
   });
 
-  test('irqfds: flags and closed eventfds are checked', () => {
+  whereGicv3(backend)('irqfds: flags and closed eventfds are checked', () => {
     const { vm } = makeVm(kvm, { gic: true });
     const fd = kvm.createEventFd();
     expect(errnoOf(() => vm.irqfd({ fd, gsi: 0, flags: 4 }))).toBe('EINVAL');

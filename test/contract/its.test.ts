@@ -1,11 +1,12 @@
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { Cap, type Kvm, VgicAddr, VgicCtrl, VgicGroup } from '#lib/kvm/index.js';
 import { load, mov, mrs, msr, store } from './asm.ts';
-import { backends } from './backends.ts';
+import { describeGicv3, ipaBitsOf } from './backends.ts';
 import { Cmd, Gicr, Gits, INDIRECT, ITS, makeIts, startIts, Table, TRANSLATER, VALID, type Words } from './its.ts';
 import { errnoOf, GICD, GICR, makeVm, RAM, Sysreg } from './machine.ts';
 
-describe.each(backends)('ITS on $name', ({ open }) => {
+describeGicv3('ITS', (backend) => {
+  const { open } = backend;
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();
@@ -64,7 +65,7 @@ describe.each(backends)('ITS on $name', ({ open }) => {
     expect(get(VgicGroup.ADDR, VgicAddr.V3_DIST)).toBe('ENODEV');
     expect(set(VgicGroup.ADDR, VgicAddr.V3_DIST, ITS)).toBe('ENODEV');
     expect(set(VgicGroup.ADDR, VgicAddr.ITS, ITS + 0x1000)).toBe('EINVAL');
-    expect(set(VgicGroup.ADDR, VgicAddr.ITS, 2 ** 40)).toBe('E2BIG');
+    expect(set(VgicGroup.ADDR, VgicAddr.ITS, 2 ** ipaBitsOf(backend, kvm))).toBe('E2BIG');
     expect(get(VgicGroup.ITS_REGS, Gits.CTLR)).toBe('ENXIO');
     expect(set(VgicGroup.ADDR, VgicAddr.ITS, ITS)).toBe('OK');
     expect(set(VgicGroup.ADDR, VgicAddr.ITS, ITS)).toBe('EEXIST');
@@ -328,18 +329,27 @@ describe.each(backends)('ITS on $name', ({ open }) => {
     expect(its.take()).toBe(8192);
   });
 
-  test("a VM's irqfd may lead to an MSI; one that the guest has not mapped is lost", () => {
+  test("a VM's irqfd may lead to an MSI; one that the guest has not mapped is lost", async () => {
     const its = makeMapped();
     const { vm } = its;
+    // A kernel that has not kept the translation leaves the injection to a worker of its own.
+    const takeWhenThere = async (): Promise<number> => {
+      for (let turn = 0; turn < 100; turn++) {
+        const intid = its.take();
+        if (intid !== 1023) return intid;
+        await new Promise((done) => setTimeout(done, 1));
+      }
+      return 1023;
+    };
     const fd = kvm.createEventFd();
     const route = (data: number) => ({ gsi: 7, type: 'msi', address: TRANSLATER, data, devid: 5 }) as const;
     vm.setGsiRouting([route(3), { gsi: 8, type: 'irqchip', irqchip: 0, pin: 8 }]);
     vm.irqfd({ fd, gsi: 7 });
     fd.signal();
-    expect(its.take()).toBe(8195);
+    expect(await takeWhenThere()).toBe(8195);
     vm.setGsiRouting([route(4)]);
     fd.signal();
-    expect(its.take()).toBe(8196);
+    expect(await takeWhenThere()).toBe(8196);
     vm.setGsiRouting([route(200)]);
     fd.signal();
     expect(its.take()).toBe(1023);
@@ -350,6 +360,7 @@ describe.each(backends)('ITS on $name', ({ open }) => {
   test('tables are saved in the layout of ABI revision 0, and restored from it', () => {
     const its = startIts(makeIts(kvm, 2));
     its.configure(8192, 0xa1);
+    its.configure(8193, 0xa1);
     its.configure(9000, 0xb1);
     its.commands(
       Cmd.mapd(9, 4, Table.ITT + 0x1000),
@@ -358,7 +369,8 @@ describe.each(backends)('ITS on $name', ({ open }) => {
       Cmd.mapc(2, 0),
       Cmd.mapti(5, 200, 9000, 4),
       Cmd.mapti(5, 3, 8192, 2),
-      Cmd.mapti(9, 0, 8192, 2),
+      // An LPI of its own: what two events of one LPI do is UNPREDICTABLE (IHI 0069H, 5.3.9), and newer kernels keep the first.
+      Cmd.mapti(9, 0, 8193, 2),
     );
     its.commands(Cmd.int(5, 200));
     const control = (attr: number): void => its.its.setDeviceAttr(VgicGroup.CTRL, attr);
@@ -372,7 +384,7 @@ describe.each(backends)('ITS on $name', ({ open }) => {
     expect(its.read(Table.DEVICES + 9 * 8)).toBe(VALID | itt(0x1000) | 3n);
     expect(its.read(Table.ITT + 3 * 8)).toBe((197n << 48n) | (8192n << 16n) | 2n);
     expect(its.read(Table.ITT + 200 * 8)).toBe((9000n << 16n) | 4n);
-    expect(its.read(Table.ITT + 0x1000)).toBe((8192n << 16n) | 2n);
+    expect(its.read(Table.ITT + 0x1000)).toBe((8193n << 16n) | 2n);
     expect(its.read(Table.COLLECTIONS)).toBe(VALID | (1n << 16n) | 4n);
     expect(its.read(Table.COLLECTIONS + 8)).toBe(VALID | 2n);
     expect(its.read(Table.COLLECTIONS + 16)).toBe(0n);
@@ -391,7 +403,7 @@ describe.each(backends)('ITS on $name', ({ open }) => {
     its.set(Gits.CTLR, 1);
     expect(its.take(its.vcpus[1])).toBe(9000);
     expect(its.vm.signalMsi({ address: TRANSLATER, data: 0, devid: 9 })).toBe(true);
-    expect(its.take()).toBe(8192);
+    expect(its.take()).toBe(8193);
     expect(its.vm.signalMsi({ address: TRANSLATER, data: 3, devid: 5 })).toBe(true);
     expect(its.take()).toBe(8192);
   });

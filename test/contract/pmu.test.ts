@@ -15,7 +15,7 @@ import {
   VgicGroup,
 } from '#lib/kvm/index.js';
 import { b, daifClr, ERET, ISB, mov, mrs, msr, store } from './asm.ts';
-import { backends, onSoftOnly, since } from './backends.ts';
+import { backends, onSoftOnly, since, whereGicv3 } from './backends.ts';
 import {
   DEVICE,
   enableGic,
@@ -118,7 +118,7 @@ describe.each(backends)('PMU on $name', (backend) => {
     expect(vcpus[1]!.getOneReg(DFR0)).toBe(value & ~0xf00n);
   });
 
-  test('does not run before it is initialised', () => {
+  whereGicv3(backend)('does not run before it is initialised', () => {
     const { vcpu, load: put } = makeVm(kvm, { features: FEATURES });
     put(RAM, b(0));
     expect(errnoOf(() => vcpu.run(1))).toBe('EINVAL');
@@ -135,14 +135,14 @@ describe.each(backends)('PMU on $name', (backend) => {
     expect(errnoOf(() => withGic.run(1))).toBe('OK');
   });
 
-  test("cannot have a timer's interrupt", () => {
+  whereGicv3(backend)("cannot have a timer's interrupt", () => {
     const { vcpu } = makeVm(kvm, { features: FEATURES, gic: true });
     expect(attr(vcpu, PmuAttr.IRQ, 27)).toBe('OK');
     expect(attr(vcpu, PmuAttr.INIT)).toBe('OK');
     expect(errnoOf(() => vcpu.run(1))).toBe('EINVAL');
   });
 
-  test('the interrupt is a PPI for all, or an SPI each, and known before the PMU is initialised', () => {
+  whereGicv3(backend)('the interrupt is a PPI for all, or an SPI each, and known before the PMU is initialised', () => {
     const vm = kvm.createVm();
     const vcpus = [0, 1].map((id) => vm.createVcpu(id));
     for (const vcpu of vcpus) vcpu.init(TARGET_GENERIC_V8, FEATURES);

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { type Kvm, MpState, Reg, TARGET_GENERIC_V8, TimerAttr, type Vcpu, VcpuGroup } from '#lib/kvm/index.js';
 import { b, hvc, mov } from './asm.ts';
-import { backends, onSoftOnly } from './backends.ts';
+import { backends, onSoftOnly, whereGicv3 } from './backends.ts';
 import { errnoOf, makeVm, RAM, runToExit } from './machine.ts';
 
 /** The vCPU calls whose answer depends on its state, with what they answer: before KVM_ARM_VCPU_INIT, and after it. */
@@ -57,7 +57,7 @@ describe.each(backends)('every vCPU call in every state on $name', (backend) => 
     expect(errnoOf(() => vcpu.init(TARGET_GENERIC_V8, 0))).toBe('EINVAL');
   });
 
-  test('of a VM that is dead, for good', () => {
+  whereGicv3(backend)('of a VM that is dead, for good', () => {
     const { vm, vcpu, load: put } = makeVm(kvm);
     put(RAM, b(0));
     vm.createDevice(7);
@@ -70,7 +70,7 @@ describe.each(backends)('every vCPU call in every state on $name', (backend) => 
     }
   });
 
-  test('with two timers on one PPI', () => {
+  whereGicv3(backend)('with two timers on one PPI', () => {
     const { vcpu, load: put } = makeVm(kvm, { gic: true });
     put(RAM, b(0));
     vcpu.setDeviceAttr(VcpuGroup.TIMER_CTRL, TimerAttr.VTIMER, 30);

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { Cap, type Kvm, MpState, Reg, type Vcpu } from '#lib/kvm/index.js';
 import { b, hvc, load, loadSigned, mov, movr, smc, store, storePost, WFI } from './asm.ts';
-import { backends, since, whereInTurn, whereSignIsTold } from './backends.ts';
+import { backends, since, whereGicv3, whereInTurn, whereSignIsTold } from './backends.ts';
 import { DEVICE, describeExit, errnoOf, makeVm, RAM, runInTurn, runToExit, type TestVm } from './machine.ts';
 
 const PSCI = {
@@ -297,7 +297,7 @@ describe.each(backends)('vCPU on $name', (backend) => {
     expect(runToExit(vcpu)).toBe('system_event 4');
   });
 
-  test('everything can be closed twice and in any order, and then is EBADF', () => {
+  whereGicv3(backend)('everything can be closed twice and in any order, and then is EBADF', () => {
     const { vm, vcpu, memory, gic, load: put } = makeVm(kvm, { gic: true });
     put(RAM, powerOff);
     vm.close();

@@ -4,11 +4,13 @@
  */
 import {
   type Device,
+  type ErrnoCode,
   type EventFd,
   type GuestMemory,
   type Ioeventfd,
   type Kvm,
   KvmError,
+  type MemoryOptions,
   Reg,
   SystemEvent,
   type UserMemoryRegion,
@@ -239,7 +241,13 @@ export class FakeVm {
   checkExtension(): number {
     return 512;
   }
-  createMemory(size: number): GuestMemory {
+  /** What huge pages its memory was asked to be of. */
+  hugePageSize: number | undefined;
+  createMemory(size: number, { hugePageSize }: MemoryOptions = {}): GuestMemory {
+    this.hugePageSize = hugePageSize;
+    if (hugePageSize !== undefined && this.kvm.refuseHugePages !== undefined) {
+      throw new KvmError(this.kvm.refuseHugePages, 'mmap');
+    }
     if (size > 2 ** 30) throw new KvmError('ENOMEM', 'mmap');
     this.memory = new FakeMemory(size);
     return this.memory;
@@ -329,6 +337,8 @@ export class FakeKvm {
   readonly threads: boolean;
   /** Devices that can be made: VGICs by their KVM_DEV_TYPE. */
   vgics: readonly number[] = [7];
+  /** What asking for huge pages fails with. */
+  refuseHugePages: ErrnoCode | undefined;
 
   constructor(script: Script, threads = false) {
     this.script = script;

@@ -343,6 +343,27 @@ describe('failure', () => {
     expect(fake.vms[0]!.closed).toBe(true);
   });
 
+  test('huge pages are asked of the KVM; where it has none, or too few, create() says so and nothing stays open', async () => {
+    const fake = new FakeKvm(forever);
+    const vm = await TestVm.create({ kernel: tinyKernel(), memory: '64M', hugePages: '2M', kvm: fake.kvm });
+    expect(fake.vms[0]!.hugePageSize).toBe(2 ** 21);
+    await vm.close();
+    const refusals = [
+      ['EINVAL', 'ERR_INVALID_OPTION'],
+      ['ENOMEM', 'ERR_MEMORY_UNAVAILABLE'],
+    ] as const;
+    for (const [errno, code] of refusals) {
+      const lacking = new FakeKvm(forever);
+      lacking.refuseHugePages = errno;
+      const made = TestVm.create({ kernel: tinyKernel(), memory: '64M', hugePages: '2M', kvm: lacking.kvm });
+      await expect(made).rejects.toMatchObject({
+        code,
+        message: expect.stringMatching(/^hugePages: .*leave the option out$/),
+      });
+      expect(lacking.vms[0]!.closed).toBe(true);
+    }
+  });
+
   test('a kernel too big for the memory, too', async () => {
     const fake = new FakeKvm(forever);
     const made = TestVm.create({ kernel: tinyKernel(64 * 2 ** 20), memory: '16M', kvm: fake.kvm });

@@ -9,6 +9,7 @@ import {
   type IrqRoutingEntry,
   IrqType,
   KvmError,
+  type MemoryOptions,
   type MmioListener,
   type Msi,
   SmcccAttr,
@@ -260,8 +261,11 @@ export class SoftVm implements Vm {
 
   // --- Memory -------------------------------------------------------------------------------------------------------
 
-  createMemory(size: number): GuestMemory {
+  createMemory(size: number, { hugePageSize }: MemoryOptions = {}): GuestMemory {
     this.#check('mmap');
+    if (hugePageSize !== undefined) {
+      throw new KvmError('EINVAL', 'mmap', "the software KVM's memory is WebAssembly's, which has no huge pages");
+    }
     return this.#allocate(size, 'mmap');
   }
 
