@@ -96,7 +96,7 @@ describe.each(backends)('PMU on $name', (backend) => {
       expect(version(without)).toBe(0);
       expect(version(vcpu)).toBeGreaterThanOrEqual(1);
       const more = vcpu.getRegList().filter((id) => !without.getRegList().includes(id));
-      expect(more.length).toBe(74);
+      expect(more.length).toBe(75);
       for (const id of more) {
         const value = vcpu.getOneReg(id);
         expect([id.toString(16), errnoOf(() => vcpu.setOneReg(id, value))]).toEqual([id.toString(16), 'OK']);

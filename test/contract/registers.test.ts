@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { Cap, type Kvm, Reg, regSize, sysregId, TARGET_GENERIC_V8, VcpuFeature } from '#lib/kvm/index.js';
+import { Cap, type Kvm, Reg, regSize, sysregId, TARGET_GENERIC_V8, type Vcpu, VcpuFeature } from '#lib/kvm/index.js';
 import { b, mov, mrs, store } from './asm.ts';
 import { backends, since } from './backends.ts';
 import { DEVICE, errnoOf, makeVm, RAM, runToExit, Sysreg } from './machine.ts';
@@ -146,6 +146,108 @@ describe.each(backends)('registers on $name', (backend) => {
     expect(runToExit(one)).toBe(`write 0x9000000/8 0x${less.toString(16)}`);
     expect(errnoOf(() => one.setOneReg(ISAR0, value))).toBe('EBUSY');
     expect(errnoOf(() => one.setOneReg(ISAR0, less))).toBe('OK');
+  });
+
+  const reinit = (vcpu: Vcpu): void => vcpu.init(TARGET_GENERIC_V8, 1 << VcpuFeature.PSCI_0_2);
+
+  since(backend, '7.3')(
+    'there are 16 of each debug register, and those of AArch32, which keep what they are given until a reset',
+    () => {
+      const { vcpu } = makeVm(kvm);
+      const debug = Array.from({ length: 16 }, (_, n) => [4, 5, 6, 7].map((op2) => sysregId(2, 0, 0, n, op2))).flat();
+      const FPEXC32 = sysregId(3, 4, 5, 3, 0);
+      const DISR = sysregId(3, 0, 12, 1, 1);
+      expect(vcpu.getRegList()).toEqual(expect.arrayContaining([...debug, FPEXC32, DISR]));
+      for (const [i, id] of debug.entries()) vcpu.setOneReg(id, ~0n & (0xffff_ffff_ffff_ff00n + BigInt(i)));
+      expect(debug.map((id) => vcpu.getOneReg(id) & 0xffn)).toEqual(debug.map((_, i) => BigInt(i)));
+      expect(vcpu.getOneReg(FPEXC32)).toBe(0x700n);
+      for (const id of [FPEXC32, DISR, Reg.SPSR_ABT]) vcpu.setOneReg(id, 5n);
+      expect([FPEXC32, DISR, Reg.SPSR_ABT].map((id) => vcpu.getOneReg(id))).toEqual([5n, 5n, 5n]);
+      reinit(vcpu);
+      expect(debug.map((id) => vcpu.getOneReg(id))).toEqual(debug.map(() => 0n));
+      expect([FPEXC32, DISR, Reg.SPSR_ABT].map((id) => vcpu.getOneReg(id))).toEqual([0x700n, 0n, 0n]);
+    },
+  );
+
+  since(backend, '7.3')('of OSLSR_EL1 the lock can be set, until a reset', () => {
+    const { vcpu } = makeVm(kvm);
+    const OSLSR = sysregId(2, 0, 1, 1, 4);
+    expect([0n, 10n, 15n].map((value) => errnoOf(() => vcpu.setOneReg(OSLSR, value)))).toEqual([
+      'EINVAL',
+      'OK',
+      'EINVAL',
+    ]);
+    expect(vcpu.getOneReg(OSLSR)).toBe(10n);
+    reinit(vcpu);
+    expect(vcpu.getOneReg(OSLSR)).toBe(8n);
+  });
+
+  since(backend, '7.3')('a vCPU can be given any caches with lines that are long enough, and keeps them', () => {
+    const { vcpu, load: put } = makeVm(kvm);
+    const CLIDR = sysregId(3, 1, 0, 0, 1);
+    const set = (id: bigint, value: bigint): string => errnoOf(() => vcpu.setOneReg(id, value));
+    expect([set(CLIDR, 1n << 47n), set(CLIDR, (1n << 47n) - 1n)]).toEqual(['EINVAL', 'OK']);
+    expect([set(Reg.ccsidr(0), 1n), set(Reg.ccsidr(1), 0n), set(Reg.ccsidr(13), 1n)]).toEqual([
+      'EINVAL',
+      'EINVAL',
+      'EINVAL',
+    ]);
+    expect([set(Reg.ccsidr(0), 0x701f_e01an), set(Reg.ccsidr(13), 0xf000_0002n)]).toEqual(['OK', 'OK']);
+    reinit(vcpu);
+    vcpu.setOneReg(Reg.PC, BigInt(RAM));
+    // MSR CSSELR_EL1, X1; ISB; MRS X0, CCSIDR_EL1.
+    put(RAM, mov(1, 0), 0xd51a0001, 0xd5033fdf, 0xd5390000, mov(9, DEVICE), store(8, 0, 9));
+    expect(runToExit(vcpu)).toBe('write 0x9000000/8 0x701fe01a');
+    expect(vcpu.getOneReg(CLIDR)).toBe((1n << 47n) - 1n);
+    // Also of one that ran.
+    expect(set(Reg.ccsidr(0), 0x701f_e00an)).toBe('OK');
+    expect([vcpu.getOneReg(Reg.ccsidr(0)), vcpu.getOneReg(Reg.ccsidr(13))]).toEqual([0x701f_e00an, 0xf000_0002n]);
+  });
+
+  since(backend, '7.3')('the rules of single fields of ID registers', () => {
+    const DFR0 = sysregId(3, 0, 0, 5, 0);
+    const MMFR0 = sysregId(3, 0, 0, 7, 0);
+    const CTR = sysregId(3, 3, 0, 0, 1);
+    const set = (vcpu: Vcpu, id: bigint, lsb: number, width: number, value: number): string => {
+      const mask = ((1n << BigInt(width)) - 1n) << BigInt(lsb);
+      return errnoOf(() => vcpu.setOneReg(id, (vcpu.getOneReg(id) & ~mask) | (BigInt(value) << BigInt(lsb))));
+    };
+    const rules: [string, bigint, number, number, number, string][] = [
+      ['DebugVer', DFR0, 0, 4, 5, 'EINVAL'],
+      ['DebugVer', DFR0, 0, 4, 6, 'OK'],
+      ['PMUVer of the implementation', DFR0, 8, 4, 15, 'OK'],
+      ['PMUVer without a PMU', DFR0, 8, 4, 1, 'EINVAL'],
+      ['WRPs', DFR0, 20, 4, 0, 'OK'],
+      ['WRPs', DFR0, 20, 4, 15, 'EINVAL'],
+      ['DoubleLock that is not there', DFR0, 36, 4, 15, 'OK'],
+      ['EL1', PFR0, 4, 4, 0, 'EINVAL'],
+      ['EL0 in AArch64 only', PFR0, 0, 4, 1, 'OK'],
+      ['GIC', PFR0, 24, 4, 0, 'OK'],
+      ['FP', PFR0, 16, 4, 15, 'EINVAL'],
+      ['TGRAN4 that is not there', MMFR0, 28, 4, 15, 'OK'],
+      ['TGRAN64 with another sign', MMFR0, 24, 4, 7, 'EINVAL'],
+      ['TGRAN4_2 that is not there', MMFR0, 40, 4, 1, 'OK'],
+      ['ASIDBits', MMFR0, 4, 4, 0, 'EINVAL'],
+      ['L1Ip VIPT', CTR, 14, 2, 2, 'OK'],
+      ['L1Ip reserved', CTR, 14, 2, 1, 'EINVAL'],
+      ['DminLine', CTR, 16, 4, 3, 'OK'],
+      ['DminLine', CTR, 16, 4, 15, 'EINVAL'],
+    ];
+    const answers = rules.map(([name, id, lsb, width, value]) => [name, set(makeVm(kvm).vcpu, id, lsb, width, value)]);
+    expect(answers).toEqual(rules.map(([name, , , , , answer]) => [name, answer]));
+    const { vcpu } = makeVm(kvm);
+    expect(set(vcpu, DFR0, 8, 4, 15)).toBe('OK');
+    expect((vcpu.getOneReg(DFR0) >> 8n) & 0xfn).toBe(0n);
+    // Once a vCPU ran, every change is EBUSY but for what can never be.
+    vcpu.immediateExit = true;
+    vcpu.run();
+    const late = rules.map(([name, id, lsb, width, value]) => [name, set(vcpu, id, lsb, width, value)]);
+    const never = ['DebugVer 5', 'EL1 0', 'L1Ip reserved 1'];
+    for (const [i, [name, answer]] of late.entries()) {
+      const isNever = never.includes(`${name} ${rules[i]![4]}`);
+      expect([name, answer === 'OK' ? 'EBUSY' : answer]).toEqual([name, isNever ? 'EINVAL' : 'EBUSY']);
+    }
+    expect(set(vcpu, DFR0, 36, 4, 15)).toBe('EBUSY');
   });
 
   since(backend, '6.15')('the writable masks say which', () => {

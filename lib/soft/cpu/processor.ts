@@ -56,7 +56,7 @@ const PAUTH_ID_MASK = 0xff00_0ff0n;
 const RNDR_ID_FIELD = 1n << 60n;
 
 const isIdentification = (r: (typeof SYSREGS)[number]): boolean =>
-  r.access === 'constant' || r === SR.CTR_EL0 || r === SR.DCZID_EL0;
+  (r.access === 'constant' && r !== SR.OSLSR_EL1) || r === SR.CTR_EL0 || r === SR.DCZID_EL0;
 
 /** One vCPU: its registers, what makes generated code leave, exceptions and interrupts. */
 export class Processor implements Cpu {

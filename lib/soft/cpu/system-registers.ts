@@ -32,6 +32,8 @@ export class SystemRegisters {
   #pointerAuth = false;
   readonly #debug: DebugUnit;
   readonly #debugChanged: () => void;
+  /** CCSIDR_EL1 by CSSELR_EL1: 32 KiB of L1 for data, 48 KiB for instructions, 1 MiB of L2 for both. */
+  readonly #caches = [0x701f_e00an, 0x201f_e012n, 0x703f_e07an];
 
   /** @param pending ISR_EL1 @param debugChanged a register of self-hosted debug has changed */
   constructor(
@@ -94,6 +96,7 @@ export class SystemRegisters {
       if (reg === undefined || !this.#has(index)) return false;
       if (reg === SR.SP_EL0) state.set64(state.spOffset(0), value);
       else if (reg === SR.SP_EL1) state.set64(state.spOffset(1), value);
+      else if (reg === SR.CCSIDR_EL1) this.#caches[this.#selectedCache] = value;
       else {
         state.set64(reg.offset, value);
         // Whoever sets registers from outside has no TLBI: what depended on the old value goes.
@@ -124,18 +127,12 @@ export class SystemRegisters {
     }
   }
 
+  get #selectedCache(): number {
+    return Number(this.#state.get64(SR.CSSELR_EL1.offset) & 0xfn);
+  }
+
   #ccsidr(): bigint {
-    // Geometry by level and kind, as CSSELR_EL1 selects: 32 KiB L1 data, 48 KiB L1 instruction, 1 MiB unified L2.
-    switch (this.#state.get64(SR.CSSELR_EL1.offset) & 0xfn) {
-      case 0n:
-        return 0x701f_e00an;
-      case 1n:
-        return 0x201f_e012n;
-      case 2n:
-        return 0x703f_e07an;
-      default:
-        return 0n;
-    }
+    return this.#caches[this.#selectedCache] ?? 0n;
   }
 
   // MRS.

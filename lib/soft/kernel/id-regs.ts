@@ -2,44 +2,81 @@ import { KvmError, sysregIndex } from '../../kvm/index.js';
 import type { SoftVcpu } from './vcpu.js';
 
 const MIDR = sysregIndex(3, 0, 0, 0, 0);
+const PFR0 = sysregIndex(3, 0, 0, 4, 0);
 /** Says the PMU's version, in bits 11 to 8, where the VM's vCPUs have one. */
 export const ID_AA64DFR0 = sysregIndex(3, 0, 0, 5, 0);
 export const PMUVER_SHIFT = 8n;
+/** ID_AA64DFR0_EL1.DebugVer: Armv8 debug, the least there is. */
+const DEBUG_V8 = 6;
 const MPIDR = sysregIndex(3, 0, 0, 0, 5);
 const REVIDR = sysregIndex(3, 0, 0, 0, 6);
 const CLIDR = sysregIndex(3, 1, 0, 0, 1);
 const AIDR = sysregIndex(3, 1, 0, 0, 7);
 const CTR = sysregIndex(3, 3, 0, 0, 1);
 
-/** A mask of four-bit fields, by their lowest bits. */
-const fields = (...lowest: number[]): bigint => lowest.reduce((mask, bit) => mask | (0xfn << BigInt(bit)), 0n);
+/** A field of an ID register that a VM can be given with another value than the processor's (kernel: `struct arm64_ftr_bits`). */
+interface Field {
+  readonly lsb: number;
+  readonly width: number;
+  /** Whether `value` promises no more than `limit` does. Both are unsigned. */
+  readonly allows: (value: number, limit: number) => boolean;
+}
+
+const field =
+  (width: number, allows: Field['allows']) =>
+  (...lowest: readonly number[]): Field[] =>
+    lowest.map((lsb) => ({ lsb, width, allows }));
+/** The lower a number, the less it promises. */
+const lower = field(4, (value, limit) => value <= limit);
+const bits = field(1, (value, limit) => value <= limit);
+/** The same of numbers with a sign: 15 is "not there". */
+const signed = field(4, (value, limit) => value << 28 <= limit << 28);
+/** TGRAN*_2: 1 is "not there". */
+const granule2 = field(4, (value, limit) => value === limit || value === 1);
+/** L1Ip, where 2 (VIPT) promises less than 3 (PIPT), and the others are reserved. */
+const cachePolicy = field(2, (value, limit) => value === limit || value === 2);
 
 /**
- * The fields of the ID registers that a VM can be given less of: those where a lower number promises less
- * (kernel: `id_reg_desc` masks). A guest that is told less does not use it, so nothing else need change.
+ * The fields that a VM can be given less of: those of Linux 7.3, as a host without AArch32 says them by
+ * KVM_ARM_GET_REG_WRITABLE_MASKS. A guest that is told less does not use it, so nothing else need change.
  */
-const WRITABLE: ReadonlyMap<number, bigint> = new Map([
-  // ID_AA64PFR0: CSV3, CSV2, DIT, RAS.
-  [sysregIndex(3, 0, 0, 4, 0), fields(60, 56, 48, 28)],
-  // ID_AA64PFR1: SSBS, BT.
-  [sysregIndex(3, 0, 0, 4, 1), fields(4, 0)],
-  // ID_AA64DFR0: PMUVer.
-  [ID_AA64DFR0, fields(8)],
+const WRITABLE: ReadonlyMap<number, readonly Field[]> = new Map([
+  // ID_AA64PFR0: CSV3, CSV2, RME, DIT, SEL2, RAS, GIC, EL3, EL2, EL1, EL0.
+  [PFR0, lower(60, 56, 52, 48, 36, 28, 24, 12, 8, 4, 0)],
+  // ID_AA64PFR1: DF2, CSV2_frac, RAS_frac, SSBS, BT.
+  [sysregIndex(3, 0, 0, 4, 1), lower(56, 32, 12, 4, 0)],
+  // ID_AA64PFR2: FPMR, GCIE, MTEFAR, MTESTOREONLY.
+  [sysregIndex(3, 0, 0, 4, 2), lower(32, 12, 8, 4)],
+  // ID_AA64ZFR0: of SVE, whatever a vCPU can be given.
+  [sysregIndex(3, 0, 0, 4, 4), lower(56, 52, 48, 44, 40, 32, 24, 20, 16, 12, 4, 0)],
+  // ID_AA64FPFR0: of FP8, the same.
+  [sysregIndex(3, 0, 0, 4, 7), bits(31, 30, 29, 28, 27, 26, 15, 7, 6, 5, 4, 3, 2, 1, 0)],
+  // ID_AA64DFR0: DoubleLock, WRPs, PMUVer, DebugVer.
+  [ID_AA64DFR0, [...signed(36), ...lower(20, 8, 0)]],
   // ID_AA64ISAR0: RNDR, TLB, TS, FHM, DP, SM4, SM3, SHA3, RDM, Atomic, CRC32, SHA2, SHA1, AES.
-  [sysregIndex(3, 0, 0, 6, 0), fields(60, 56, 52, 48, 44, 40, 36, 32, 28, 20, 16, 12, 8, 4)],
+  [sysregIndex(3, 0, 0, 6, 0), lower(60, 56, 52, 48, 44, 40, 36, 32, 28, 20, 16, 12, 8, 4)],
   // ID_AA64ISAR1: LS64, XS, I8MM, DGH, BF16, SPECRES, SB, FRINTTS, LRCPC, FCMA, JSCVT, DPB.
-  [sysregIndex(3, 0, 0, 6, 1), fields(60, 56, 52, 48, 44, 40, 36, 32, 20, 16, 12, 0)],
-  // ID_AA64ISAR2: CSSC, RPRFM, BC, MOPS, RPRES, WFxT.
-  [sysregIndex(3, 0, 0, 6, 2), fields(52, 48, 20, 16, 4, 0)],
-  // ID_AA64MMFR0: ECV, FGT, ExS, BigEndEL0, SNSMem, BigEnd, ASIDBits, PARange.
-  [sysregIndex(3, 0, 0, 7, 0), fields(60, 56, 44, 16, 12, 8, 4, 0)],
-  // ID_AA64MMFR1: CMOW, TIDCP1, nTLBPA, AFP, HCX, ETS, TWED, XNX, SpecSEI, PAN, LO, HPDS, HAFDBS.
-  [sysregIndex(3, 0, 0, 7, 1), fields(56, 52, 48, 44, 40, 36, 32, 28, 24, 20, 16, 12, 0)],
-  // ID_AA64MMFR2: E0PD, EVT, BBM, TTL, FWB, IDS, AT, ST, CCIDX, IESB, LSM, UAO, CnP.
-  [sysregIndex(3, 0, 0, 7, 2), fields(60, 56, 52, 48, 40, 36, 32, 28, 20, 12, 8, 4, 0)],
-  // CTR_EL0: DIC, IDC, DminLine, IminLine.
-  [CTR, (1n << 29n) | (1n << 28n) | fields(16, 0)],
+  [sysregIndex(3, 0, 0, 6, 1), lower(60, 56, 52, 48, 44, 40, 36, 32, 20, 16, 12, 0)],
+  // ID_AA64ISAR2: all but pointer authentication (APA3, GPA3).
+  [sysregIndex(3, 0, 0, 6, 2), lower(60, 56, 52, 48, 44, 40, 36, 32, 28, 24, 20, 16, 4, 0)],
+  // ID_AA64ISAR3: four of what is newest.
+  [sysregIndex(3, 0, 0, 6, 3), lower(28, 24, 16, 4)],
+  // ID_AA64MMFR0: ECV, FGT, ExS, TGRAN16, BigEndEL0, SNSMem, BigEnd, PARange; TGRAN4, TGRAN64; TGRAN*_2.
+  [sysregIndex(3, 0, 0, 7, 0), [...lower(60, 56, 44, 20, 16, 12, 8, 0), ...signed(28, 24), ...granule2(40, 36, 32)]],
+  // ID_AA64MMFR1: ECBHB, CMOW, TIDCP1, nTLBPA, AFP, HCX, ETS, TWED, SpecSEI, PAN, LO, HPDS, HAFDBS.
+  [sysregIndex(3, 0, 0, 7, 1), lower(60, 56, 52, 48, 44, 40, 36, 32, 24, 20, 16, 12, 0)],
+  // ID_AA64MMFR2: E0PD, BBM, TTL, AT, ST, VARange, IESB, LSM, UAO, CnP.
+  [sysregIndex(3, 0, 0, 7, 2), lower(60, 52, 48, 32, 28, 16, 12, 8, 4, 0)],
+  // ID_AA64MMFR3: S1POE, S1PIE, SCTLRX, TCRX.
+  [sysregIndex(3, 0, 0, 7, 3), lower(16, 8, 4, 0)],
+  // ID_AA64MMFR4: NV_frac.
+  [sysregIndex(3, 0, 0, 7, 4), lower(20)],
+  // CTR_EL0: DIC, IDC, DminLine, L1Ip, IminLine.
+  [CTR, [...bits(29, 28), ...lower(16, 0), ...cachePolicy(14)]],
 ]);
+
+/** CLIDR_EL1's fields: a vCPU can be given any caches. */
+const CLIDR_BITS = (1n << 47n) - 1n;
 
 /** MIDR, REVIDR and AIDR are the implementer's to choose where KVM_CAP_ARM_WRITABLE_IMP_ID_REGS is on. */
 const IMPLEMENTATION: ReadonlyMap<number, bigint> = new Map([
@@ -55,41 +92,55 @@ export const isIdRegister = (index: number): boolean => {
   return index >> 14 === 3 && crn === 0 && (op1 === 0 || index === CLIDR || index === AIDR || index === CTR);
 };
 
-function writableMask(index: number, implementationIds: boolean): bigint {
-  if (implementationIds && IMPLEMENTATION.has(index)) return IMPLEMENTATION.get(index)!;
-  return WRITABLE.get(index) ?? 0n;
-}
+const ones = (f: Field): bigint => ((1n << BigInt(f.width)) - 1n) << BigInt(f.lsb);
+const writableMask = (index: number): bigint =>
+  (WRITABLE.get(index) ?? []).reduce((mask, f) => mask | ones(f), IMPLEMENTATION.get(index) ?? 0n);
 
 /** Whether every writable field of `value` promises no more than `limit` does, and every other bit is `limit`'s. */
-function isWithin(value: bigint, limit: bigint, mask: bigint): boolean {
-  if (((value ^ limit) & ~mask) !== 0n) return false;
-  for (let bit = 0n; bit < 64n; bit += 4n) {
-    const field = 0xfn << bit;
-    if ((value & mask & field) > (limit & mask & field)) return false;
-  }
-  return true;
+function isWithin(index: number, value: bigint, limit: bigint): boolean {
+  if (((value ^ limit) & ~writableMask(index)) !== 0n) return false;
+  const get = (from: bigint, f: Field): number => Number((from & ones(f)) >> BigInt(f.lsb));
+  return (WRITABLE.get(index) ?? []).every((f) => f.allows(get(value, f), get(limit, f)));
+}
+
+const nibble = (value: bigint, lsb: number): number => Number((value >> BigInt(lsb)) & 0xfn);
+
+/** Whether the value is one that no VM can have, run or not: AArch64 EL0 and EL1, Armv8 debug, a known cache policy are always there. */
+function isNever(index: number, value: bigint): boolean {
+  if (index === PFR0) return nibble(value, 0) === 0 || nibble(value, 4) === 0;
+  if (index === ID_AA64DFR0) return nibble(value, 0) < DEBUG_V8;
+  return index === CTR && nibble(value, 12) >> 2 < 2;
 }
 
 /**
  * KVM_SET_ONE_REG of an ID register (kernel: set_id_reg). What is set holds for all vCPUs of the VM, but for MPIDR_EL1, which
- * takes any value.
+ * takes any value, and CLIDR_EL1.
  * @throws KvmError EINVAL a value that promises what the processor has not; EBUSY a change after the first run
  */
-export function setIdRegister(vcpu: SoftVcpu, index: number, value: bigint): void {
+export function setIdRegister(vcpu: SoftVcpu, index: number, asked: bigint): void {
   const { vm } = vcpu;
   if (index === MPIDR) {
-    vcpu.mpidr = value;
+    vcpu.mpidr = asked;
     return;
   }
+  const invalid = (): KvmError =>
+    new KvmError('EINVAL', 'KVM_SET_ONE_REG', `0x${asked.toString(16)} promises what the processor has not`);
+  if (index === CLIDR) {
+    if ((asked & ~CLIDR_BITS) !== 0n) throw invalid();
+    vcpu.cpu.setSysreg(index, asked);
+    return;
+  }
+  // A PMU that is the implementation's own was once said by mistake: it is taken for none.
+  const isOwnPmu = index === ID_AA64DFR0 && nibble(asked, Number(PMUVER_SHIFT)) === 0xf;
+  const value = isOwnPmu ? asked & ~(0xfn << PMUVER_SHIFT) : asked;
+  if (isNever(index, value)) throw invalid();
   const current = vcpu.cpu.getSysreg(index)!;
   if (value === current) return;
-  const limit = vm.idRegisterLimits.get(index) ?? current;
-  const isImplementation = vm.implementationIds && IMPLEMENTATION.has(index);
-  const mask = writableMask(index, vm.implementationIds);
-  if (isImplementation ? (value & ~mask) !== 0n : !isWithin(value, limit, mask)) {
-    throw new KvmError('EINVAL', 'KVM_SET_ONE_REG', `0x${value.toString(16)} promises what the processor has not`);
-  }
+  const ids = IMPLEMENTATION.get(index);
+  if (ids !== undefined && !vm.implementationIds) throw invalid();
   if (vm.hasRun) throw new KvmError('EBUSY', 'KVM_SET_ONE_REG', 'a vCPU ran');
+  const limit = vm.idRegisterLimits.get(index) ?? current;
+  if (ids !== undefined ? (value & ~ids) !== 0n : !isWithin(index, value, limit)) throw invalid();
   vm.idRegisterLimits.set(index, limit);
   vm.setIdRegister(index, value);
 }
@@ -100,9 +151,11 @@ export function setIdRegister(vcpu: SoftVcpu, index: number, value: bigint): voi
  */
 export function readWritableMasks(): BigUint64Array {
   const masks = new BigUint64Array(3 * 64);
-  for (const index of [...WRITABLE.keys(), ...IMPLEMENTATION.keys()]) {
+  const set = (index: number, mask: bigint): void => {
     const op1 = (index >> 11) & 7;
-    masks[(op1 === 3 ? 2 : op1) * 64 + (index & 0x3f)] = writableMask(index, true);
-  }
+    masks[(op1 === 3 ? 2 : op1) * 64 + (index & 0x3f)] = mask;
+  };
+  for (const index of [...WRITABLE.keys(), ...IMPLEMENTATION.keys()]) set(index, writableMask(index));
+  set(CLIDR, CLIDR_BITS);
   return masks;
 }

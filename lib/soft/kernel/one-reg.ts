@@ -1,6 +1,7 @@
 import { KvmError, Reg, RegGroup, regGroup, regSize, sysregIndex, VcpuFeature } from '../../kvm/index.js';
 import { ticksAt } from './clock.js';
 import { isIdRegister, setIdRegister } from './id-regs.js';
+import { KEPT_REGISTERS } from './kept-registers.js';
 import { PMU_REGISTERS, restorePmu, savePmu } from './pmu-registers.js';
 import { PSCI_0_1, PSCI_VERSIONS } from './psci.js';
 import { FW_BITMAP_VALID } from './smccc.js';
@@ -14,6 +15,11 @@ const FPSR = sysregIndex(3, 3, 4, 4, 1);
 const CCSIDR = sysregIndex(3, 1, 0, 0, 0);
 const CSSELR = sysregIndex(3, 2, 0, 0, 0);
 const DCZID = sysregIndex(3, 3, 0, 0, 7);
+const CTR = sysregIndex(3, 3, 0, 0, 1);
+const OSLSR = sysregIndex(2, 0, 1, 1, 4);
+/** OSLSR_EL1: the OS Lock is implemented; it is set. */
+const OSLSR_OSLM = 8n;
+const OSLSR_OSLK = 2n;
 /** CRn of PSTATE's parts and of what is a core register. */
 const CRN_PSTATE = 4;
 /** CSSELR values that KVM_REG_ARM_DEMUX_ID_CCSIDR takes. */
@@ -165,9 +171,25 @@ const PMU = new Map<bigint, Access>(
   ]),
 );
 
+/** Registers with rules of their own for user space, and those that are there for it alone. */
+const OTHERS = new Map<bigint, Access>([
+  [sysregIdOf(OSLSR), { get: (v) => v.cpu.getSysreg(OSLSR)!, set: setOslsr }],
+  ...KEPT_REGISTERS.map((index): [bigint, Access] => [
+    sysregIdOf(index),
+    { get: (v) => v.kept.get(index), set: (v, value) => v.kept.set(index, value) },
+  ]),
+]);
+
+/** The OS Lock can be set and cleared; what else the register says is the processor's. */
+function setOslsr(vcpu: SoftVcpu, value: bigint): void {
+  if ((value & ~OSLSR_OSLK) !== OSLSR_OSLM) throw invalid(`OSLSR_EL1 is 0x${OSLSR_OSLM.toString(16)} but for OSLK`);
+  vcpu.cpu.setSysreg(OSLSR, value);
+}
+
 /** KVM_GET_REG_LIST. */
 export function getRegList(vcpu: SoftVcpu): bigint[] {
   const ids = [...CORE.keys(), ...FIRMWARE.keys(), ...TIMERS.keys(), ...(vcpu.pmu === undefined ? [] : PMU.keys())];
+  for (const index of KEPT_REGISTERS) ids.push(sysregIdOf(index));
   for (const index of vcpu.cpu.sysregs()) if (isKvmSysreg(index)) ids.push(sysregIdOf(index));
   if (vcpu.cpu.getSysreg(CCSIDR) !== undefined) {
     for (let csselr = 0; csselr < CSSELR_MAX; csselr++) ids.push(Reg.ccsidr(csselr));
@@ -177,7 +199,11 @@ export function getRegList(vcpu: SoftVcpu): bigint[] {
 
 function find(vcpu: SoftVcpu, id: bigint, syscall: string): Access {
   const known =
-    CORE.get(id) ?? TIMERS.get(id) ?? FIRMWARE.get(id) ?? (vcpu.pmu === undefined ? undefined : PMU.get(id));
+    CORE.get(id) ??
+    TIMERS.get(id) ??
+    FIRMWARE.get(id) ??
+    OTHERS.get(id) ??
+    (vcpu.pmu === undefined ? undefined : PMU.get(id));
   if (known !== undefined) return known;
   const index = Number(id & 0xffffn);
   if (id === sysregIdOf(index) && isKvmSysreg(index) && vcpu.cpu.getSysreg(index) !== undefined) {
@@ -198,16 +224,25 @@ function find(vcpu: SoftVcpu, id: bigint, syscall: string): Access {
   throw new KvmError('ENOENT', syscall, `no register ${hex}`);
 }
 
-function readCcsidr(vcpu: SoftVcpu, csselr: number): bigint {
+function withSelected<T>(vcpu: SoftVcpu, csselr: number, act: () => T): T {
   const selected = vcpu.cpu.getSysreg(CSSELR) ?? 0n;
   vcpu.cpu.setSysreg(CSSELR, BigInt(csselr));
-  const value = vcpu.cpu.getSysreg(CCSIDR)!;
+  const result = act();
   vcpu.cpu.setSysreg(CSSELR, selected);
-  return BigInt.asUintN(32, value);
+  return result;
 }
 
+function readCcsidr(vcpu: SoftVcpu, csselr: number): bigint {
+  return withSelected(vcpu, csselr, () => vcpu.cpu.getSysreg(CCSIDR)!);
+}
+
+/** A vCPU can be given any caches whose lines are no shorter than CTR_EL0 says (kernel: set_ccsidr). */
 function setCcsidr(vcpu: SoftVcpu, csselr: number, value: bigint): void {
-  if (value !== readCcsidr(vcpu, csselr)) throw invalid("the processor's caches are what they are");
+  if (value === readCcsidr(vcpu, csselr)) return;
+  // CSSELR_EL1.InD: IminLine of CTR_EL0, or DminLine, in words; CCSIDR_EL1.LineSize has 0 for 4 words.
+  const shortest = Number((vcpu.cpu.getSysreg(CTR)! >> ((csselr & 1) === 1 ? 0n : 16n)) & 0xfn) - 2;
+  if (Number(value & 7n) < shortest) throw invalid("the processor's cache lines are longer");
+  withSelected(vcpu, csselr, () => vcpu.cpu.setSysreg(CCSIDR, value));
 }
 
 /** KVM_GET_ONE_REG. @throws KvmError ENOENT, EINVAL */

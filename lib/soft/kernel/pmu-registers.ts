@@ -146,7 +146,7 @@ export function writePmu(pmu: Pmu, index: number, written: bigint, el: 0 | 1): b
 /** The registers that KVM_GET_ONE_REG has of a PMU: also those of event counters that are not there, as in the kernel. */
 export const PMU_REGISTERS: readonly number[] = [
   ...[PMINTENSET_EL1, PMINTENCLR_EL1, PMCR_EL0, PMCNTENSET_EL0, PMCNTENCLR_EL0, PMOVSCLR_EL0, PMSWINC_EL0],
-  ...[PMSELR_EL0, PMCCNTR_EL0, PMUSERENR_EL0, PMOVSSET_EL0, PMCCFILTR_EL0],
+  ...[PMMIR_EL1, PMSELR_EL0, PMCCNTR_EL0, PMUSERENR_EL0, PMOVSSET_EL0, PMCCFILTR_EL0],
   ...Array.from({ length: CYCLE_COUNTER }, (_, n) => PMEVCNTR0_EL0 + n),
   ...Array.from({ length: CYCLE_COUNTER }, (_, n) => PMEVTYPER0_EL0 + n),
 ];

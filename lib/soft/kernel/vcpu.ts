@@ -18,6 +18,7 @@ import { DirtyRing } from './dirty-ring.js';
 import { prepareFirstRun } from './first-run.js';
 import { VcpuDebug } from './guest-debug.js';
 import { ID_AA64DFR0, PMUVER_SHIFT } from './id-regs.js';
+import { KeptRegisters } from './kept-registers.js';
 import { PAGE_SIZE } from './memslots.js';
 import { VcpuMmio } from './mmio.js';
 import { getOneReg, getRegList, setOneReg } from './one-reg.js';
@@ -58,6 +59,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   pmu: Pmu | undefined;
   /** SPSR_ABT, SPSR_UND, SPSR_IRQ and SPSR_FIQ: state of an AArch32 EL1 that is not there. */
   readonly aarch32Spsr = [0n, 0n, 0n, 0n];
+  readonly kept = new KeptRegisters();
   immediateExit = false;
   deviceIrqLevel = 0;
   signalMask: bigint | undefined;
@@ -187,6 +189,8 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
 
   #resetState(): void {
     this.pmu?.reset();
+    this.kept.reset();
+    this.aarch32Spsr.fill(0n);
     this.cpu.reset();
     // The lines are inputs: a reset does not change them.
     this.cpu.setIrq(this.#irq);
