@@ -21,6 +21,7 @@ export {
 } from './node/default-guest.js';
 export { MicroVm } from './node/micro-vm.js';
 export * from './open.js';
+export { lowerHelperThreads } from './thread/priority.js';
 export type { WaitForOptions, WaitPattern } from './vmm/console.js';
 export { VmError, type VmErrorCode } from './vmm/errors.js';
 export type {

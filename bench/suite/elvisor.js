@@ -2,7 +2,10 @@
 // console and its port go to files; the parent asks for the engine's figures by IPC.
 import { createWriteStream } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { MicroVm, open } from '../../dist/bundle/index.js';
+import { lowerHelperThreads, MicroVm, open } from '../../dist/bundle/index.js';
+
+// As `elvisor run` does.
+lowerHelperThreads();
 
 const { files, ...options } = JSON.parse(process.argv[2]);
 

@@ -2,6 +2,9 @@
 import { parentPort } from 'node:worker_threads';
 import { type CompileRequest, CompileServer } from '../soft/index.js';
 import type { Connection } from './compiler-thread.js';
+import { lowerThisThread } from './priority.js';
+
+lowerThisThread();
 
 parentPort?.on('message', ({ port, replies }: Connection) => {
   const count = new Int32Array(replies);

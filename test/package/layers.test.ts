@@ -21,8 +21,8 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'open.ts': ['kvm', 'host', 'soft', 'thread', 'vmm'],
   guest: ['kvm', 'vmm'],
   node: ['kvm', 'vmm', 'guest', 'open.ts'],
-  'index.ts': ['kvm', 'vmm', 'guest', 'node', 'open.ts'],
-  cli: ['kvm', 'vmm', 'guest', 'node', 'open.ts'],
+  'index.ts': ['kvm', 'thread', 'vmm', 'guest', 'node', 'open.ts'],
+  cli: ['kvm', 'thread', 'vmm', 'guest', 'node', 'open.ts'],
 };
 
 /** The same within lib/soft: the processor half knows no ioctl, the kernel half no WebAssembly. The seam is cpu/cpu.ts. */
