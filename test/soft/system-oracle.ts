@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import { elf } from '../a64/oracle.ts';
+import { Random } from '../a64/random.ts';
 import { ERET, hvc, ISB, mov, movz, mrs, msr, svc } from './a64.ts';
 import { BareMetal, CODE, DATA, EL1H, MASKED, RAM, RAM_SIZE, REG, VECTORS } from './bare-metal.ts';
 
@@ -76,6 +77,19 @@ export type Result = readonly string[];
 
 /** Exception classes that set FAR_EL1: aborts, PC alignment, watchpoints. */
 const WITH_FAR: readonly number[] = [0x20, 0x21, 0x22, 0x24, 0x25, 0x34, 0x35];
+
+/**
+ * Makes and runs programs of so many attempts, until `ELVISOR_CASES` are done: one where it is not set. The numbers of each come from a
+ * seed of its own, with which it is the first.
+ */
+export function eachProgram(attempts: number, run: (random: Random) => void): void {
+  const cases = Number(process.env.ELVISOR_CASES ?? 0);
+  for (let done = 0, random = new Random(); ; random = new Random(random.u32())) {
+    run(random);
+    done += attempts;
+    if (done >= cases) return;
+  }
+}
 
 export class SystemProgram {
   readonly vm: BareMetal;

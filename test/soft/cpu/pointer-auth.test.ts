@@ -5,7 +5,7 @@ import { emitFunctions, instantiateFunctions, pureFunction } from '#lib/soft/jit
 import { Random } from '../../a64/random.ts';
 import { b, ISB, mov, mrs, msr, svc } from '../a64.ts';
 import { BareMetal, DATA, EL0T, REG } from '../bare-metal.ts';
-import { haveQemuSystem, SystemProgram } from '../system-oracle.ts';
+import { eachProgram, haveQemuSystem, SystemProgram } from '../system-oracle.ts';
 
 /** FEAT_PAuth: the cipher by its published vectors, the instructions against QEMU, and what a vCPU without it does. */
 
@@ -15,6 +15,8 @@ const KEYS = Array.from({ length: 10 }, (_, n) => key(n));
 const EN = [1n << 31n, 1n << 30n, 1n << 27n, 1n << 13n] as const;
 const ALL_ENABLED = EN.reduce((a, c) => a | c);
 const SCTLR_RES1 = 0x30d0_0980n;
+/** Layouts of pointers in one program, with eight attempts each. */
+const LAYOUTS = 60;
 
 /** Data-processing (1 source): PACIA 0 to AUTDB 7, their Z forms from 8, XPACI 16, XPACD 17. */
 const oneSource = (opcode: number, rd: number, rn = 31): number => (0xdac10000 | (opcode << 10) | (rn << 5) | rd) >>> 0;
@@ -79,67 +81,68 @@ test('QARMA: the vector of its paper', () => {
     const withHalf = (p: bigint): bigint => BigInt.asUintN(63, p) | (((p >> 55n) & 1n) << 63n);
 
     test('signing, authenticating and stripping in every layout of pointers', () => {
-      const random = new Random();
-      const program = new SystemProgram();
-      program.vm.cpu.pointerAuth = true;
-      const x = (n: number): number => n;
-      for (let n = 0; n < 60; n++) {
-        // T0SZ, T1SZ and both granules; TBI and TBID of both halves. The MMU is off.
-        const isEven = random.below(2) === 0;
-        const tsz = 16 + random.below(24);
-        const tcr =
-          BigInt(tsz) |
-          (BigInt(isEven ? tsz : 16 + random.below(24)) << 16n) |
-          (2n << 30n) |
-          (BigInt(isEven ? random.pick([0, 3]) : random.below(4)) << 37n) |
-          (BigInt(isEven ? random.pick([0, 3]) : random.below(4)) << 51n);
-        // With no key enabled at all QEMU 7.2 takes XPACI and XPACD for disabled too.
-        const enabled = random.below(3) === 0 ? EN.filter((_, k) => k === n % 4 || random.below(2) === 0) : EN;
-        const sctlr = enabled.reduce((a, c) => a | c, SCTLR_RES1);
-        program.emit(...mov(0, tcr), msr(REG.TCR_EL1, 0), ...mov(0, sctlr), msr(REG.SCTLR_EL1, 0));
-        for (const index of KEYS) program.emit(...mov(0, random.u64()), msr(index, 0));
-        program.emit(ISB);
-        for (let k = 0; k < 4; k++) {
-          let p = pointer(random);
-          if (!isEven) p = withHalf(p);
-          const which = random.below(4);
-          // Signed, authenticated, authenticated with another modifier, with another key, stripped, generic.
-          program.attempt(`TCR 0x${tcr.toString(16)} pointer 0x${p.toString(16)} key ${which}`, {
-            x: { 1: p, 2: random.u64(), 3: p, 4: p, 5: p, 6: p, 7: p, 8: random.u64() },
-            words: [
-              oneSource(which, x(1), 2),
-              0xaa0103e3, // mov x3, x1
-              oneSource(4 + which, x(3), 2),
-              0xaa0103e4,
-              oneSource(4 + which, x(4), 8),
-              0xaa0103e5,
-              oneSource(4 + (which ^ 1), x(5), 2),
-              0xaa0103e6,
-              oneSource(16 + (which >> 1), x(6)),
-              oneSource(8 + which, x(7)),
-              pacga(9, 1, 2),
-            ],
-            registers: [1, 3, 4, 5, 6, 7, 9],
-          });
-          const sp = random.u64() & ~15n;
-          program.attempt(`hints on 0x${p.toString(16)}`, {
-            x: { 9: sp, 16: random.u64(), 17: p, 30: p },
-            words: [
-              0x9100013f, // mov sp, x9
-              hint(random.pick(HINTS_1716)),
-              hint(random.pick(HINTS_LR)),
-              0xaa1e03e1, // mov x1, x30
-              // What is signed already has any bit 63.
-              isEven ? hint(random.pick(HINTS_LR)) : hint(0),
-              0xaa1e03e2,
-              hint(XPACLRI),
-            ],
-            registers: [17, 1, 2, 30],
-          });
+      eachProgram(LAYOUTS * 8, (random) => {
+        const program = new SystemProgram();
+        program.vm.cpu.pointerAuth = true;
+        const x = (n: number): number => n;
+        for (let n = 0; n < LAYOUTS; n++) {
+          // T0SZ, T1SZ and both granules; TBI and TBID of both halves. The MMU is off.
+          const isEven = random.below(2) === 0;
+          const tsz = 16 + random.below(24);
+          const tcr =
+            BigInt(tsz) |
+            (BigInt(isEven ? tsz : 16 + random.below(24)) << 16n) |
+            (2n << 30n) |
+            (BigInt(isEven ? random.pick([0, 3]) : random.below(4)) << 37n) |
+            (BigInt(isEven ? random.pick([0, 3]) : random.below(4)) << 51n);
+          // With no key enabled at all QEMU 7.2 takes XPACI and XPACD for disabled too.
+          const enabled = random.below(3) === 0 ? EN.filter((_, k) => k === n % 4 || random.below(2) === 0) : EN;
+          const sctlr = enabled.reduce((a, c) => a | c, SCTLR_RES1);
+          program.emit(...mov(0, tcr), msr(REG.TCR_EL1, 0), ...mov(0, sctlr), msr(REG.SCTLR_EL1, 0));
+          for (const index of KEYS) program.emit(...mov(0, random.u64()), msr(index, 0));
+          program.emit(ISB);
+          for (let k = 0; k < 4; k++) {
+            let p = pointer(random);
+            if (!isEven) p = withHalf(p);
+            const which = random.below(4);
+            // Signed, authenticated, authenticated with another modifier, with another key, stripped, generic.
+            program.attempt(`TCR 0x${tcr.toString(16)} pointer 0x${p.toString(16)} key ${which}`, {
+              x: { 1: p, 2: random.u64(), 3: p, 4: p, 5: p, 6: p, 7: p, 8: random.u64() },
+              words: [
+                oneSource(which, x(1), 2),
+                0xaa0103e3, // mov x3, x1
+                oneSource(4 + which, x(3), 2),
+                0xaa0103e4,
+                oneSource(4 + which, x(4), 8),
+                0xaa0103e5,
+                oneSource(4 + (which ^ 1), x(5), 2),
+                0xaa0103e6,
+                oneSource(16 + (which >> 1), x(6)),
+                oneSource(8 + which, x(7)),
+                pacga(9, 1, 2),
+              ],
+              registers: [1, 3, 4, 5, 6, 7, 9],
+            });
+            const sp = random.u64() & ~15n;
+            program.attempt(`hints on 0x${p.toString(16)}`, {
+              x: { 9: sp, 16: random.u64(), 17: p, 30: p },
+              words: [
+                0x9100013f, // mov sp, x9
+                hint(random.pick(HINTS_1716)),
+                hint(random.pick(HINTS_LR)),
+                0xaa1e03e1, // mov x1, x30
+                // What is signed already has any bit 63.
+                isEven ? hint(random.pick(HINTS_LR)) : hint(0),
+                0xaa1e03e2,
+                hint(XPACLRI),
+              ],
+              registers: [17, 1, 2, 30],
+            });
+          }
         }
-      }
-      const wrong = program.run().filter((r) => r.ours.join() !== r.qemu.join());
-      expect({ seed: random.seed, wrong: wrong.slice(0, 5) }).toEqual({ seed: random.seed, wrong: [] });
+        const wrong = program.run().filter((r) => r.ours.join() !== r.qemu.join());
+        expect({ seed: random.seed, wrong: wrong.slice(0, 5) }).toEqual({ seed: random.seed, wrong: [] });
+      });
     });
 
     test('branches, loads and exception returns', () => {

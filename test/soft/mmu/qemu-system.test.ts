@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { Random } from '../../a64/random.ts';
+import type { Random } from '../../a64/random.ts';
 import { br, dcZva, ISB, ldadd, ldtr, load, mov, msr, store, sttr, svc, sys } from '../a64.ts';
 import {
   DATA,
@@ -17,6 +17,7 @@ import {
   tcr,
 } from '../bare-metal.ts';
 import {
+  eachProgram,
   haveQemuSystem,
   LOG,
   LOG_SIZE,
@@ -164,13 +165,14 @@ function build(random: Random, granule: Granule, control: bigint, sctlr: bigint,
       [14, 'TBI', 3n << 37n, SCTLR_ON, 25],
       [16, 'hardware management', HA | HD | (1n << 37n), SCTLR_ON, 22],
     ] as const)('granule 2^%d, %s', (granule, _name, control, sctlr, tsz) => {
-      const random = new Random();
-      const program = build(random, granule, tcr(granule, tsz) | control, sctlr, tsz);
-      const wrong = program.run().filter((r) => comparable(r.ours) !== comparable(r.qemu));
-      expect({ seed: random.seed, count: wrong.length, wrong: wrong.slice(0, 12) }).toEqual({
-        seed: random.seed,
-        count: 0,
-        wrong: [],
+      eachProgram(PAGES[granule] * ACCESSES, (random) => {
+        const program = build(random, granule, tcr(granule, tsz) | control, sctlr, tsz);
+        const wrong = program.run().filter((r) => comparable(r.ours) !== comparable(r.qemu));
+        expect({ seed: random.seed, count: wrong.length, wrong: wrong.slice(0, 12) }).toEqual({
+          seed: random.seed,
+          count: 0,
+          wrong: [],
+        });
       });
     });
   },
