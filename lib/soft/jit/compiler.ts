@@ -5,10 +5,14 @@ import type { Instruction } from './instruction.js';
 import { conditionFrom, FLAG_OPERANDS, FlagState, flagState, flagsAtEntry, wordsFrom } from './lazy-flags.js';
 import { MACHINE_HELPERS } from './linkage.js';
 import { Lowering, type MemoryFunctions, W } from './lower.js';
+import { RareExits } from './rare-exits.js';
 import { type Block, PAGE_INSTRUCTIONS, type Region } from './region.js';
 import { type BlockEdge, type Edge, graphOf, type RegionGraph } from './region-graph.js';
+import { StateWords } from './state-words.js';
 import type { FunctionBody } from './wasm-module.js';
 import type { WasmType } from './wasm-opcodes.js';
+import { type Places, planPlaces } from './word-plan.js';
+import { blockWords, FLAG_WORDS, isKept, namedWord, WORDS } from './word-use.js';
 
 /** Parameters of a region's function: the virtual address of the entry. */
 export const REGION_PARAMS = ['i64'] as const satisfies readonly WasmType[];
@@ -25,8 +29,9 @@ const PAGE_VA = 0;
 export class RegionLowering extends Lowering {
   readonly #memory: MemoryFunctions;
   readonly #helper: (helper: Helper) => number;
-  /** Locals of state words, by offset. */
-  readonly #words = new Map<number, { readonly local: number; readonly type: 'i32' | 'i64'; written: boolean }>();
+  readonly #words: StateWords;
+  /** Where words are at the start of blocks. */
+  #placesAt: readonly Places[] = [];
   readonly #linkType: number | undefined;
   readonly #budget: number;
   readonly #pc: number;
@@ -34,8 +39,11 @@ export class RegionLowering extends Lowering {
   #graph!: RegionGraph;
   /** Position of the block that a dispatcher is to go to. */
   readonly #wanted: number;
-  /** Depth of the label to branch to, by node. */
+  /** Depth of the label to branch to, by node; of those for who leaves; and ways to leave that are seldom taken. */
   readonly #labels = new Map<number, number>();
+  #wordsStored = 0;
+  #flagsRemembered = 0;
+  #rareExits!: RareExits;
   #block!: Block;
   /** Where the block leads. */
   #edges: readonly Edge[] = [];
@@ -68,17 +76,29 @@ export class RegionLowering extends Lowering {
     this.#result = body.addLocal('i32');
     this.#flagsLocal = body.addLocal('i32');
     this.#wanted = body.addLocal('i32');
+    this.#words = new StateWords(body);
   }
 
   compile(region: Region): void {
     this.#graph = graphOf(region);
     this.#planFlags();
-    this.#open(W.BLOCK);
+    this.#planWords();
+    this.#prologue();
+    this.#wordsStored = this.#open(W.BLOCK);
+    this.#flagsRemembered = this.#open(W.BLOCK);
+    for (const exit of this.#rareExits.list) exit.label = this.#open(W.BLOCK);
+    this.#words.become(this.#placesAt[0]!);
     this.#tree(0);
     this.code.u8(0x00); // unreachable: every path branches
+    for (const exit of this.#rareExits.list.toReversed()) {
+      this.#close();
+      for (const word of exit.stores) this.#words.storeWord(word);
+      this.#branchTo(exit.next?.label ?? this.#flagsRemembered);
+    }
+    this.#close();
+    this.#storeFlagsAsRemembered();
     this.#close();
     this.#epilogue();
-    this.#prologue();
   }
 
   // Control flow.
@@ -94,6 +114,14 @@ export class RegionLowering extends Lowering {
     if (left.size === 0) return;
     for (const variable of [...FLAG_OPERANDS.i32, ...FLAG_OPERANDS.i64])
       variable.local = this.body.addLocal(variable.type);
+  }
+
+  /** Plans where words are at the start of each block. */
+  #planWords(): void {
+    const { blocks, successors, flow } = this.#graph;
+    const words = blocks.map((b, node) => blockWords(b?.instructions ?? [], this.#flagsAt[node]!));
+    this.#placesAt = planPlaces(flow, successors, words, WORDS);
+    this.#rareExits = new RareExits(this.#placesAt);
   }
 
   #open(kind: number): number {
@@ -140,8 +168,9 @@ export class RegionLowering extends Lowering {
   #follow(e: Edge, taken: boolean): void {
     if (e.kind === 'exit') {
       if (taken || e.position === PAGE_INSTRUCTIONS) this.#checkBudget();
-      if (this.#flags !== FlagState.VARYING) this.#makeWords();
-      this.#exitTo(e.position);
+      this.#pushAddress(e.position);
+      this.setLocal(this.#pc);
+      this.#exit();
       return;
     }
     if (taken) {
@@ -151,7 +180,7 @@ export class RegionLowering extends Lowering {
       this.body.expect(false);
       this.#open(W.IF);
       this.#setExit(ExitCode.BUDGET);
-      this.#exitTo(e.position);
+      this.#exitRarely(e.position);
       this.#close();
     }
     if (e.isDispatched) {
@@ -163,6 +192,7 @@ export class RegionLowering extends Lowering {
 
   #goTo(node: number): void {
     if (this.#flagsAt[node] === FlagState.VARYING) this.#rememberFlags();
+    this.#words.become(this.#placesAt[node]!);
     const { numberOf, isMerge } = this.#graph.flow;
     const number = numberOf[node]!;
     if (number <= this.#node || isMerge[number] === true) this.#branchTo(this.#labels.get(number)!);
@@ -185,16 +215,23 @@ export class RegionLowering extends Lowering {
   }
 
   #ifWanted(comparison: number, position: number, then: () => void): void {
-    const node = this.#node;
-    const flags = this.#flags;
     this.getLocal(this.#wanted);
     this.i32Const(position);
     this.code.u8(comparison);
+    this.#if(then);
+  }
+
+  /** Code for where what is on the stack is not 0, which goes elsewhere: behind it, all is as before. */
+  #if(then: () => void): void {
+    const node = this.#node;
+    const flags = this.#flags;
+    const { places } = this.#words;
     this.#open(W.IF);
     then();
     this.#close();
     this.#node = node;
     this.#flags = flags;
+    this.#words.places = places;
   }
 
   /**
@@ -216,12 +253,21 @@ export class RegionLowering extends Lowering {
     this.#close();
   }
 
-  /** Leaves for a position in (or beyond) the page. */
-  #exitTo(position: number): void {
-    this.#rememberFlags();
+  /** Leaves for the local PC. */
+  #exit(): void {
+    if (this.#flags !== FlagState.VARYING) this.#makeWords();
+    this.#words.store();
+    this.#branchTo(this.#flags === FlagState.VARYING ? this.#flagsRemembered : this.#wordsStored);
+  }
+
+  /** Leaves for a position in the page, on a way that is seldom taken: it shares code with others. */
+  #exitRarely(position: number): void {
     this.#pushAddress(position);
     this.setLocal(this.#pc);
-    this.#branchTo(1);
+    this.#rememberFlags();
+    const shared = this.#rareExits.of(this.#graph.flow.order[this.#node]!);
+    this.#words.store(shared?.words);
+    this.#branchTo(shared?.label ?? this.#flagsRemembered);
   }
 
   #pushAddress(position: number): void {
@@ -256,6 +302,7 @@ export class RegionLowering extends Lowering {
     const block = this.#graph.blocks[node];
     this.#node = number;
     this.#flags = this.#flagsAt[node]!;
+    this.#words.places = this.#placesAt[node]!;
     if (block !== undefined) this.#lowerBlock(block, this.#graph.edges[node]!);
     else this.#lowerDispatcher(node);
   }
@@ -281,6 +328,7 @@ export class RegionLowering extends Lowering {
       this.#spAligned ||= i.isSpBased;
       const { reads, leaves } = i.meaning.flags;
       if (reads === 'words') this.#makeWords();
+      for (const name of i.meaning.words.writesPerhaps) this.#keep(namedWord(i, name, 'writes'));
       this.lower(program);
       if (leaves !== undefined) this.#flags = leaves;
       this.releaseLocals();
@@ -297,16 +345,10 @@ export class RegionLowering extends Lowering {
       this.#follow(edges[0]!, true);
       return;
     }
-    const node = this.#node;
     cond();
-    const flags = this.#flags;
     // What follows is other blocks' code, which may use this instruction's locals again.
     this.releaseLocals();
-    this.#open(W.IF);
-    this.#follow(edges[0]!, true);
-    this.#close();
-    this.#node = node;
-    this.#flags = flags;
+    this.#if(() => this.#follow(edges[0]!, true));
     this.#follow(edges[1]!, false);
   }
 
@@ -336,32 +378,35 @@ export class RegionLowering extends Lowering {
     this.i32Const(0);
     this.code.u8(W.I32_GE_S);
     this.code.u8(W.I32_AND);
-    this.#open(W.IF);
-    this.getLocal(this.#pc);
-    this.#setWanted();
-    this.#goTo(0);
-    this.#close();
+    this.#if(() => {
+      this.getLocal(this.#pc);
+      this.#setWanted();
+      this.#goTo(0);
+    });
   }
 
   /** Has the dispatcher at the entry go to the address on the stack, which is in the page. */
-  #setWanted(code = this.code): void {
-    code.raw([W.I32_WRAP, W.I32_CONST]);
-    code.s32(0xffc);
-    code.raw([W.I32_AND, W.I32_CONST, 2, W.I32_SHR_U, W.LOCAL_SET]);
-    code.u32(this.#wanted);
-  }
-
-  /** Leaves for the local PC. */
-  #exit(): void {
-    if (this.#flags !== FlagState.VARYING) this.#makeWords();
-    this.#rememberFlags();
-    this.#branchTo(1);
+  #setWanted(): void {
+    this.code.u8(W.I32_WRAP);
+    this.i32Const(0xffc);
+    this.code.u8(W.I32_AND);
+    this.i32Const(2);
+    this.code.u8(W.I32_SHR_U);
+    this.setLocal(this.#wanted);
   }
 
   protected override leave(): void {
     this.#setResult(REGION_LEFT);
     this.#spend(this.#before);
-    this.#exitTo(this.#position);
+    this.#exitRarely(this.#position);
+  }
+
+  /** What is written on some ways of an instruction only must be in its local on all: it is in one place behind them. */
+  #keep(offset: number): void {
+    if (!isKept(offset)) return;
+    // Flags that wait in operands are written on all.
+    if (FLAG_WORDS.includes(offset) && this.#flags !== FlagState.WORDS) this.#words.write(offset);
+    else this.#words.read(offset);
   }
 
   // Flags: in their words, or in the operands that they are to be made from.
@@ -378,6 +423,7 @@ export class RegionLowering extends Lowering {
     if (s.operation !== 'logical') this.setLocal(b.local);
     this.setLocal(a.local);
     this.#flags = flagState(s.operation, type);
+    for (const offset of FLAG_WORDS) this.#words.forget(offset);
   }
 
   protected override pushCondition(n: Extract<Val['node'], { k: 'condition' }>): void {
@@ -393,8 +439,10 @@ export class RegionLowering extends Lowering {
 
   /** Makes the words of NZCV, from wherever they wait. */
   #makeWords(): void {
-    if (this.#flags === FlagState.VARYING) this.#makeWordsAsRemembered();
-    else if (this.#flags !== FlagState.WORDS) this.lower(wordsFrom(this.#flags));
+    if (this.#flags === FlagState.VARYING) {
+      for (const offset of FLAG_WORDS) this.#words.read(offset);
+      this.#makeWordsAsRemembered();
+    } else if (this.#flags !== FlagState.WORDS) this.lower(wordsFrom(this.#flags));
     this.#flags = FlagState.WORDS;
   }
 
@@ -402,11 +450,24 @@ export class RegionLowering extends Lowering {
     for (const state of this.#flagStates) {
       this.getLocal(this.#flagsLocal);
       this.i32Const(state);
-      this.code.u8(0x46); // i32.eq
+      this.code.u8(W.I32_EQ);
       this.#open(W.IF);
+      this.nesting++;
       this.lower(wordsFrom(state));
+      this.nesting--;
       this.#close();
     }
+  }
+
+  /** Makes the words in memory, where they wait elsewhere. */
+  #storeFlagsAsRemembered(): void {
+    if (this.#flagStates.length === 0) return;
+    for (const offset of FLAG_WORDS) this.#words.forget(offset);
+    this.getLocal(this.#flagsLocal);
+    this.body.expect(false);
+    this.#open(W.IF);
+    this.#makeWordsAsRemembered();
+    this.#close();
   }
 
   /** Says in the local where NZCV are. */
@@ -417,42 +478,27 @@ export class RegionLowering extends Lowering {
   }
 
   #prologue(): void {
-    const c = this.body.prologue;
-    const load = (type: 'i32' | 'i64', offset: number, local: number): void => {
-      c.raw([W.I32_CONST, 0, type === 'i32' ? W.I32_LOAD : W.I64_LOAD, 0]);
-      c.u32(STATE + offset);
-      c.u8(W.LOCAL_SET);
-      c.u32(local);
-    };
-    const getPc = (): void => c.raw([W.LOCAL_GET, PAGE_VA]);
     if (this.#graph.hasDispatcher) {
-      getPc();
-      this.#setWanted(c);
+      this.getLocal(PAGE_VA);
+      this.#setWanted();
     }
-    getPc();
-    c.u8(W.I64_CONST);
-    c.s32(-4096);
-    c.raw([W.I64_AND, W.LOCAL_SET, PAGE_VA]);
-    load('i32', Offset.BUDGET, this.#budget);
-    for (const [offset, word] of this.#words) load(word.type, offset, word.local);
+    this.getLocal(PAGE_VA);
+    this.constant('i64', -4096n);
+    this.code.u8(W.I64_AND);
+    this.setLocal(PAGE_VA);
+    this.i32Const(0);
+    this.memoryOp(W.I32_LOAD, STATE + Offset.BUDGET);
+    this.setLocal(this.#budget);
   }
 
   #epilogue(): void {
-    const store = (type: 'i32' | 'i64', offset: number, local: number): void => {
+    const store = (opcode: number, offset: number, local: number): void => {
       this.i32Const(0);
       this.getLocal(local);
-      this.memoryOp(type === 'i32' ? W.I32_STORE : W.I64_STORE, STATE + offset);
+      this.memoryOp(opcode, STATE + offset);
     };
-    if (this.#flagStates.length > 0) {
-      this.getLocal(this.#flagsLocal);
-      this.body.expect(false);
-      this.#open(W.IF);
-      this.#makeWordsAsRemembered();
-      this.#close();
-    }
-    store('i32', Offset.BUDGET, this.#budget);
-    store('i64', Offset.PC, this.#pc);
-    for (const [offset, word] of this.#words) if (word.written) store(word.type, offset, word.local);
+    store(W.I32_STORE, Offset.BUDGET, this.#budget);
+    store(W.I64_STORE, Offset.PC, this.#pc);
     if (this.#linkType !== undefined) this.#link(this.#linkType);
     this.getLocal(this.#result);
   }
@@ -488,17 +534,10 @@ export class RegionLowering extends Lowering {
   // Operands: everything that the interpreter reads from a record is a constant here.
 
   protected override stateLocal(offset: number, write: boolean): number | undefined {
-    const isRegister = offset < Offset.ZR || offset === Offset.SP;
-    const isFlag = offset === Offset.N || offset === Offset.Z || offset === Offset.V || offset === Offset.C;
-    if (!isRegister && !isFlag) return undefined;
-    let word = this.#words.get(offset);
-    if (word === undefined) {
-      const type = offset === Offset.C ? 'i32' : 'i64';
-      word = { local: this.body.addLocal(type), type, written: false };
-      this.#words.set(offset, word);
-    }
-    if (write) word.written = true;
-    return word.local;
+    if (!isKept(offset)) return undefined;
+    // Behind a branch of a program the word would be in two places.
+    if (this.nesting > 0 && !this.#words.has(offset)) return undefined;
+    return write ? this.#words.write(offset) : this.#words.read(offset);
   }
   protected override fieldOffset(field: string): number | undefined {
     return this.#instruction.reads[field];
@@ -541,7 +580,7 @@ export class RegionLowering extends Lowering {
       this.constant(wide ? 'i64' : 'i32', 0);
       return;
     }
-    this.getLocal(this.stateLocal(offset, false)!);
+    this.pushState('i64', 8, offset);
     if (!wide) this.code.u8(W.I32_WRAP);
   }
   protected override storeX(reg: XOperand, value: () => void): void {
@@ -550,7 +589,7 @@ export class RegionLowering extends Lowering {
     if (offset === Offset.SP && !this.#instruction.movesSpBy16) this.#spAligned = false;
     if (offset === Offset.DISCARD)
       this.code.u8(0x1a); // drop
-    else this.setLocal(this.stateLocal(offset, true)!);
+    else this.setLocal(this.#words.write(offset));
   }
   protected override pushVBase(reg: VOperand): void {
     this.i32Const(this.#instruction.reads[reg.field]!);

@@ -5,6 +5,7 @@ import { emitRow, isSpBased, staticsOf } from './handler.js';
 import { type FlagEffect, flagEffect } from './lazy-flags.js';
 import { helpersOf, memoryAccesses } from './linkage.js';
 import { operandReader, type RawFields } from './operands.js';
+import { type WordUse, wordUse } from './word-use.js';
 
 /** An instruction word as the compiler wants it. */
 export interface Instruction {
@@ -32,6 +33,7 @@ export interface Meaning {
   readonly memoryFunctions: readonly string[];
   /** What it does with NZCV. */
   readonly flags: FlagEffect;
+  readonly words: WordUse;
   readonly end: 'none' | 'branch' | 'conditional' | 'call' | 'return' | 'indirect' | 'leave';
 }
 
@@ -114,7 +116,17 @@ function examine(row: Row, program: readonly Stmt[], spAligned: readonly Stmt[])
   const allowed =
     (!row.ends || end !== 'none') && row.name !== 'MSR (immediate)' && !program.some((s) => s.k === 'exit');
   const flags = flagEffect(program);
-  return { program, spAligned, allowed, flags, helpers, memoryFunctions: [...new Set(memoryAccesses(program))], end };
+  const words = wordUse(program);
+  return {
+    program,
+    spAligned,
+    allowed,
+    flags,
+    words,
+    helpers,
+    memoryFunctions: [...new Set(memoryAccesses(program))],
+    end,
+  };
 }
 
 /** How the code goes on behind an instruction whose program ends so. */

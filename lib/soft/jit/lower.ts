@@ -345,15 +345,9 @@ export abstract class Lowering {
         this.i32Const(STATE);
         c.u8(W.I32_ADD);
         return;
-      case 'state': {
-        const local = this.stateLocal(n.offset, false);
-        if (local !== undefined) this.getLocal(local);
-        else {
-          this.i32Const(0);
-          this.#loadPart(v.type, n.bytes, STATE + n.offset);
-        }
+      case 'state':
+        this.pushState(v.type, n.bytes, n.offset);
         return;
-      }
       case 'stateAt': {
         const offset = this.fieldOffset(n.field);
         const local = offset === undefined ? undefined : this.stateLocal(offset, false);
@@ -377,6 +371,16 @@ export abstract class Lowering {
       case 'load':
       case 'second':
         throw new Error('a load is defined where it stands');
+    }
+  }
+
+  /** Pushes a word of the state, from its local where it has one here. */
+  protected pushState(type: WasmType, bytes: number, offset: number): void {
+    const local = this.stateLocal(offset, false);
+    if (local !== undefined) this.getLocal(local);
+    else {
+      this.i32Const(0);
+      this.#loadPart(type, bytes, STATE + offset);
     }
   }
 

@@ -91,8 +91,6 @@ export class ByteWriter {
 /** A function body: its locals and its code. Local indices count the parameters first. */
 export class FunctionBody {
   readonly code = new ByteWriter(512);
-  /** Code that runs before {@link code}; may be written after it, when what it must do is known. */
-  readonly prologue = new ByteWriter(16);
   /** Whether branches in {@link code} are expected to be taken, by their opcode's position there. */
   readonly #hints: { readonly at: number; readonly taken: boolean }[] = [];
   readonly #locals: WasmType[] = [];
@@ -118,7 +116,7 @@ export class FunctionBody {
 
   /** Writes what {@link expect} was told, as an entry of the section of branch hints without the function's index. */
   writeHints(out: ByteWriter): void {
-    const start = this.#head().length + this.prologue.length;
+    const start = this.#head().length;
     out.u32(this.#hints.length);
     for (const { at, taken } of this.#hints) {
       out.u32(start + at);
@@ -130,9 +128,8 @@ export class FunctionBody {
   /** Writes the body as a code-section entry. */
   write(out: ByteWriter): void {
     const head = this.#head();
-    out.u32(head.length + this.prologue.length + this.code.length + 1);
+    out.u32(head.length + this.code.length + 1);
     out.raw(head.bytes);
-    out.raw(this.prologue.bytes);
     out.raw(this.code.bytes);
     out.u8(0x0b);
   }

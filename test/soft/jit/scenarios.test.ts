@@ -34,7 +34,7 @@ import {
   WFI,
   YIELD,
 } from '../a64.ts';
-import { type BareMetal, DATA, EL0T, EL1H, EL1T, MASKED, REG, VECTORS, withMmu } from '../bare-metal.ts';
+import { type BareMetal, DATA, EL0T, EL1H, EL1T, MASKED, RAM, REG, VECTORS, withMmu } from '../bare-metal.ts';
 import { Lockstep } from './lockstep.ts';
 import { DONE, runScenario, type Scenario } from './scenario.ts';
 
@@ -116,6 +116,67 @@ describe('stops in a loop', () => {
         lockstep.each(({ cpu }) => cpu.injectExternalAbort());
       },
       check: (m) => expect(x(m, 0, 1, 2, 28)).toEqual([BigInt(DEVICE), 11n, 22n, 120n]),
+    });
+  });
+
+  test('a fault at any place of a loop, with flags and registers half written on one way round or the other', () => {
+    onSync(...SKIP);
+    const at = place([
+      ldpPost(5, 6, 0),
+      add(7, 7, 5),
+      load(8, 8, 5), // faults, with X7 written
+      0xeb06011f, // cmp x8, x6
+      bne(8),
+      addImm(9, 9, 1),
+      load(8, 10, 6), // faults, on this way alone
+      0xab07014b, // adds x11, x10, x7
+      mrs(12, REG.NZCV),
+      add(13, 13, 12),
+      0xfa470163, // ccmp x11, x7, #3, eq
+      load(8, 14, 6, 8), // faults, with NZCV in their words
+      0x9a8f05ef, // cinc x15, x15, ne
+      subsImm(3, 3, 1),
+      bne(-14),
+      hvc(DONE),
+    ]);
+    // What X5 points to is X6 where the second way is taken.
+    const pointers = [DATA, DATA + 64, DATA + 16, DEVICE, DEVICE, DATA + 64, DATA + 16, DATA + 64];
+    everySlice({
+      start: ({ memory }) => {
+        const words = new BigUint64Array(memory.bytes.buffer, memory.bytes.byteOffset + DATA - RAM, 96);
+        words[0] = BigInt(DATA + 64);
+        words[2] = BigInt(DEVICE);
+        for (let n = 0; n < 64; n++) words[32 + n] = BigInt(pointers[n % pointers.length]!);
+        return { pc: at, x: { 0: DATA + 256, 3: 32, 7: 1, 9: 0, 13: 0, 15: 0, 28: 0 } };
+      },
+      answer: () => lockstep.each(({ cpu }) => cpu.injectExternalAbort()),
+      check: (m) => {
+        expect(x(m, 0, 3)).toEqual([BigInt(DATA + 256 + 512), 0n]);
+        expect(x(m, 9, 28)).toEqual([16n, 24n]);
+      },
+    });
+  });
+
+  test('a fault behind two ways, of which one has written', () => {
+    onSync(...SKIP);
+    const at = place([
+      b(1),
+      0xb4000070, // cbz x16, over what writes
+      addImm(17, 17, 1),
+      addImm(18, 18, 2),
+      load(8, 1, 0),
+      add(17, 17, 18),
+      hvc(DONE),
+    ]);
+    // What is compiled is what has run: first the way that has all of it.
+    let way = 0n;
+    everySlice({
+      start: (m) => {
+        if (m === lockstep.machines[0]) way ^= 1n;
+        return { pc: at, x: { 0: DEVICE, 16: way, 17: 5, 18: 7, 28: 0 } };
+      },
+      answer: () => lockstep.each(({ cpu }) => cpu.injectExternalAbort()),
+      check: (m) => expect(x(m, 17, 18, 28)).toEqual([12n + 3n * way, 7n + 2n * way, 1n]),
     });
   });
 
