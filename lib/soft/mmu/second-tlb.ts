@@ -13,10 +13,14 @@ const GENERATIONS = 1 << (12 - REGIME_BITS);
 const WORD_PAGE_SHIFT = 12;
 /** Pages of linear memory. */
 const LINEAR_PAGES = 1 << 20;
-/** A page's word in the index of stores: bits 31..12 of a virtual page, then the contexts that have it, then whether there are other pages. */
+/**
+ * A page's word in the index of stores: bits 31..12 of the virtual page last stored through, then the contexts that have it, then
+ * whether there is another virtual page, in a second word, and whether there are more than these.
+ */
 const PAGE_MASK = 0xf_ffff;
 const CONTEXT_SHIFT = 20;
-const OTHERS = 1 << 28;
+const OTHER = 1 << 28;
+const MORE = 1 << 29;
 
 /** Who has translations here: all of one address space. */
 export interface SecondTlbUser {
@@ -40,6 +44,7 @@ export class SecondTlb {
   #generation = 0;
   /** By page of linear memory; zero where no table has an entry to store to it. Only what is stored to is ever touched. */
   readonly #stores = new Int32Array(LINEAR_PAGES);
+  readonly #otherStores = new Int32Array(LINEAR_PAGES);
 
   /** @param address linear address of SECOND_TLB_AREA zeroed bytes */
   constructor(env: HelperEnv, address: number) {
@@ -86,8 +91,14 @@ export class SecondTlb {
     const index = page >>> WORD_PAGE_SHIFT;
     const before = stores[index]!;
     const virtual = lo >>> WORD_PAGE_SHIFT;
-    const others = before === 0 || (before & PAGE_MASK) === virtual ? before & OTHERS : OTHERS;
-    stores[index] = (before & ~(PAGE_MASK | OTHERS)) | virtual | (1 << (CONTEXT_SHIFT + user)) | others;
+    let others = before & (OTHER | MORE);
+    if (before !== 0 && (before & PAGE_MASK) !== virtual) {
+      // A kernel clears a page through one address and a program stores to it through another: two are told apart from many.
+      if ((others & OTHER) !== 0 && this.#otherStores[index] !== virtual) others |= MORE;
+      this.#otherStores[index] = before & PAGE_MASK;
+      others |= OTHER;
+    }
+    stores[index] = (before & ~(PAGE_MASK | OTHER | MORE)) | virtual | (1 << (CONTEXT_SHIFT + user)) | others;
   }
 
   /** Forgets what may be the translation of a page, in all address spaces. */
@@ -111,19 +122,32 @@ export class SecondTlb {
     const word = stores[index]!;
     if (word === 0) return;
     stores[index] = 0;
+    if ((word & MORE) !== 0) this.#forgetStores(page, word, undefined, first);
+    else {
+      this.#forgetStores(page, word, word & PAGE_MASK, first);
+      if ((word & OTHER) !== 0) this.#forgetStores(page, word, this.#otherStores[index]!, first);
+    }
+  }
+
+  /** @param virtual bits 31..12 of the virtual page whose entry it is; `undefined` looks at all */
+  #forgetStores(
+    page: number,
+    word: number,
+    virtual: number | undefined,
+    first: (user: number, lo: number | undefined) => void,
+  ): void {
     const { i32 } = this.#env;
     const wanted = page | 0;
-    const lo = (word & PAGE_MASK) << WORD_PAGE_SHIFT;
+    const lo = virtual === undefined ? undefined : virtual << WORD_PAGE_SHIFT;
     const table = this.table(true) >>> 2;
-    const forget = (at: number): void => {
-      if (i32[at + 2] !== wanted) return;
+    const from = lo === undefined ? table : table + (((lo >>> TLB_INDEX_SHIFT) & SECOND_INDEX_MASK) >>> 2);
+    const to = lo === undefined ? table + TABLE / 4 : from + 4;
+    for (let at = from; at < to; at += 4) {
+      if (i32[at + 2] !== wanted) continue;
       i32[at] = 0;
       i32[at + 1] = 0;
-    };
-    const others = (word & OTHERS) !== 0;
-    if (!others) forget(table + (((lo >>> TLB_INDEX_SHIFT) & SECOND_INDEX_MASK) >>> 2));
-    else for (let at = table; at < table + TABLE / 4; at += 4) forget(at);
+    }
     for (let user = 0; user < this.#users.length; user++)
-      if ((word & (1 << (CONTEXT_SHIFT + user))) !== 0) first(user, others ? undefined : lo);
+      if ((word & (1 << (CONTEXT_SHIFT + user))) !== 0) first(user, lo);
   }
 }

@@ -168,6 +168,9 @@ describe('stores to what must be noticed', () => {
     ['one address', [VA]],
     ['two addresses', [VA, OTHER]],
     ['two addresses, the last of which is used again', [VA, OTHER, OTHER]],
+    ['two addresses in turn', [OTHER, OTHER + 0x1000n, OTHER, OTHER + 0x1000n]],
+    ['three addresses', [VA, OTHER, OTHER + 0x1000n]],
+    ['three addresses, the first of which is used again', [VA, OTHER, OTHER + 0x1000n, VA]],
     ['addresses 4 GiB apart', [VA, VA + 0x1_0000_0000n]],
   ])('code, by %s', (_name, addresses) => {
     tables.map(VA + 0x10_0000n, CODE);
