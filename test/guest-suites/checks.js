@@ -61,6 +61,21 @@ const stress =
     says: /successful run completed/,
   });
 
+/** Programs of rt-tests on two vCPUs: what processes tell each other, and priorities that are inherited. Some are quiet where all is well. */
+const RT = {
+  pi_stress: 'pi_stress --quiet --groups=1 --inversions=2000 --duration=60',
+  ptsematest: 'ptsematest --smp --loops=500 --quiet',
+  svsematest: 'svsematest --smp --loops=500 --quiet',
+  sigwaittest: 'sigwaittest --smp --loops=500 --quiet',
+  signaltest: 'signaltest --threads=4 --loops=2000 --quiet',
+};
+const rt = ([name, command]) => ({
+  name: `rt-tests ${name}`,
+  cpus: 2,
+  run: `cd /tmp && ${command} 2>&1 && echo "${name} is done"`,
+  says: new RegExp(`^${name} is done$`, 'm'),
+});
+
 /** Loads modules of Debian's full kernel that test themselves, or the kernel, as they are loaded. */
 const module = (name, says) => ({
   name: `kernel ${name}`,
@@ -84,6 +99,7 @@ export const CHECKS = [
   },
   ...Object.entries(STRESS).map(stress(false)),
   ...Object.entries(STRESS_SMP).map(stress(true)),
+  ...Object.entries(RT).map(rt),
   module('test_bpf', /test_bpf: Summary: \d+ PASSED, 0 FAILED/),
   module('test_user_copy', /test_user_copy: tests passed/),
   {

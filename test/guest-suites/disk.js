@@ -17,7 +17,8 @@ import {
   withDependencies,
 } from '../../scripts/debian-root.js';
 
-const PACKAGES = ['busybox-static', 'coreutils', 'dash', 'kmod', 'libgmp10', 'openssl', 'python3', 'stress-ng'];
+const PACKAGES = ['busybox-static', 'coreutils', 'dash', 'kmod', 'libgmp10', 'openssl', 'python3'];
+PACKAGES.push('rt-tests', 'stress-ng');
 /** What packages depend on and no program here needs to run; stress-ng links with EGL, and needs no driver of it. */
 const LEFT_OUT =
   /^(dpkg|debconf|install-info|media-types|debianutils|tzdata.*|libegl-mesa.*|libgl1-mesa.*|libllvm.*|.*-common)$/;

@@ -158,7 +158,7 @@ export class SystemProgram {
       const args = ['-M', 'virt', '-cpu', cpu, '-m', '128M', '-display', 'none', '-serial', 'none', '-monitor', 'none'];
       args.push('-semihosting-config', 'enable=on,target=native');
       args.push('-kernel', image);
-      const { status, signal, stderr } = spawnSync(QEMU, args, { timeout: 30_000, encoding: 'utf8' });
+      const { status, signal, stderr } = spawnSync(QEMU, args, { timeout: 120_000, encoding: 'utf8' });
       if (status !== 0) throw new Error(`${QEMU} ended with ${signal ?? status}: ${stderr}`);
       const qemuLog = new Uint8Array(readFileSync(logFile));
       const a = this.#read(ourLog);
