@@ -1,4 +1,4 @@
-import { type FeatureFindings, type Finding, type HostInfo, hostInfo, type Probe, probe } from '../open.js';
+import { type FeatureFindings, type Finding, type HostInfo, hostInfo, type Probe, probe } from '../backends.js';
 import { Status } from './status.js';
 
 /** What `elvisor host --json` prints. Fields are only ever added. */

@@ -1,7 +1,7 @@
 import { fstatSync, readFileSync } from 'node:fs';
+import { chooseBackend } from '../backends.js';
 import { drain } from '../node/drain.js';
 import { MicroVm } from '../node/micro-vm.js';
-import { open } from '../open.js';
 import { VmError } from '../vmm/errors.js';
 import type { VmExit } from '../vmm/micro-vm.js';
 import type { MicroVmOptions } from '../vmm/options.js';
@@ -44,7 +44,7 @@ export async function run(args: RunArgs): Promise<number> {
     return profiled(args, options, () => runConsole(options, { eof: false }));
   }
   // Before anything is fetched: a backend that is not there is not helped by a guest.
-  open({ backend: args.backend, clock: args.clock }).close();
+  chooseBackend({ backend: args.backend, clock: args.clock });
   const { fetchGuest } = await import('./guest.js');
   const { guestOptions } = await import('../node/default-guest.js');
   const progress = createProgress(process.stderr, args.quiet);

@@ -1,3 +1,4 @@
+import { closeSync, openSync, readSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
@@ -177,10 +178,15 @@ function findAddon(require: NodeJS.Require): string {
   }
 }
 
-/** Whether this Node was built for musl: one for glibc says which glibc it runs on. */
+/** Whether this Node was built for musl: its dynamic loader is named in its ELF file, before anything else that has a name. */
 function isMusl(): boolean {
-  const { header } = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
-  return header.glibcVersionRuntime === undefined;
+  const head = Buffer.alloc(4096);
+  const fd = openSync(process.execPath, 'r');
+  try {
+    return head.toString('latin1', 0, readSync(fd, head)).includes('/ld-musl-');
+  } finally {
+    closeSync(fd);
+  }
 }
 
 const notThere = (where: string): string =>

@@ -3,7 +3,7 @@ import { close, openSync, read, readFile, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
-import { open } from '../open.js';
+import { openLazily } from '../backends.js';
 import { overlay } from '../vmm/devices/virtio/overlay.js';
 import { VmError } from '../vmm/errors.js';
 import type { Platform } from '../vmm/platform.js';
@@ -78,7 +78,7 @@ function describe(error: unknown, path: string): string {
 /** Node, as the VMM sees it. */
 export const nodePlatform: Platform = {
   createScheduler: nodeScheduler,
-  openKvm: open,
+  openKvm: openLazily,
   readFile: readInput,
   releaseFile: ({ buffer, byteLength }) => {
     // A buffer that moves is a new, young object: the next of the frequent collections takes it. A shared one stays.

@@ -105,11 +105,11 @@ export async function prepare(given: MicroVmOptions, platform: Platform): Promis
   };
   check();
   const scheduler = platform.createScheduler();
-  const kvm = options.kvm ?? platform.openKvm(options);
-  const disks: BlockBackend[] = [];
   // The machine is built while the files are read.
   const reading = readImages(options, platform);
   reading.catch(() => {});
+  const kvm = options.kvm ?? (await platform.openKvm(options));
+  const disks: BlockBackend[] = [];
   let machine: Machine | undefined;
   try {
     for (const disk of options.disks) {

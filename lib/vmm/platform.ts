@@ -12,7 +12,7 @@ export interface Platform {
   /** A scheduler of one VM's own. */
   createScheduler(): Scheduler;
   /** Opens the KVM that the options ask for. */
-  openKvm(options: { readonly backend: BackendKind; readonly clock: ClockKind }): Kvm;
+  openKvm(options: { readonly backend: BackendKind; readonly clock: ClockKind }): Kvm | Promise<Kvm>;
   /** Reads a kernel, an initrd or a device tree; `what` names it in errors. */
   readFile?(source: string | URL, what: string): Promise<Uint8Array>;
   /** What {@link readFile} gave is not needed any more: its memory can go now, not when it is collected. */

@@ -19,6 +19,7 @@ export function mov(rd: X, value: number | bigint): number[] {
 }
 /** MOV (register): ORR rd, XZR, rm. */
 export const movr = (rd: X, rm: X): number => (0xaa0003e0 | (rm << 16) | rd) >>> 0;
+export const addReg = (rd: X, rn: X, rm: X): number => (0x8b000000 | (rm << 16) | (rn << 5) | rd) >>> 0;
 export const addImm = (rd: X, rn: X, imm12: number): number => (0x91000000 | (imm12 << 10) | (rn << 5) | rd) >>> 0;
 
 const SIZE = { 1: 0, 2: 1, 4: 2, 8: 3 } as const;

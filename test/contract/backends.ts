@@ -1,6 +1,7 @@
 import { release } from 'node:os';
 import { describe, test } from '@jest/globals';
 import { openHost, probeHost } from '#lib/host/index.js';
+import { loadNative } from '#lib/host/native.js';
 import { Cap, DeviceType, type Kvm } from '#lib/kvm/index.js';
 import { openSoft } from '#lib/soft/index.js';
 
@@ -12,17 +13,20 @@ export interface Backend {
   readonly inTurn: boolean;
   /** The Linux that it is, or that it is a model of: major and minor version. */
   readonly linux: readonly [major: number, minor: number];
+  /** Bytes of the host's pages, of which slots and logs are made. */
+  readonly pageSize: number;
   /** The architecture of its guests. */
   readonly arch: 'arm64' | 'x64';
 }
 
-const SOFT = { inTurn: true, linux: [7, 3], arch: 'arm64' } as const;
+const SOFT = { inTurn: true, linux: [7, 3], pageSize: 4096, arch: 'arm64' } as const;
 const [major = 0, minor = 0] = release().split('.').map(Number);
 const HOST: Backend = {
   name: 'host',
   open: () => openHost(),
   inTurn: false,
   linux: [major, minor],
+  pageSize: loadNative().native?.pageSize() ?? 4096,
   arch: process.arch === 'arm64' ? 'arm64' : 'x64',
 };
 const ALL: readonly Backend[] = [
@@ -73,8 +77,9 @@ function hasGicv3({ open }: Backend): boolean {
   }
 }
 
-type Block = (name: string, body: () => void | Promise<void>) => void;
-const skipped =
+/** What `test` is, but that it may be one that skips. */
+export type Block = (name: string, body: () => void | Promise<void>) => void;
+export const skipped =
   (reason: string): Block =>
   (name, body) =>
     test.skip(`${name} (skipped: ${reason})`, body);
@@ -96,8 +101,11 @@ export const whereInTurn = ({ inTurn }: Backend): Block => (inTurn ? test : skip
 export const onSoftOnly = ({ inTurn }: Backend, reason: string): Block => (inTurn ? test : skipped(reason));
 
 /** QEMU before 8.0 leaves SSE out of the syndrome (Arm ARM DDI 0487, ISS encoding for a Data Abort): a host that it emulates is told of no sign. */
-export const whereSignIsTold = ({ inTurn }: Backend): Block =>
-  !inTurn && process.env.ELVISOR_ARM64_HOST !== undefined ? skipped("the emulated host's syndrome has no SSE") : test;
+export const whereSignIsTold = (backend: Backend): Block =>
+  isEmulatedHost(backend) ? skipped("the emulated host's syndrome has no SSE") : test;
+
+/** Whether it is a kernel in the arm64 lane: its processor and GIC are QEMU's. */
+export const isEmulatedHost = ({ inTurn }: Backend): boolean => !inTurn && process.env.ELVISOR_ARM64_HOST !== undefined;
 
 const isProtected = ({ inTurn }: Backend): boolean => !inTurn && process.env.ELVISOR_ARM64_HOST === 'protected';
 

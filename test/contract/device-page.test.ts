@@ -4,10 +4,11 @@ import { b, load, mov, store } from './asm.ts';
 import { backends } from './backends.ts';
 import { DEVICE, makeVm, RAM, runToExit, type TestVm } from './machine.ts';
 
-const PAGE = 4096;
+/** Of the largest page that a host may have. */
+const PAGE = 0x1_0000;
 const WRITE = 'write 0x9000000/4 0x7';
 const READ = 'read 0x9000004/4';
-const END = 'write 0x9001000/4 0x7';
+const END = 'write 0x9010000/4 0x7';
 
 /** What the kernel knows of a page that no RAM backs may change while a guest accesses it again and again. */
 describe.each(backends)('a device page in use on $name', ({ open }) => {

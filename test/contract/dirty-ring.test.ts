@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { Cap, type DirtyPage, type Kvm, MemFlag, Reg, TARGET_GENERIC_V8, type Vcpu, type Vm } from '#lib/kvm/index.js';
-import { addImm, mov, store } from './asm.ts';
+import { addReg, mov, store } from './asm.ts';
 import { backends, since } from './backends.ts';
 import { DEVICE, errnoOf, RAM, runToExit } from './machine.ts';
 
-const PAGE = 0x1_0000;
+/** A multiple of every page size that a host may have. */
+const CHUNK = 0x1_0000;
 /** Entries of a ring of 64 KiB, and those that stay free. */
 const ENTRIES = 4096;
 const RESERVED = 64;
@@ -12,7 +13,7 @@ const LOGGED = 0xa000_0000;
 const DONE = 'write 0x9000000/4 0x0';
 
 describe.each(backends)('dirty rings on $name', (backend) => {
-  const { open } = backend;
+  const { open, pageSize } = backend;
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();
@@ -28,8 +29,8 @@ describe.each(backends)('dirty rings on $name', (backend) => {
     vm.enableCap(Cap.DIRTY_LOG_RING_WITH_BITMAP);
     const vcpu = vm.createVcpu(0);
     vcpu.init(TARGET_GENERIC_V8, 4);
-    const ram = vm.createMemory(PAGE);
-    vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM, memorySize: PAGE, memory: ram });
+    const ram = vm.createMemory(CHUNK);
+    vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM, memorySize: CHUNK, memory: ram });
     const memory = vm.createMemory(size);
     const flags = MemFlag.LOG_DIRTY_PAGES;
     vm.setUserMemoryRegion({ slot: 3, guestPhysAddr: LOGGED, memorySize: size, memory, flags });
@@ -42,12 +43,12 @@ describe.each(backends)('dirty rings on $name', (backend) => {
   const touch = (offset: number): number[] => [...mov(1, LOGGED + offset), store(1, 31, 1)];
 
   since(backend, '6.2')('each page that the guest stores to is there once, until it is collected and reset', () => {
-    const again = touch(0x3000);
+    const again = touch(3 * pageSize);
     const { vm, vcpu } = start(
-      PAGE,
-      touch(0x3000),
-      touch(0x1000),
-      touch(0x3008),
+      4 * pageSize,
+      touch(3 * pageSize),
+      touch(pageSize),
+      touch(3 * pageSize + 8),
       done(),
       again,
       done(),
@@ -75,21 +76,9 @@ describe.each(backends)('dirty rings on $name', (backend) => {
 
   since(backend, '6.2')('a full ring is an exit, until it is reset; no page is lost', () => {
     const pages = 5000;
-    // X1 the page, X2 how many are left.
-    const loop = [
-      store(1, 31, 1),
-      addImm(1, 1, 0x800),
-      addImm(1, 1, 0x800),
-      0xd1000442,
-      0xb5000000 | (0x7fffc << 5) | 2,
-    ];
-    const { vm, vcpu } = start(
-      pages * 4096 + (PAGE - ((pages * 4096) % PAGE)),
-      mov(1, LOGGED),
-      mov(2, pages),
-      loop,
-      done(),
-    );
+    // X1 the page, X2 how many are left, X3 its size.
+    const loop = [store(1, 31, 1), addReg(1, 1, 3), 0xd1000442, 0xb5000000 | (0x7fffd << 5) | 2];
+    const { vm, vcpu } = start(pages * pageSize, mov(1, LOGGED), mov(2, pages), mov(3, pageSize), loop, done());
     const seen: DirtyPage[] = [];
     expect(runToExit(vcpu)).toBe('dirty_ring_full');
     expect(runToExit(vcpu)).toBe('dirty_ring_full');

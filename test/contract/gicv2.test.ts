@@ -13,7 +13,7 @@ import {
   VgicGroup,
 } from '#lib/kvm/index.js';
 import { b, daifClr, ERET, load, mov, msr, NOP, store, tbnz, WFI } from './asm.ts';
-import { type Backend, backends, whereGicv3 } from './backends.ts';
+import { type Backend, type Block, backends, isEmulatedHost, skipped, whereGicv3 } from './backends.ts';
 import {
   DEVICE,
   errnoOf,
@@ -80,7 +80,11 @@ const put = (at: number, value: number, bytes: 1 | 4 = 4): number[] => [
 
 describe.each(backends)('GICv2 on $name', (backend) => {
   const { open } = backend;
-  const test = hasGicv2(backend) ? jestTest : jestTest.skip;
+  const hasV2 = hasGicv2(backend);
+  const test: Block = hasV2 ? jestTest : skipped("this host's GIC can't be a GICv2 for guests");
+  /** What QEMU's GICV does otherwise than a GIC-400: it tells no sender of an SGI, has no AHPPIR, and masks HPPIR by PMR. */
+  const onHardware = hasV2 && isEmulatedHost(backend) ? skipped("QEMU's GICV does otherwise") : test;
+  const whereBoth = hasV2 ? whereGicv3(backend) : test;
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();
@@ -147,7 +151,7 @@ describe.each(backends)('GICv2 on $name', (backend) => {
     expect([read(2, GICD + 4), read(8, GICD), read(1, GICD + Gicd.IPRIORITYR + 33)]).toEqual([0, 0, 0xa0]);
   });
 
-  whereGicv3(backend)('ID_AA64PFR0_EL1 has no GIC system registers then, and there are none', () => {
+  whereBoth('ID_AA64PFR0_EL1 has no GIC system registers then, and there are none', () => {
     const pfr0 = sysregId(3, 0, 0, 4, 0);
     const v3 = makeVm(kvm, { gic: true });
     expect((v3.vcpu.getOneReg(pfr0) >> 24n) & 0xfn).toBe(1n);
@@ -195,7 +199,7 @@ describe.each(backends)('GICv2 on $name', (backend) => {
     expect(runToExit(vcpu)).toBe('write 0x9000008/4 0x29');
   });
 
-  test('Group 1 wants AckCtl, or the registers of its own', () => {
+  onHardware('Group 1 wants AckCtl, or the registers of its own', () => {
     const { vm, gicc, gicd } = makeV2();
     gicd(Gicd.IGROUPR1, 1 << 8);
     gicc(Gicc.CTLR, 3);
@@ -225,7 +229,7 @@ describe.each(backends)('GICv2 on $name', (backend) => {
     expect([gicd(0x304), gicc(Gicc.IAR)]).toEqual([0, 40]);
   });
 
-  test('priorities preempt as the binary point and the mask let them', () => {
+  onHardware('priorities preempt as the binary point and the mask let them', () => {
     const { vm, gicc, gicd } = makeV2();
     gicd(Gicd.IPRIORITYR + 40, 0x4060_8090);
     for (const intid of [40, 41]) vm.irqLine(SPI(intid), true);
@@ -244,7 +248,7 @@ describe.each(backends)('GICv2 on $name', (backend) => {
     expect(gicc(Gicc.IAR)).toBe(40);
   });
 
-  test('an SGI says who sent it, one sender at a time', () => {
+  onHardware('an SGI says who sent it, one sender at a time', () => {
     const { vcpus, gicc, gicd } = makeV2(3);
     const [, one, two] = vcpus;
     gicd(Gicd.SGIR, (1 << 16) | 5, one);
@@ -265,7 +269,7 @@ describe.each(backends)('GICv2 on $name', (backend) => {
     expect(gicc(Gicc.HPPIR, undefined, two)).toBe(1023);
   });
 
-  test('SPENDSGIR and CPENDSGIR, and what ISPENDR can do for SGIs: nothing', () => {
+  onHardware('SPENDSGIR and CPENDSGIR, and what ISPENDR can do for SGIs: nothing', () => {
     const { gicc, gicd } = makeV2(2);
     gicd(Gicd.ISPENDR0, 0xff);
     expect(gicc(Gicc.HPPIR)).toBe(1023);
@@ -321,7 +325,7 @@ describe.each(backends)('GICv2 on $name', (backend) => {
     const set = (group: number, attr: number | bigint, value?: number | bigint): string =>
       errnoOf(() => gic.setDeviceAttr(group, attr, value));
     expect(errnoOf(() => vm.createDevice(5))).toBe('EEXIST');
-    expect(errnoOf(() => vm.createDevice(7))).toBe('EEXIST');
+    expect(errnoOf(() => vm.createDevice(7))).toBe(vm.testDevice(7) ? 'EEXIST' : 'ENODEV');
     expect(errnoOf(() => vm.createIrqchip())).toBe('EEXIST');
     expect(gic.getDeviceAttr(VgicGroup.ADDR, VgicAddr.V2_DIST)).toBe(0xffff_ffff_ffff_ffffn);
     expect(set(VgicGroup.ADDR, VgicAddr.V2_DIST, GICD + 0x800)).toBe('EINVAL');
@@ -352,7 +356,7 @@ describe.each(backends)('GICv2 on $name', (backend) => {
     expect(gic.hasDeviceAttr(VgicGroup.ADDR, VgicAddr.V3_DIST)).toBe(false);
   });
 
-  test('a VM has at most eight vCPUs with it', () => {
+  whereBoth('a VM has at most eight vCPUs with it', () => {
     const vm = kvm.createVm();
     for (let id = 0; id < 9; id++) vm.createVcpu(id);
     expect(errnoOf(() => vm.createDevice(5))).toBe('E2BIG');
@@ -395,7 +399,7 @@ describe.each(backends)('GICv2 on $name', (backend) => {
     }
   });
 
-  test('the state moves to another VM, with an interrupt active and SGIs pending', () => {
+  onHardware('the state moves to another VM, with an interrupt active and SGIs pending', () => {
     const one = makeV2(2);
     const two = makeV2(2);
     one.gicd(Gicd.IPRIORITYR + 40, 0x8090_a0a0);

@@ -369,7 +369,7 @@ describeGicv3('ITS', (backend) => {
       Cmd.mapc(2, 0),
       Cmd.mapti(5, 200, 9000, 4),
       Cmd.mapti(5, 3, 8192, 2),
-      // An LPI of its own: what two events of one LPI do is UNPREDICTABLE (IHI 0069H, 5.3.9), and newer kernels keep the first.
+      // An LPI of its own: what two events of one LPI do is UNPREDICTABLE (IHI 0069H, 5.3.9), and Linux 7.3 does not map the second.
       Cmd.mapti(9, 0, 8193, 2),
     );
     its.commands(Cmd.int(5, 200));

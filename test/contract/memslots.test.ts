@@ -5,12 +5,11 @@ import { backends, ipaBitsOf, since } from './backends.ts';
 import { DEVICE, errnoOf, makeVm, RAM, runToExit } from './machine.ts';
 
 const OTHER = 0x9000_0000 + 0x1000_0000;
-const PAGE = 4096;
 const done = (): number[] => [...mov(20, DEVICE), store(4, 31, 20)];
 const DONE = 'write 0x9000000/4 0x0';
 
 describe.each(backends)('memslots on $name', (backend) => {
-  const { open } = backend;
+  const { open, pageSize: PAGE } = backend;
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();

@@ -114,7 +114,10 @@ describe.each(backends)('vCPU on $name', (backend) => {
     put(RAM, mov(3, DEVICE), storePost(4, 3), powerOff);
     expect(errnoOf(() => vcpu.run())).toBe('ENOSYS');
     vm.enableCap(Cap.ARM_NISV_TO_USER);
-    expect(vcpu.run()).toEqual({ reason: 'arm_nisv', esrIss: 0x45n, faultIpa: DEVICE });
+    // A translation fault of a store; at which level, the host's page size decides.
+    const exit = vcpu.run();
+    if (exit.reason !== 'arm_nisv') throw new Error(exit.reason);
+    expect([exit.esrIss & ~3n, exit.faultIpa]).toEqual([0x44n, DEVICE]);
     vcpu.setOneReg(Reg.PC, vcpu.getOneReg(Reg.PC) + 4n);
     expect(runToExit(vcpu)).toBe('system_event 1 0');
   });

@@ -18,11 +18,12 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   soft: ['kvm'],
   vmm: ['kvm'],
   thread: ['soft'],
-  'open.ts': ['kvm', 'host', 'soft', 'thread', 'vmm'],
+  'backends.ts': ['kvm', 'host', 'soft', 'thread', 'vmm'],
+  'open.ts': ['backends.ts', 'kvm', 'host', 'soft', 'thread'],
   guest: ['kvm', 'vmm'],
-  node: ['kvm', 'vmm', 'guest', 'open.ts'],
+  node: ['kvm', 'vmm', 'guest', 'backends.ts'],
   'index.ts': ['kvm', 'thread', 'vmm', 'guest', 'node', 'open.ts'],
-  cli: ['kvm', 'thread', 'vmm', 'guest', 'node', 'open.ts'],
+  cli: ['kvm', 'thread', 'vmm', 'guest', 'node', 'backends.ts', 'open.ts'],
 };
 
 /** The same within lib/soft: the processor half knows no ioctl, the kernel half no WebAssembly. The seam is cpu/cpu.ts. */
@@ -107,6 +108,21 @@ describe('the layers of the house', () => {
       }
     }
     expect([...new Set(wrong)]).toEqual([]);
+  });
+
+  test('what needs a backend loads the software KVM only where that is what it takes', () => {
+    const reached = new Set<string>();
+    const visit = (source: string): void => {
+      if (reached.has(source)) return;
+      reached.add(source);
+      const js = readFileSync(join(ROOT, 'dist', source.replace(/\.ts$/, '.js')), 'utf8');
+      for (const [, name] of js.matchAll(/^(?:import|export)\b[^'"]*\bfrom '(\.[^']+)';$/gm)) {
+        visit(posix.join(posix.dirname(source), name!).replace(/\.js$/, '.ts'));
+      }
+    };
+    for (const source of ['cli/run.ts', 'cli/host.ts', 'node/micro-vm.ts']) visit(source);
+    expect(reached.has('host/index.ts')).toBe(true);
+    expect([...reached].filter((source) => /^(soft|thread)\//.test(source))).toEqual([]);
   });
 
   test('every relative import names a file', () => {
