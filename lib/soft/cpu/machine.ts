@@ -53,6 +53,8 @@ export class SoftMachine implements Machine, RamOwner {
   readonly cpus: Processor[] = [];
   #current: Processor | undefined;
   #work = 0;
+  /** Changes when something is changed that compiled code, once entered, does not look at again: a vCPU's PC and PSTATE, code, where it is mapped. */
+  changes = 0;
   /** Area of the first vCPU that was destroyed, for the objects of all of them. */
   #graveyard: number | undefined;
   readonly #maxMemory: number;
@@ -83,6 +85,7 @@ export class SoftMachine implements Machine, RamOwner {
         for (const cpu of this.cpus) cpu.mmu.contexts.forgetStores(page);
       },
       () => {
+        this.changes++;
         for (const cpu of this.cpus) cpu.mmu.contexts.forgetJumps();
       },
       () => {
@@ -207,6 +210,7 @@ export class SoftMachine implements Machine, RamOwner {
   }
 
   flushTlbs(): void {
+    this.changes++;
     for (const cpu of this.cpus) cpu.mmu.contexts.flush();
   }
 
@@ -231,8 +235,8 @@ export class SoftMachine implements Machine, RamOwner {
   }
 
   /**
-   * Counts what is done beside executing instructions, which the budget does not see. To be called outside compiled regions
-   * only: they have the budget to themselves.
+   * Counts what is done beside executing instructions, which the budget does not see. To be called outside compiled regions,
+   * which have the budget to themselves, or where they have made the state exact.
    */
   worked(amount: number): void {
     this.#work += amount;

@@ -15,8 +15,9 @@ import {
   Vector,
   VectorGroup,
 } from './architecture.js';
-import { type Cpu, type CpuDebug, type CpuHost, CpuStop, STOP_COST } from './cpu.js';
+import { type Cpu, type CpuDebug, type CpuHost, CpuStop } from './cpu.js';
 import { DebugUnit, isLoadExclusive, isStoreExclusive } from './debug.js';
+import { type AccessingProcessor, DeviceAccess } from './device-access.js';
 import { InterruptInputs } from './interrupt-inputs.js';
 import { ExitCode, Offset, STATE_SIZE } from './layout.js';
 import type { SoftMachine } from './machine.js';
@@ -59,7 +60,7 @@ const isIdentification = (r: (typeof SYSREGS)[number]): boolean =>
   (r.access === 'constant' && r !== SR.OSLSR_EL1) || r === SR.CTR_EL0 || r === SR.DCZID_EL0;
 
 /** One vCPU: its registers, what makes generated code leave, exceptions and interrupts. */
-export class Processor implements Cpu {
+export class Processor implements Cpu, AccessingProcessor {
   /** Who is asked for what the processor itself does not know. */
   readonly host: CpuHost;
   readonly #machine: SoftMachine;
@@ -88,6 +89,7 @@ export class Processor implements Cpu {
   /** The instruction at PC is a store-exclusive, to be executed with {@link Mmu.loadsUnwatched}. */
   #storeExclusive = false;
   #stopRequested = false;
+  readonly #devices: DeviceAccess;
   readonly debugEvent = { esr: 0, far: 0n };
 
   /** @param area linear address of CPU_AREA bytes, zeroed */
@@ -97,7 +99,9 @@ export class Processor implements Cpu {
     this.#area = area;
     this.#state = new CpuState(machine.views, area);
     this.#debug = new DebugUnit(this.#state);
-    this.mmu = new Mmu(machine, this.#state, this.access, this.#debug, area + STATE_SIZE);
+    const answer = (): number => this.#devices.inPlace();
+    this.mmu = new Mmu(machine, this.#state, this.access, this.#debug, area + STATE_SIZE, answer);
+    this.#devices = new DeviceAccess(this, this.#state, machine.syndromes);
     this.#registers = new SystemRegisters(
       this.#state,
       this.mmu,
@@ -143,6 +147,7 @@ export class Processor implements Cpu {
     for (const [offset, value] of kept) state.set64(offset, value);
     state.set64(Offset.MONITOR_ADDRESS, MONITOR_OPEN);
     this.#inputs.serror = undefined;
+    this.#machine.changes++;
     state.setPstate(RESET_PSTATE);
     this.#stepped = Stepped.NO;
     this.#debug.reset();
@@ -163,6 +168,7 @@ export class Processor implements Cpu {
     return this.#state.get64(Offset.PC);
   }
   setPc(value: bigint): void {
+    this.#machine.changes++;
     this.#state.set64(Offset.PC, value);
   }
   getV(n: number): bigint {
@@ -178,6 +184,7 @@ export class Processor implements Cpu {
     return this.#state.getPstate();
   }
   setPstate(value: bigint): void {
+    this.#machine.changes++;
     this.#leaveEl();
     this.#state.setPstate(value);
     this.mmu.regimeSelected();
@@ -198,6 +205,7 @@ export class Processor implements Cpu {
     return this.#registers.get(index);
   }
   setSysreg(index: number, value: bigint): boolean {
+    this.#machine.changes++;
     return this.#registers.set(index, value);
   }
 
@@ -355,9 +363,7 @@ export class Processor implements Cpu {
           else if (this.#debugException(ExceptionClass.BREAKPOINT_LOWER, FaultStatus.DEBUG)) return CpuStop.DEBUG;
           break;
         case ExitCode.MMIO:
-          this.#describeAccess();
-          if (this.host.mmio?.() !== true) return CpuStop.MMIO;
-          this.#charge(STOP_COST);
+          if (!this.#devices.afterExit()) return CpuStop.MMIO;
           break;
         case ExitCode.MEMORY_FAULT:
           return CpuStop.MEMORY_FAULT;
@@ -427,8 +433,7 @@ export class Processor implements Cpu {
     else this.#retired++;
   }
 
-  /** Takes off the budget what was done beside executing instructions. */
-  #charge(cost: number): void {
+  charge(cost: number): void {
     this.#stolen += cost;
     this.#state.set32(Offset.BUDGET, this.#state.get32(Offset.BUDGET) - cost);
   }
@@ -468,9 +473,12 @@ export class Processor implements Cpu {
 
   // MMIO.
 
-  #describeAccess(): void {
-    const syndrome = this.mmu.accessCrosses ? undefined : this.#machine.syndromes.of(this.mmu.currentWord());
-    this.access.describe(syndrome, this.#state);
+  worked(): void {
+    this.#machine.worked(Work.EXCEPTION);
+  }
+
+  get changes(): number {
+    return this.#machine.changes;
   }
 
   completeRead(lo: number, hi: number): void {

@@ -35,6 +35,8 @@ interface Slot {
   generation: number;
   /** Positions of records that were found hot since the page was last forgotten. */
   readonly wanted: Set<number>;
+  /** Positions of loads and stores that a device has answered, since then too. */
+  readonly devices: Set<number>;
 }
 
 /** A record that was found hot. */
@@ -148,6 +150,7 @@ export class CodeCache {
           regions: [],
           generation: 0,
           wanted: new Set(),
+          devices: new Set(),
         });
       slot = this.#slots[this.#used]!;
     }
@@ -171,6 +174,7 @@ export class CodeCache {
     }
     slot.regions = [];
     if (slot.wanted.size > 0) slot.wanted.clear();
+    if (slot.devices.size > 0) slot.devices.clear();
     const { u16 } = this.#env;
     const end = (slot.address + RECORDS * RECORD_SIZE) >>> 1;
     for (let at = slot.address >>> 1; at < end; at += RECORD_SIZE / 2) u16[at] = DECODE;
@@ -240,12 +244,18 @@ export class CodeCache {
       entry: index,
       records: slot.address,
       name: this.#nameOf(slot.page, slot.address, index),
-      page: pageReader(this.#env, slot.page, slot.address, slot.guarded),
+      page: pageReader(this.#env, slot.page, slot.address, slot.guarded, slot.devices),
     });
     if (this.#hot.length < BATCH) return false;
     if (this.#thread === undefined) this.#compile();
     else this.#send(this.#thread);
     return this.#thread === undefined;
+  }
+
+  /** The record's instruction is a load or store with a syndrome, and not RAM answers it: compiled code is to be prepared for that. */
+  accessesDevice(record: number): void {
+    const slot = this.#slotHolding(record);
+    slot.devices.add((record - slot.address) >> RECORD_SHIFT);
   }
 
   /** To be called between runs, when nothing holds the address of a record: compiles what has waited long enough. */
@@ -283,6 +293,7 @@ export class CodeCache {
           records: h.slot.address,
           guarded: h.slot.guarded,
           entry: h.entry,
+          devices: [...h.slot.devices],
           name: h.name,
         };
       });

@@ -17,6 +17,8 @@ export interface RegionRequest {
   readonly guarded: boolean;
   /** Position of its entry in the page, in instructions. */
   readonly entry: number;
+  /** Positions of the page's loads and stores that a device has answered. */
+  readonly devices: readonly number[];
   /** What profilers call its function. */
   readonly name: string;
 }
@@ -69,7 +71,7 @@ export class CompileServer {
       entry: r.entry,
       records: r.records,
       name: r.name,
-      page: pageReader(views, r.page, r.records, r.guarded),
+      page: pageReader(views, r.page, r.records, r.guarded, new Set(r.devices)),
     }));
     const entered = new Set<number>();
     while (list.length > 0) {

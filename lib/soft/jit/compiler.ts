@@ -52,6 +52,7 @@ export class RegionLowering extends Lowering {
   #position = 0;
   #before = 0;
   #instruction!: Instruction;
+  #devices!: ReadonlySet<number>;
   /** Where NZCV are now, and at the start of blocks; states that they wait in anywhere; and the local that says where they vary. */
   #flags: number = FlagState.WORDS;
   #flagsAt: readonly number[] = [];
@@ -81,6 +82,7 @@ export class RegionLowering extends Lowering {
 
   compile(region: Region): void {
     this.#graph = graphOf(region);
+    this.#devices = region.devices;
     this.#planFlags();
     this.#planWords();
     this.#prologue();
@@ -452,11 +454,16 @@ export class RegionLowering extends Lowering {
       this.i32Const(state);
       this.code.u8(W.I32_EQ);
       this.#open(W.IF);
-      this.nesting++;
-      this.lower(wordsFrom(state));
-      this.nesting--;
+      this.#makeWordsOnTheWay(state);
       this.#close();
     }
+  }
+
+  /** Makes the words from operands on one way of several: in memory, but for those that are in a local on all of them. */
+  #makeWordsOnTheWay(state: number): void {
+    this.nesting++;
+    this.lower(wordsFrom(state));
+    this.nesting--;
   }
 
   /** Makes the words in memory, where they wait elsewhere. */
@@ -548,18 +555,58 @@ export class RegionLowering extends Lowering {
       return;
     }
     // It may ask what time it is, which on the virtual clock is the budget's business, and may end the budget.
+    this.#storeBudget();
+    super.callHelper(helper);
+    this.#loadBudget();
+  }
+
+  /** Makes the budget in the state exact: without the instructions before this one. */
+  #storeBudget(): void {
     this.i32Const(0);
     this.getLocal(this.#budget);
     this.i32Const(this.#before);
     this.code.u8(W.I32_SUB);
     this.memoryOp(W.I32_STORE, STATE + Offset.BUDGET);
-    super.callHelper(helper);
+  }
+  #loadBudget(): void {
     this.i32Const(0);
     this.memoryOp(W.I32_LOAD, STATE + Offset.BUDGET);
     this.i32Const(this.#before);
     this.code.u8(W.I32_ADD);
     this.setLocal(this.#budget);
   }
+
+  /** What a device has answered before is put to it with the state where everybody looks for it, so that the region need not be left. */
+  protected override callMiss(kind: 'load' | 'store', bytes: number, unprivileged: boolean): void {
+    if (unprivileged || !this.#devices.has(this.#position)) {
+      super.callMiss(kind, bytes, unprivileged);
+      return;
+    }
+    this.#makeStateExact();
+    this.i32Const(0);
+    this.i32Const(this.#instruction.word);
+    this.memoryOp(W.I32_STORE, STATE + Offset.DETAIL);
+    this.call(this.#memory.device(kind, bytes));
+    this.#loadBudget();
+    this.#words.reload();
+  }
+
+  /** Writes to the state what others look for there, for code that goes on here: where words and flags are stays as it was. */
+  #makeStateExact(): void {
+    const { places } = this.#words;
+    this.#words.store();
+    if (this.#flags === FlagState.VARYING) this.#storeFlagsAsRemembered();
+    else if (this.#flags !== FlagState.WORDS) {
+      for (const offset of FLAG_WORDS) this.#words.forget(offset);
+      this.#makeWordsOnTheWay(this.#flags);
+    }
+    this.#words.places = places;
+    this.i32Const(0);
+    this.pushPc();
+    this.memoryOp(W.I64_STORE, STATE + Offset.PC);
+    this.#storeBudget();
+  }
+
   protected override helperIndex(helper: Helper): number {
     return this.#helper(helper);
   }

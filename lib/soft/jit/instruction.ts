@@ -9,6 +9,7 @@ import { type WordUse, wordUse } from './word-use.js';
 
 /** An instruction word as the compiler wants it. */
 export interface Instruction {
+  readonly word: number;
   readonly row: Row;
   readonly meaning: Meaning;
   /** Operands by field, as {@link operandReader} gives them for reading and for writing. */
@@ -72,6 +73,7 @@ export class Instructions {
       }
       const spBased = isSpBased(row, raw);
       found = {
+        word,
         row,
         meaning: this.#meaning(row, raw, spBased),
         reads,

@@ -19,17 +19,20 @@ export { DECODE, MAX_REGIONS, PAGE_END, REGION, UNDEFINED } from './handler.js';
 export { COUNTERS_SIZE } from './interpreter-loop.js';
 export type { Handler } from './interpreter-module.js';
 
-/** What the interpreter asks of the machine. Each returns 0 with EXIT set where generated code must leave. */
+/**
+ * What the interpreter asks of the machine. Each returns 0 with EXIT set where generated code must leave. They are plain functions:
+ * V8 calls those from WebAssembly without a detour.
+ */
 export interface InterpreterHost {
   /** PC (in the state) has no decoded page in the fetch table: the address of the page's first record. */
-  fetchMiss(): number;
+  readonly fetchMiss: () => number;
   /** The record has not been decoded yet. */
-  decodeMiss(record: number): void;
+  readonly decodeMiss: (record: number) => void;
   /** The record has been branched to so often that it should be compiled. */
-  hot(record: number): void;
-  /** A load that its table does not answer: address to load from. @param info bytes, and 256 for an unprivileged access */
-  loadMiss(lo: number, hi: number, info: number): number;
-  storeMiss(lo: number, hi: number, info: number): number;
+  readonly hot: (record: number) => void;
+  /** A load that its table does not answer: address to load from. @param info bytes, with UNPRIVILEGED or EXACT */
+  readonly loadMiss: (lo: number, hi: number, info: number) => number;
+  readonly storeMiss: (lo: number, hi: number, info: number) => number;
 }
 
 /**
@@ -70,11 +73,7 @@ export class Interpreter implements Linkage {
     this.#nextHandler = nextHandler;
     const imports: Record<string, unknown> = {
       memory,
-      fetchMiss: host.fetchMiss.bind(host),
-      decodeMiss: host.decodeMiss.bind(host),
-      loadMiss: host.loadMiss.bind(host),
-      storeMiss: host.storeMiss.bind(host),
-      hot: host.hot.bind(host),
+      ...host,
     };
     for (const name of imported) imports[name] = this.helper(name);
     const instance = new Wasm.Instance(module, { e: imports });

@@ -34,6 +34,10 @@ export const MEMORY_SIZES = [1, 2, 4, 8, 16] as const;
 /** The name under which the interpreter exports the slow half of a memory access. */
 export const memoryFunctionName = (kind: 'load' | 'store', bytes: number, unprivileged: boolean): string =>
   `${kind}${bytes}${unprivileged ? 'u' : ''}`;
+/** The same of an access that may be answered where it is made, see MemoryFunctions.device. */
+export const deviceFunctionName = (kind: 'load' | 'store', bytes: number): string => `${kind}${bytes}d`;
+/** Sizes of the accesses that have a syndrome. */
+export const DEVICE_SIZES = [1, 2, 4, 8] as const;
 
 function* walk(stmts: readonly Stmt[]): Generator<Stmt> {
   for (const s of stmts) {
@@ -76,6 +80,7 @@ export class LinkedModule {
   readonly memory: MemoryFunctions = {
     load: (bytes, unprivileged) => this.#indices.get(memoryFunctionName('load', bytes, unprivileged))!,
     store: (bytes, unprivileged) => this.#indices.get(memoryFunctionName('store', bytes, unprivileged))!,
+    device: (kind, bytes) => this.#indices.get(deviceFunctionName(kind, bytes))!,
   };
 
   /** @param tableSize imports the interpreter's table, which has so many entries */

@@ -86,6 +86,11 @@ export interface MemoryFunctions {
   readonly load: (bytes: number, unprivileged: boolean) => number;
   /** (va) -> i32: the address to store to (SCRATCH, where the value already is, if the store was done); 0: leave, EXIT is set. */
   readonly store: (bytes: number, unprivileged: boolean) => number;
+  /**
+   * The same as {@link load} and {@link store}, where the state of the vCPU, PC and budget with it, is exact and the instruction
+   * is in DETAIL: an access to a device is answered in the call, with what was read in SCRATCH. Registers may have changed.
+   */
+  readonly device: (kind: 'load' | 'store', bytes: number) => number;
 }
 
 const SIMD = 0xfd;
@@ -130,6 +135,11 @@ export abstract class Lowering {
   /** Calls a helper whose arguments are on the stack. */
   protected callHelper(helper: Helper): void {
     this.call(this.helperIndex(helper));
+  }
+
+  /** Calls the slow half of a memory access, for the address on the stack. What is to be stored is in SCRATCH. */
+  protected callMiss(kind: 'load' | 'store', bytes: number, unprivileged: boolean): void {
+    this.call(this.memoryFunctions()[kind](bytes, unprivileged));
   }
 
   /** The local that holds a word of the state here, where one does. */
@@ -480,7 +490,7 @@ export abstract class Lowering {
     this.push(n.va);
     this.setLocal(va);
     this.#pushLinear(va, n.bytes, n.unprivileged ? Offset.TLB_LOAD_EL0 : Offset.TLB_LOAD, () => {
-      this.call(this.memoryFunctions().load(n.bytes, n.unprivileged));
+      this.callMiss('load', n.bytes, n.unprivileged);
     });
     if (n.second === undefined) {
       this.#loadPart(v.type, n.bytes, 0);
@@ -516,7 +526,7 @@ export abstract class Lowering {
     };
     this.#pushLinear(va, s.bytes, s.unprivileged ? Offset.TLB_STORE_EL0 : Offset.TLB_STORE, () => {
       storeAll(() => this.i32Const(0), STATE + Offset.SCRATCH);
-      this.call(this.memoryFunctions().store(s.bytes, s.unprivileged));
+      this.callMiss('store', s.bytes, s.unprivileged);
     });
     const at = this.local('i32');
     this.setLocal(at);

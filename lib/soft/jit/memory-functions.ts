@@ -1,5 +1,5 @@
 import { Offset, STATE } from '../cpu/layout.js';
-import { MEMORY_FUNCTION, MEMORY_SIZES, memoryFunctionName } from './linkage.js';
+import { DEVICE_SIZES, deviceFunctionName, MEMORY_FUNCTION, MEMORY_SIZES, memoryFunctionName } from './linkage.js';
 import {
   type MemoryFunctions,
   SECOND_INDEX_MASK,
@@ -15,6 +15,10 @@ import { FunctionBody, type ModuleBuilder } from './wasm-module.js';
 
 const VA = 0;
 
+/** What the imports are told beside the size of an access: it is LDTR's or STTR's; the vCPU's state is exact. */
+export const UNPRIVILEGED = 0x100;
+export const EXACT = 0x200;
+
 /** Function indices of the imports that know what the tables do not. */
 export interface MissFunctions {
   readonly load: number;
@@ -28,14 +32,17 @@ export interface MissFunctions {
  */
 export function addMemoryFunctions(module: ModuleBuilder, miss: MissFunctions): Map<string, number> {
   const indices = new Map<string, number>();
+  const add = (name: string, kind: 'load' | 'store', bytes: number, flags: number): void => {
+    const body = memoryFunction(kind, bytes, flags, miss[kind]);
+    indices.set(name, module.addFunction(MEMORY_FUNCTION, body, name, name));
+  };
   for (const kind of ['load', 'store'] as const) {
     for (const bytes of MEMORY_SIZES) {
       for (const unprivileged of [false, true]) {
-        const name = memoryFunctionName(kind, bytes, unprivileged);
-        const body = memoryFunction(kind, bytes, unprivileged, miss[kind]);
-        indices.set(name, module.addFunction(MEMORY_FUNCTION, body, name, name));
+        add(memoryFunctionName(kind, bytes, unprivileged), kind, bytes, unprivileged ? UNPRIVILEGED : 0);
       }
     }
+    for (const bytes of DEVICE_SIZES) add(deviceFunctionName(kind, bytes), kind, bytes, EXACT);
   }
   return indices;
 }
@@ -44,6 +51,7 @@ export function addMemoryFunctions(module: ModuleBuilder, miss: MissFunctions): 
 export const memoryFunctionsAt = (indices: ReadonlyMap<string, number>): MemoryFunctions => ({
   load: (bytes, unprivileged) => indices.get(memoryFunctionName('load', bytes, unprivileged))!,
   store: (bytes, unprivileged) => indices.get(memoryFunctionName('store', bytes, unprivileged))!,
+  device: (kind, bytes) => indices.get(deviceFunctionName(kind, bytes))!,
 });
 
 const TABLES = {
@@ -51,7 +59,8 @@ const TABLES = {
   store: [Offset.TLB_STORE, Offset.TLB_STORE_EL0],
 } as const;
 
-function memoryFunction(kind: 'load' | 'store', bytes: number, unprivileged: boolean, miss: number): FunctionBody {
+/** @param flags what the import is told beside the size */
+function memoryFunction(kind: 'load' | 'store', bytes: number, flags: number, miss: number): FunctionBody {
   const body = new FunctionBody(1);
   const c = body.code;
   const table = body.addLocal('i32');
@@ -84,7 +93,7 @@ function memoryFunction(kind: 'load' | 'store', bytes: number, unprivileged: boo
   get(VA);
   c.raw([W.I32_WRAP, W.LOCAL_SET, lo]);
   i32(0);
-  memory(W.I32_LOAD, STATE + TABLES[kind][unprivileged ? 1 : 0]);
+  memory(W.I32_LOAD, STATE + TABLES[kind][flags === UNPRIVILEGED ? 1 : 0]);
   tee(table);
   memory(W.I32_LOAD, TLB_SECOND);
   offset(SECOND_INDEX_MASK);
@@ -149,7 +158,7 @@ function memoryFunction(kind: 'load' | 'store', bytes: number, unprivileged: boo
   get(VA);
   i64(32);
   c.raw([W.I64_SHR_U, W.I32_WRAP]);
-  i32(bytes | (unprivileged ? 256 : 0));
+  i32(bytes | flags);
   c.u8(W.CALL);
   c.u32(miss);
   return body;

@@ -1,7 +1,7 @@
 import { REGION_PARAMS, REGION_RESULTS, RegionLowering } from './compiler.js';
 import { MAX_HANDLERS, MAX_REGIONS, RECORD_SHIFT } from './handler.js';
 import type { Instructions } from './instruction.js';
-import { LinkedModule, type ModuleImports } from './linkage.js';
+import { DEVICE_SIZES, deviceFunctionName, LinkedModule, type ModuleImports } from './linkage.js';
 import { formRegion, type PageReader, type Region } from './region.js';
 import { TAIL_CALLS } from './tail-calls.js';
 import { FunctionBody } from './wasm-module.js';
@@ -33,6 +33,11 @@ export interface CompiledRegion<C> {
 
 /** Instructions in a module, about: some milliseconds of work. */
 const MAX_INSTRUCTIONS = 160;
+
+const DEVICE_FUNCTIONS = DEVICE_SIZES.flatMap((bytes) => [
+  deviceFunctionName('load', bytes),
+  deviceFunctionName('store', bytes),
+]);
 
 export const regionExport = (n: number): string => `r${n}`;
 
@@ -66,6 +71,7 @@ export function compileRegions<C extends Candidate>(
   for (const { region } of regions) {
     for (const block of region.blocks)
       for (const { meaning } of block.instructions) module.require(meaning.helpers, meaning.memoryFunctions);
+    if (region.devices.size > 0) module.require([], DEVICE_FUNCTIONS);
   }
   regions.forEach(({ candidate, region }, n) => {
     const body = new FunctionBody(REGION_PARAMS.length);

@@ -10,6 +10,8 @@ export interface Region {
   readonly blocks: readonly Block[];
   /** Where it may be entered: positions of blocks, the entry first, then those that its calls return to. */
   readonly entries: readonly number[];
+  /** Positions of loads and stores that a device has answered before. */
+  readonly devices: ReadonlySet<number>;
 }
 
 /** A straight run of instructions, entered at the top only. */
@@ -47,6 +49,8 @@ export interface PageReader {
   executed(index: number): boolean;
   /** Whether a region can be entered at the instruction. */
   isEntry(index: number): boolean;
+  /** Whether the instruction is a load or store that a device has answered. */
+  accessesDevice(index: number): boolean;
 }
 
 /**
@@ -54,12 +58,14 @@ export interface PageReader {
  * @param page linear address of the page
  * @param records linear address of its records
  * @param guarded the page is a guarded one
+ * @param devices positions of loads and stores that a device has answered
  */
 export const pageReader = (
   memory: { readonly u16: Uint16Array; readonly u32: Uint32Array },
   page: number,
   records: number,
   guarded: boolean,
+  devices: ReadonlySet<number>,
 ): PageReader => {
   const handler = (index: number): number | undefined => memory.u16[(records + (index << RECORD_SHIFT)) >>> 1];
   return {
@@ -67,6 +73,7 @@ export const pageReader = (
     // A page that a thread does not see yet, because the memory has just grown, reads as UDF.
     word: (index) => memory.u32[(page >>> 2) + index] ?? 0,
     executed: (index) => handler(index) !== DECODE,
+    accessesDevice: (index) => devices.has(index),
     isEntry: (index) => handler(index) === REGION,
   };
 };
@@ -114,7 +121,11 @@ export function formRegion(code: Instructions, page: PageReader, entry: number):
     }
     blocks.push({ index: leader, instructions, end });
   }
-  return { blocks, entries: [...entries].filter((index) => found.has(index)) };
+  return {
+    blocks,
+    entries: [...entries].filter((index) => found.has(index)),
+    devices: new Set([...found.keys()].filter((index) => page.accessesDevice(index))),
+  };
 }
 
 /** How the block goes on behind an instruction; `undefined` with the next one. @param index position of the instruction */

@@ -63,6 +63,16 @@ export class StateWords {
     c.u32(STATE + offset);
   }
 
+  /** Memory may have changed: gives locals that have a value the one there. */
+  reload(): void {
+    for (const [word, { local }] of this.#kept) {
+      const place = this.#places[word]!;
+      if (place === Place.MEMORY) continue;
+      this.#load(word, local);
+      this.#places[word] = place;
+    }
+  }
+
   /** Goes on to where the words are expected in these places. */
   become(places: Places): void {
     for (let word = 0; word < WORDS; word++) {

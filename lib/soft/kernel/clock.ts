@@ -38,11 +38,11 @@ export interface Clock {
   leave(): void;
   /** Idle nanoseconds that were skipped, all in all. A quantum does not count them. */
   readonly skippedNs: number;
-  /** Instructions to run to reach `untilNs`, or fewer where the clock should be looked at before. */
+  /** Instructions to run to reach `untilNs`, or fewer where the clock should be looked at before: what stops cost comes off them. */
   budget(nowNs: number, untilNs: number): number;
   /** Whether the run that {@link budget} was asked for lasts much longer than it should: its guest is doing costly things. */
   isOverdue(): boolean;
-  /** Says that `instructions` took `ns`. */
+  /** Says that so much of a budget took `ns`. */
   learn(instructions: number, ns: number): void;
   /** Skips idle time up to `ns`. `false` on a clock that can't. */
   skipTo(ns: number): boolean;

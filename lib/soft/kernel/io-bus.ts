@@ -66,6 +66,9 @@ interface Candidate extends IoEventFd {
 /** What answers in a page of the guest's physical addresses. */
 interface BusPage {
   readonly page: number;
+  /** The first address in it, and the first behind it. */
+  readonly from: number;
+  readonly to: number;
   readonly ranges: readonly IoRange[];
   readonly hasEventFds: boolean;
 }
@@ -73,6 +76,7 @@ interface BusPage {
 const PAGE = 4096;
 /** Pages remembered, by number. */
 const PAGES = 64;
+const NO_PAGE: BusPage = { page: -1, from: 0, to: 0, ranges: [], hasEventFds: false };
 
 /** KVM_MMIO_BUS: what of the guest's physical address space is answered without an exit. */
 export class IoBus {
@@ -80,24 +84,40 @@ export class IoBus {
   readonly #eventFds = new Map<number, Candidate[]>();
   /** Pages that were accessed since the bus last changed. */
   readonly #pages = new Array<BusPage | undefined>(PAGES).fill(undefined);
+  /** The last of them. */
+  #last = NO_PAGE;
 
   /** Of devices that overlap the first answers: their owners check where that is a mistake. */
   addDevice(base: number, size: number, device: IoDevice): void {
     this.#ranges.push(new IoRange(base, size, device));
+    this.#changed();
+  }
+
+  /** Forgets what was answered where. */
+  #changed(): void {
     this.#pages.fill(undefined);
+    this.#last = NO_PAGE;
   }
 
   #pageOf(addr: number): BusPage {
+    const last = this.#last;
+    if (addr >= last.from && addr < last.to) return last;
     const page = Math.floor(addr / PAGE);
     const known = this.#pages[page % PAGES];
-    if (known !== undefined && known.page === page) return known;
+    if (known !== undefined && known.page === page) {
+      this.#last = known;
+      return known;
+    }
     const [from, to] = [page * PAGE, page * PAGE + PAGE];
     const found: BusPage = {
       page,
+      from,
+      to,
       ranges: this.#ranges.filter((range) => range.base < to && range.end > from),
       hasEventFds: [...this.#eventFds.keys()].some((at) => at >= from && at < to),
     };
     this.#pages[page % PAGES] = found;
+    this.#last = found;
     return found;
   }
 
@@ -133,7 +153,7 @@ export class IoBus {
     const datamatch = io.datamatch ?? 0n;
     const halves = { lo: Number(BigInt.asUintN(32, datamatch)), hi: Number(datamatch >> 32n) };
     this.#eventFds.set(io.addr, [...there, { ...io, ...halves }]);
-    this.#pages.fill(undefined);
+    this.#changed();
   }
 
   /** @throws KvmError ENOENT no such ioeventfd */
@@ -143,6 +163,6 @@ export class IoBus {
     if (left.length === there.length) throw new KvmError('ENOENT', 'KVM_IOEVENTFD', 'no such ioeventfd');
     if (left.length === 0) this.#eventFds.delete(io.addr);
     else this.#eventFds.set(io.addr, left);
-    this.#pages.fill(undefined);
+    this.#changed();
   }
 }

@@ -20,7 +20,8 @@ export class VcpuMmio {
   readonly #stats: VcpuStats;
   #pending: Pending = Pending.NONE;
   readonly #exit: Mutable<MmioExit> = { reason: 'mmio', physAddr: 0, len: 0, isWrite: false, data: new Uint8Array(8) };
-  readonly #data = new DataView(this.#exit.data.buffer);
+  /** The same bytes: linear memory, too, is only for hosts with the low byte first. */
+  readonly #words = new Uint32Array(this.#exit.data.buffer);
 
   constructor(vcpu: Vcpu, vm: SoftVm, cpu: Cpu, stats: VcpuStats) {
     this.#vcpu = vcpu;
@@ -34,7 +35,7 @@ export class VcpuMmio {
     const pending = this.#pending;
     this.#pending = Pending.NONE;
     if (pending === Pending.READ) {
-      this.#cpu.completeRead(this.#data.getUint32(0, true), this.#data.getUint32(4, true));
+      this.#cpu.completeRead(this.#words[0]!, this.#words[1]!);
     } else if (pending === Pending.WRITE) {
       this.#cpu.skipInstruction();
     }
@@ -73,8 +74,8 @@ export class VcpuMmio {
   #describe(): MmioExit {
     const { ipa, size, isWrite, valueLo, valueHi } = this.#cpu.access;
     this.#stats.mmioUser++;
-    this.#data.setUint32(0, isWrite ? valueLo : 0, true);
-    this.#data.setUint32(4, isWrite ? valueHi : 0, true);
+    this.#words[0] = isWrite ? valueLo : 0;
+    this.#words[1] = isWrite ? valueHi : 0;
     this.#exit.physAddr = ipa;
     this.#exit.len = size;
     this.#exit.isWrite = isWrite;

@@ -279,15 +279,20 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       const left = end - (now - clock.skippedNs);
       if (left <= 0) return this.#exitPreempted();
       if (this.dirtyRing?.isFull === true) return { reason: 'dirty_ring_full' };
-      const before = this.cpu.instructions;
+      const before = this.#spent;
       const exit = this.#enterGuest(clock.budget(now, Math.min(now + left, this.timer.nextDeadlineNs(now))));
       if (exit !== undefined) return exit;
       const after = clock.nowNs();
-      clock.learn(this.cpu.instructions - before, after - now);
+      clock.learn(this.#spent - before, after - now);
       now = after;
       // Also a guest that retires no instruction comes to the end of its quantum.
       end -= STOP_COST + this.vm.lpis.takeWork();
     }
+  }
+
+  /** What budgets were spent on so far. */
+  get #spent(): number {
+    return this.cpu.instructions + this.stats.exits * STOP_COST;
   }
 
   /** Runs the processor for `budget` instructions, as far as no exit and nothing for {@link #loop} comes before. */

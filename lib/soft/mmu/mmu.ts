@@ -7,6 +7,7 @@ import type { CpuState } from '../cpu/state.js';
 import { SR } from '../cpu/sysregs.js';
 import type { CodeCache } from '../jit/code-cache.js';
 import type { Interpreter } from '../jit/interpreter.js';
+import { EXACT } from '../jit/memory-functions.js';
 import type { StepRecord } from '../jit/step-record.js';
 import { alignmentOf, isOrdered, isZeroing } from './alignment.js';
 import { isBreak, isLandingPad } from './branch-target.js';
@@ -20,7 +21,7 @@ const PAGE = 4096;
 /** CTR_EL0.DminLine. */
 const CACHE_LINE = 64;
 
-/** Flags beside the size in what generated code says of an access. */
+/** The size in what generated code says of an access. */
 const SIZE_MASK = 0xff;
 
 /** What the MMU needs of the machine. */
@@ -70,9 +71,19 @@ export class Mmu {
   /** Loads are not watched: they are part of a store-exclusive, which architecturally only stores. */
   loadsUnwatched = false;
   #oneByOne = false;
+  /** Puts {@link Access} to the host, where the vCPU's state is exact: the linear address of what was read, or 0 with EXIT set. */
+  readonly #answer: () => number;
 
   /** @param area linear address of TLB_CONTEXTS_AREA bytes for the translation tables */
-  constructor(machine: MmuMachine, state: CpuState, access: Access, debug: DebugUnit, area: number) {
+  constructor(
+    machine: MmuMachine,
+    state: CpuState,
+    access: Access,
+    debug: DebugUnit,
+    area: number,
+    answer: () => number,
+  ) {
+    this.#answer = answer;
     this.#machine = machine;
     this.#state = state;
     this.#access = access;
@@ -276,8 +287,9 @@ export class Mmu {
 
   // Loads and stores.
 
-  /** Load table miss: the linear address to load from, or 0 with EXIT set. @param info bytes, and 256 for an unprivileged access */
+  /** Load table miss: the linear address to load from, or 0 with EXIT set. @param info bytes, with UNPRIVILEGED or EXACT */
   loadMiss(lo: number, hi: number, info: number): number {
+    if (info >= EXACT) return this.#exactMiss(lo, hi, info & SIZE_MASK, false);
     const bytes = info & SIZE_MASK;
     const offset = lo & 0xfff;
     this.accessCrosses = offset + bytes > PAGE;
@@ -298,6 +310,7 @@ export class Mmu {
 
   /** Store table miss, with the value in SCRATCH: the linear address to store to (SCRATCH if the store is done), or 0 with EXIT set. */
   storeMiss(lo: number, hi: number, info: number): number {
+    if (info >= EXACT) return this.#exactMiss(lo, hi, info & SIZE_MASK, true);
     const bytes = info & SIZE_MASK;
     const offset = lo & 0xfff;
     this.accessCrosses = offset + bytes > PAGE;
@@ -313,6 +326,31 @@ export class Mmu {
     u8.copyWithin(first + offset, scratch, scratch + split);
     u8.copyWithin(second, scratch + split, scratch + bytes);
     return scratch;
+  }
+
+  /** A miss of what may be a device's register; the vCPU's state is exact, so that the device can be asked now. */
+  #exactMiss(lo: number, hi: number, bytes: number, isWrite: boolean): number {
+    const state = this.#state;
+    if ((lo & (bytes - 1)) === 0) {
+      const pa = this.tlb.devices.find(this.#regime(state.el === 0), isWrite, lo, hi);
+      if (pa >= 0) {
+        this.accessCrosses = false;
+        this.#setAccess(pa, lo, hi, bytes, isWrite);
+        return this.#answer();
+      }
+    }
+    const at = isWrite ? this.storeMiss(lo, hi, bytes) : this.loadMiss(lo, hi, bytes);
+    if (at !== 0 || state.get32(Offset.EXIT) !== ExitCode.MMIO) return at;
+    state.set32(Offset.EXIT, ExitCode.NONE);
+    return this.#answer();
+  }
+
+  /** The instruction at PC is an access to a device: it is worth preparing for. */
+  noteDeviceAccess(): void {
+    const { u32 } = this.#machine.views;
+    const at = (this.#state.base + Offset.PC) >>> 2;
+    const slot = this.tlb.findFetch(this.#state.el, u32[at]!, u32[at + 1]!);
+    if (slot !== undefined) this.#machine.code.accessesDevice(slot + ((u32[at]! & 0xffc) << 2));
   }
 
   /**
@@ -466,13 +504,18 @@ export class Mmu {
   }
 
   #mmio(pa: number, lo: number, hi: number, bytes: number, isWrite: boolean): 0 {
+    this.#setAccess(pa, lo, hi, bytes, isWrite);
+    return this.#state.leave(ExitCode.MMIO);
+  }
+
+  /** @param pa the guest-physical page */
+  #setAccess(pa: number, lo: number, hi: number, bytes: number, isWrite: boolean): void {
     const a = this.#access;
     a.ipa = pa + (lo & 0xfff);
     a.vaLo = lo;
     a.vaHi = hi;
     a.size = bytes;
     a.isWrite = isWrite;
-    return this.#state.leave(ExitCode.MMIO);
   }
 
   /** A page of RAM may not be used: nothing that the guest hears of. */

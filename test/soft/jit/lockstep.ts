@@ -40,6 +40,11 @@ export interface Step {
   readonly instructions: number;
 }
 
+export interface LockstepOptions extends Omit<Options, 'threshold' | 'compiler' | 'host'> {
+  /** {@link CpuHost.mmio}. */
+  readonly mmio?: (m: BareMetal) => boolean;
+}
+
 /** Four machines that are given the same and must do the same. */
 export class Lockstep {
   readonly machines: readonly BareMetal[];
@@ -49,7 +54,7 @@ export class Lockstep {
   context = '';
 
   /** CNTVCT_EL0 is the count of instructions, as on the virtual clock; a write of CNTV_CVAL_EL0 leaves it in TPIDRRO_EL0, and asks for a stop if the value is odd. */
-  constructor(options: Omit<Options, 'threshold' | 'host'> = {}) {
+  constructor({ mmio, ...options }: LockstepOptions = {}) {
     this.machines = NAMES.map((name) => {
       let machine: BareMetal | undefined;
       const count = (): bigint => BigInt(machine!.cpu.instructions);
@@ -60,6 +65,7 @@ export class Lockstep {
           if ((value & 1n) !== 0n) cpu.requestStop();
           return index === CNTV_CVAL_EL0 && cpu.setSysreg(REG.TPIDRRO_EL0, count() ^ value);
         },
+        ...(mmio === undefined ? {} : { mmio: () => mmio(machine!) }),
       };
       machine = new BareMetal({
         normal: true,

@@ -16,6 +16,7 @@ const pageOf = (words: readonly number[], executed: (index: number) => boolean =
   word: (index) => words[index] ?? 0,
   executed: (index) => index < words.length && executed(index),
   isEntry: () => false,
+  accessesDevice: () => false,
 });
 const region = (words: readonly number[], entry = 0, executed?: (index: number) => boolean): Region =>
   formRegion(code, pageOf(words, executed), entry)!;

@@ -69,6 +69,7 @@ function compile(words: readonly number[]): CompiledRegions<Candidate> {
     word: (index: number) => words[index] ?? 0,
     executed: (index: number) => index < words.length,
     isEntry: () => false,
+    accessesDevice: () => false,
     guarded: false,
   };
   const candidate = { page, entry: 0, records: 0, name: 'loop' };
