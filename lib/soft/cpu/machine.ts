@@ -71,16 +71,13 @@ export class SoftMachine implements Machine, RamOwner {
     const counters = threshold === undefined ? undefined : this.#linear.take(COUNTERS_SIZE);
     this.decoder = new Decoder(TABLE);
     this.syndromes = new Syndromes(this.decoder);
-    const allocate = (bytes: number): number => {
-      const address = this.#linear.take(bytes);
-      if (address === undefined) throw new Error('no room for decoded code');
-      return address;
-    };
-    this.step = new StepRecord(this.views, this.decoder, allocate(STEP_AREA));
+    const stepArea = this.#linear.take(STEP_AREA);
+    if (stepArea === undefined) throw new Error('no room for decoded code');
+    this.step = new StepRecord(this.views, this.decoder, stepArea);
     this.code = new CodeCache(
       this.views,
       this.decoder,
-      allocate,
+      (bytes) => this.#linear.take(bytes),
       (page) => {
         for (const cpu of this.cpus) cpu.mmu.contexts.forgetStores(page);
       },

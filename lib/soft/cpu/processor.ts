@@ -133,6 +133,7 @@ export class Processor implements Cpu, AccessingProcessor {
     this.#destroyed = true;
     this.#area = graveyard;
     this.#state.base = graveyard;
+    this.mmu.contexts.retired = true;
   }
 
   reset(): void {

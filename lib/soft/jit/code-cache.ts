@@ -58,7 +58,7 @@ export class CodeCache {
   readonly #env: HelperEnv;
   readonly #code: Instructions;
   readonly #decoder: Decoder;
-  readonly #allocate: (bytes: number) => number;
+  readonly #allocate: (bytes: number) => number | undefined;
   readonly #onTracked: (page: number) => void;
   readonly #onGone: () => void;
   readonly #onFlush: () => void;
@@ -86,7 +86,7 @@ export class CodeCache {
   #nextRegion = 0;
 
   /**
-   * @param allocate takes zeroed bytes of linear memory
+   * @param allocate takes zeroed bytes of linear memory; `undefined` where there is no room
    * @param onTracked a page of RAM now holds decoded code: no store may go past {@link written}
    * @param onGone regions that may have been met are gone
    * @param onFlush every slot is free again: forget what points to one
@@ -95,7 +95,7 @@ export class CodeCache {
   constructor(
     env: HelperEnv,
     decoder: Decoder,
-    allocate: (bytes: number) => number,
+    allocate: (bytes: number) => number | undefined,
     onTracked: (page: number) => void,
     onGone: () => void,
     onFlush: () => void,
@@ -137,23 +137,7 @@ export class CodeCache {
     const found = this.#byPage.get(key);
     if (found !== undefined) return found.address;
     if (this.#used === MAX_SLOTS) this.flush();
-    let slot = this.#slots[this.#used];
-    if (slot === undefined) {
-      const base = this.#allocate(CHUNK * SLOT_SIZE);
-      this.#chunks.push(base);
-      for (let i = 0; i < CHUNK; i++)
-        this.#slots.push({
-          address: base + i * SLOT_SIZE,
-          page: 0,
-          guarded: false,
-          tracked: false,
-          regions: [],
-          generation: 0,
-          wanted: new Set(),
-          devices: new Set(),
-        });
-      slot = this.#slots[this.#used]!;
-    }
+    const slot = this.#freeSlot();
     this.#used++;
     slot.page = page;
     slot.guarded = guarded;
@@ -162,6 +146,31 @@ export class CodeCache {
     this.#env.u16[(slot.address + RECORDS * RECORD_SIZE) >>> 1] = PAGE_END;
     this.#byPage.set(key, slot);
     return slot.address;
+  }
+
+  /** The next slot that holds no page: of a new chunk, where there is room for one, else all are freed. */
+  #freeSlot(): Slot {
+    const free = this.#slots[this.#used];
+    if (free !== undefined) return free;
+    const base = this.#allocate(CHUNK * SLOT_SIZE);
+    if (base === undefined) {
+      if (this.#slots.length === 0) throw new Error('no room for decoded code');
+      this.flush();
+      return this.#slots[0]!;
+    }
+    this.#chunks.push(base);
+    for (let i = 0; i < CHUNK; i++)
+      this.#slots.push({
+        address: base + i * SLOT_SIZE,
+        page: 0,
+        guarded: false,
+        tracked: false,
+        regions: [],
+        generation: 0,
+        wanted: new Set(),
+        devices: new Set(),
+      });
+    return this.#slots[this.#used]!;
   }
 
   /** Makes every record of the slot one to decode. Operands stay: the instruction that stores to its own page still reads them. */

@@ -32,6 +32,8 @@ export class TlbContexts {
   changes = 0;
   /** The tables of the ASID in use. */
   current: Tlb;
+  /** The vCPU is gone, and its tables are somebody else's memory: they stay as they are. */
+  retired = false;
 
   /** @param area linear address of TLB_CONTEXTS_AREA zeroed bytes */
   constructor(env: HelperEnv, area: number) {
@@ -44,6 +46,7 @@ export class TlbContexts {
   /** Makes the tables of an ASID the current ones. */
   select(asid: number): void {
     this.changes++;
+    if (this.retired) return;
     const found = this.#contexts.find((c) => c.asid === asid);
     if (found === undefined) {
       this.current = this.#claim(asid);
@@ -72,7 +75,7 @@ export class TlbContexts {
   /** Whether alignment is checked: then entries are for accesses that are aligned to their size. What there is is forgotten. */
   set aligned(on: boolean) {
     this.flush();
-    if (on === this.#aligned) return;
+    if (on === this.#aligned || this.retired) return;
     this.#aligned = on;
     for (const { tlb } of this.#contexts) {
       tlb.flush();
@@ -83,6 +86,7 @@ export class TlbContexts {
   /** Forgets every translation. */
   flush(): void {
     this.changes++;
+    if (this.retired) return;
     // The others are emptied when they are claimed again.
     for (const c of this.#contexts) if (c.tlb !== this.current) c.asid = -1;
     this.current.flush();

@@ -193,17 +193,20 @@ describe('vCPUs', () => {
       vm.machine.destroyCpu(cpu);
     }
     const memory = vm.machine.allocate(0x40_0000)!;
+    // Where the second one was.
+    const given = vm.machine.allocate(0x10_0000)!;
     const fresh = vm.createCpu();
     const before = [fresh.getX(0), fresh.getPstate(), vm.cpu.getX(0)];
     for (const cpu of gone) {
       cpu.setX(0, -1n & 0xffff_ffffn);
       cpu.setPstate(0xf000_0000n);
-      cpu.setSysreg(REG.TTBR0_EL1, 5n);
+      for (let asid = 1n; asid < 10n; asid++) cpu.setSysreg(REG.TTBR0_EL1, (asid << 48n) | 5n);
+      cpu.setSysreg(REG.SCTLR_EL1, 1n);
       cpu.setIrq(true);
       expect(() => cpu.run(10)).toThrow('destroyed');
     }
     expect([fresh.getX(0), fresh.getPstate(), vm.cpu.getX(0)]).toEqual(before);
-    expect(memory.bytes.every((v) => v === 0)).toBe(true);
+    for (const { bytes } of [memory, given]) expect(bytes.every((v) => v === 0)).toBe(true);
     expect(vm.execute([movz(1, 9)]).done).toBe(true);
     expect(vm.execute([movz(1, 9)], { cpu: fresh }).done).toBe(true);
   });

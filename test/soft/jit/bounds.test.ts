@@ -49,3 +49,20 @@ test.each([
   // Nearly all of them were compiled, each time: numbers of regions do not run out.
   expect(machine.stats.regions).toBeGreaterThan(0.97 * ROUNDS * pages * functions);
 });
+
+test('where linear memory is used up, pages of code have the room of earlier ones', () => {
+  const PAGES = 200;
+  const vm = new BareMetal({ threshold: 1, ram: DATA - 0x4000_0000 + PAGES * 0x1000 });
+  // Some code has been met by then.
+  vm.execute([addImm(1, 1, 1)]);
+  vm.machine.allocate(vm.machine.available);
+  expect(() => {
+    for (;;) vm.createCpu();
+  }).toThrow('no room');
+  for (let n = 0; n < PAGES; n++) vm.place([addImm(2, 2, 1), RET], DATA + n * 0x1000);
+  const at = vm.place([blr(0), ADD_X0_PAGE, subsImm(3, 3, 1), cbnz(3, -3), hvc(0)]);
+  for (let n = 1; n <= ROUNDS; n++) {
+    expect(vm.start(at, { x: { 0: DATA, 2: 0, 3: PAGES } }).done).toBe(true);
+    expect(vm.cpu.getX(2)).toBe(BigInt(PAGES));
+  }
+});
