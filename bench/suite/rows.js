@@ -269,7 +269,7 @@ export const ROWS = [
 export const LIMITS = {
   stride: 'more pages than the first level of the translation tables holds: each miss is a look into the second',
   chase: 'the host’s caches: each load is a look into two translation tables and then a miss in memory',
-  mmio: 'each access leaves compiled code and comes back through the interpreter; a tenth is the device',
+  mmio: 'some nine calls in TypeScript lead from compiled code to the device and back',
   'fork-exec': 'kernel code: two fifths in the interpreter, a tenth in walks and in finding code again after TLBI',
   maps: 'kernel code: a third in the interpreter, a twentieth in walks and in finding code again after TLBI',
   'blk-read': 'kernel code: a third in the interpreter; a seventh is reading the file',
