@@ -95,15 +95,6 @@ export interface MemoryOptions {
   readonly hugePageSize?: number | undefined;
 }
 
-/** How {@link Vm.createMemory} gets the memory. */
-export interface MemoryOptions {
-  /**
-   * Bytes of the huge pages that it is made of: a size of which the host has set pages aside, such as 2 MiB or 1 GiB
-   * (`/sys/kernel/mm/hugepages`). Default: the host's own pages, where its kernel may put huge ones together by itself.
-   */
-  readonly hugePageSize?: number | undefined;
-}
-
 /** `struct kvm_userspace_memory_region2`, with the memory as an object instead of an address. */
 export interface UserMemoryRegion {
   /** Slot, 0 to 32,766; bits 31..16 the address space, 0 on arm64. */
