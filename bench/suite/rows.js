@@ -279,11 +279,9 @@ export const LIMITS = {
   'wakeups-2': 'kernel code: a third in the interpreter, for each path is run about as often as makes it hot',
   'ipis-2': 'a third in the interpreter; too short a run for the rest to be more than start-up',
   python: 'more than a quarter in the interpreter: code that is spread wide, calls and indirect branches',
-  recursion: 'a quarter in going from region to region: each call and return stores and loads the registers',
-  lua: 'code across pages: from region to region every 12 instructions, at each opcode three times',
-  sqlite3: 'from region to region every 12 instructions; a tenth is interpreted while it is compiled',
+  lua: 'code across pages: from region to region at each opcode three times',
+  sqlite3: 'from region to region every dozen instructions; a tenth is interpreted while it is compiled',
   awk: 'calls across pages: from region to region every 14 instructions',
-  state: 'out of its region and back every 66 instructions, within the same page',
   zstd: 'one large region of compiled code; a sixth in the interpreter',
 };
 
