@@ -223,8 +223,8 @@ function runInvocation(command: 'run' | 'dtb' | 'demo', argv: readonly string[])
     initrd: path(one('initrd'), '--initrd'),
     append: one('append'),
     dtb: path(one('dtb'), '--dtb'),
-    memory: memory(one('memory')),
-    hugePages: hugePages(one('huge-pages')),
+    memory: size(one('memory'), '--memory', parseMemory),
+    hugePages: size(one('huge-pages'), '--huge-pages', parseHugePages),
     cpus: cpus(one('cpus')),
     gic: gicVersion(choice(one('gic'), '--gic', ['2', '3'])),
     its: values.has('its'),
@@ -277,19 +277,14 @@ function path(value: string | undefined, name: string): string | undefined {
   return value;
 }
 
-function memory(value: string | undefined): number | undefined {
+function size(
+  value: string | undefined,
+  name: string,
+  parse: (value: string, name: string) => number,
+): number | undefined {
   if (value === undefined) return undefined;
   try {
-    return parseMemory(value, '--memory');
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
-}
-
-function hugePages(value: string | undefined): number | undefined {
-  if (value === undefined) return undefined;
-  try {
-    return parseHugePages(value, '--huge-pages');
+    return parse(value, name);
   } catch (error) {
     throw new UsageError((error as Error).message);
   }

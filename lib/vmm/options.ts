@@ -125,19 +125,20 @@ const show = (value: unknown): string => {
   return String(value);
 };
 
+/** Bytes, given so or as a number with K, M, G or T (powers of 1024); `undefined` for what cannot be read. */
+function bytesOf(value: unknown): number | undefined {
+  if (typeof value === 'number') return value;
+  const match = typeof value === 'string' ? /^(\d{1,15})([KMGT]?)$/i.exec(value.trim()) : null;
+  return match === null ? undefined : Number(match[1]) * UNITS[match[2]!.toUpperCase()]!;
+}
+
 /**
  * A memory size: bytes, or a number with K, M, G or T (powers of 1024).
  * @throws VmError ERR_INVALID_OPTION what cannot be read, is no whole number of mebibytes, or is not between 1 MiB and 255 GiB
  */
 export function parseMemory(value: unknown, name = 'memory'): number {
-  let bytes: number;
-  if (typeof value === 'number') {
-    bytes = value;
-  } else {
-    const match = typeof value === 'string' ? /^(\d{1,15})([KMGT]?)$/i.exec(value.trim()) : null;
-    if (match === null) return fail(`${name}: expected a size such as 256M or 1G, got ${show(value)}`);
-    bytes = Number(match[1]) * UNITS[match[2]!.toUpperCase()]!;
-  }
+  const bytes = bytesOf(value);
+  if (bytes === undefined) return fail(`${name}: expected a size such as 256M or 1G, got ${show(value)}`);
   const shown = typeof value === 'number' ? `${value} bytes` : show(value);
   if (!Number.isSafeInteger(bytes) || bytes <= 0) {
     return fail(`${name}: ${shown} is no amount of memory; give a size such as 256M or 1G`);
@@ -159,10 +160,8 @@ export function parseMemory(value: unknown, name = 'memory'): number {
  * @throws VmError ERR_INVALID_OPTION what is no power of two from 64 KiB to 16 GiB
  */
 export function parseHugePages(value: unknown, name = 'hugePages'): number {
-  const match = typeof value === 'string' ? /^(\d{1,15})([KMG]?)$/i.exec(value.trim()) : null;
-  const bytes = match === null ? value : Number(match[1]) * UNITS[match[2]!.toUpperCase()]!;
-  const isSize =
-    typeof bytes === 'number' && Number.isInteger(Math.log2(bytes)) && bytes >= 2 ** 16 && bytes <= 2 ** 34;
+  const bytes = bytesOf(value);
+  const isSize = bytes !== undefined && Number.isInteger(Math.log2(bytes)) && bytes >= 2 ** 16 && bytes <= 2 ** 34;
   return isSize ? bytes : fail(`${name}: expected a size of huge pages, such as 2M or 1G, got ${show(value)}`);
 }
 

@@ -1,5 +1,5 @@
 import type { PageProtection } from '../../kvm/contract.js';
-import { PageState, type RamPages } from '../mmu/page-states.js';
+import { isAllowed, PageState, type RamPages } from '../mmu/page-states.js';
 import type { MachineMemory } from './cpu.js';
 
 const PAGE = 4096;
@@ -58,8 +58,7 @@ export class RamBlock implements MachineMemory, RamPages {
   }
 
   allows(offset: number, isWrite: boolean): boolean {
-    const state = this.#states?.[Math.floor(offset / PAGE)] ?? 0;
-    return (state & (isWrite ? PageState.NO_ACCESS | PageState.NO_STORE : PageState.NO_ACCESS)) === 0;
+    return isAllowed(this.#states?.[Math.floor(offset / PAGE)] ?? 0, isWrite);
   }
 
   used(offset: number, length: number): Uint8Array {

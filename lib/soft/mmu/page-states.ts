@@ -16,6 +16,10 @@ export interface RamPages {
   readonly states: Uint8Array | undefined;
 }
 
+/** Whether a page's byte lets it be used. */
+export const isAllowed = (state: number, isWrite: boolean): boolean =>
+  (state & (isWrite ? PageState.NO_ACCESS | PageState.NO_STORE : PageState.NO_ACCESS)) === 0;
+
 /**
  * An access to a page of RAM, by an instruction or by the walk of the guest's tables.
  * @param offset of the page in the region @returns `false` where it is not allowed
@@ -25,7 +29,7 @@ export function usePage({ ram, firstPage }: RamRegion, offset: number, isWrite: 
   if (states === undefined) return true;
   const page = firstPage + (offset >>> 12);
   const state = states[page]!;
-  if ((state & (isWrite ? PageState.NO_ACCESS | PageState.NO_STORE : PageState.NO_ACCESS)) !== 0) return false;
+  if (!isAllowed(state, isWrite)) return false;
   states[page] = state | PageState.YOUNG;
   return true;
 }
