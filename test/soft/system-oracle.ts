@@ -33,10 +33,10 @@ const END = 0x1d;
 const MARK = 0xfeed_0000_0000_0000n;
 const BTYPE = 3n << 10n;
 /**
- * Exception classes that say what PSTATE.BTYPE was: Branch Target, Instruction Abort, PC alignment. The processor may report 0
- * for what an instruction itself takes (Unpredictable_ZEROBTYPE), and does; QEMU does not. BRK is left out: see branch-target.test.ts.
+ * Exception classes that say what PSTATE.BTYPE was: Branch Target, Illegal Execution state, Instruction Abort, PC alignment,
+ * Breakpoint, Software Step and BRK. The processor may report 0 with the others (Unpredictable_ZEROBTYPE), and does; QEMU does not.
  */
-const WITH_BTYPE: readonly number[] = [0x0d, 0x20, 0x21, 0x22];
+const WITH_BTYPE: readonly number[] = [0x0d, 0x0e, 0x20, 0x21, 0x22, 0x30, 0x31, 0x32, 0x33, 0x3c];
 const TAKEN = 0xe0e0_0000_0000_0000n;
 
 /** STR Xt, [X27], #8. */

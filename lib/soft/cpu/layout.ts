@@ -77,8 +77,10 @@ export const Offset = {
   V0: 64 * 8,
   /** 32 bits each: addresses of the fetch tables, by PSTATE.BTYPE. */
   TLB_FETCH: 128 * 8,
+  /** 32 bits: the record that was fetched last, and in its low bits what BTYPE was on the way there; 0 in each new run. */
+  FETCHED: 130 * 8,
   /** System registers held as plain words, one each. */
-  SYSREG: 130 * 8,
+  SYSREG: 132 * 8,
 } as const;
 
 /** How many system registers the state has room for. */

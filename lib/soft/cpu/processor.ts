@@ -337,6 +337,7 @@ export class Processor implements Cpu, AccessingProcessor {
           return this.#trapped(CpuStop.HVC);
         }
         case ExitCode.BRK:
+          this.mmu.recoverBranchType();
           if (this.#softwareBreakpoint(state.get32(Offset.DETAIL) & 0xffff)) return CpuStop.DEBUG;
           break;
         case ExitCode.WFI:

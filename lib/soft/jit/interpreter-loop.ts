@@ -59,9 +59,11 @@ export class LoopLowering extends HandlerLowering {
     this.i32Const(0);
     this.memoryOp(W.I32_LOAD, STATE + Offset.BTYPE);
     this.setLocal(this.#btype);
-    this.i32Const(0);
-    this.i32Const(0);
-    this.memoryOp(W.I32_STORE, STATE + Offset.BTYPE);
+    for (const offset of [Offset.BTYPE, Offset.FETCHED]) {
+      this.i32Const(0);
+      this.i32Const(0);
+      this.memoryOp(W.I32_STORE, STATE + offset);
+    }
   }
 
   /** Counts a branch to the record in `rec`. */
@@ -354,6 +356,11 @@ export class LoopLowering extends HandlerLowering {
     this.setLocal(pcBase);
     this.getLocal(rec);
     this.setLocal(this.#start);
+    this.i32Const(0);
+    this.getLocal(rec);
+    this.getLocal(this.#btype);
+    c.u8(W.I32_ADD);
+    this.memoryOp(W.I32_STORE, STATE + Offset.FETCHED);
     this.i32Const(0);
     this.setLocal(this.#btype);
     this.#countTarget();

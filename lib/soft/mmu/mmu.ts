@@ -6,6 +6,7 @@ import { ExitCode, Offset } from '../cpu/layout.js';
 import type { CpuState } from '../cpu/state.js';
 import { SR } from '../cpu/sysregs.js';
 import type { CodeCache } from '../jit/code-cache.js';
+import { RECORD_SHIFT } from '../jit/handler.js';
 import type { Interpreter } from '../jit/interpreter.js';
 import { EXACT } from '../jit/memory-functions.js';
 import type { StepRecord } from '../jit/step-record.js';
@@ -245,16 +246,27 @@ export class Mmu {
   #mayEnter(word: number, guarded: boolean): boolean {
     const state = this.#state;
     const btype = state.get32(Offset.BTYPE) >> 2;
-    // Its exception still says what BTYPE was.
-    if (btype === 0 || isBreak(word)) return true;
+    // Their exceptions still say what BTYPE was; an illegal state comes before what the instruction is.
+    if (btype === 0 || state.illegal || isBreak(word)) return true;
     const strict = state.sctlr(state.el === 0 ? Sctlr.BT0 : Sctlr.BT1);
-    // In an illegal state that comes first.
-    if (guarded && !state.illegal && !isLandingPad(word, btype, strict)) {
+    if (guarded && !isLandingPad(word, btype, strict)) {
       state.leave(ExitCode.BRANCH_TARGET);
       return false;
     }
     state.set32(Offset.BTYPE, 0);
     return true;
+  }
+
+  /** At a BRK: sets PSTATE.BTYPE to what it was, which is no longer in the state where generated code found the page by itself. */
+  recoverBranchType(): void {
+    const state = this.#state;
+    const { u32 } = this.#machine.views;
+    const at = (state.base + Offset.PC) >>> 2;
+    const lo = u32[at]!;
+    const slot = this.tlb.findFetch(state.el, lo, u32[at + 1]!);
+    const fetched = state.get32(Offset.FETCHED);
+    if (slot !== undefined && fetched >>> RECORD_SHIFT === (slot >>> RECORD_SHIFT) + ((lo & 0xffc) >> 2))
+      state.set32(Offset.BTYPE, fetched & 0b1100);
   }
 
   #noteBlock(lo: number, hi: number): void {

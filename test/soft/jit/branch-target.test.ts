@@ -5,6 +5,7 @@ import {
   blr,
   bne,
   br,
+  brk,
   ERET,
   hvc,
   ISB,
@@ -163,6 +164,22 @@ test('an interrupt behind the branch: BTYPE is in SPSR_EL1, and comes back', () 
       if (budget === 0) expect(m.cpu.getX(25)).toBe(2n);
     });
   }
+});
+
+test('BRK says which branch came to it, and none where another instruction was between', () => {
+  onSync();
+  const callee = place([brk(1), NOP, brk(2)]);
+  const free = map(callee, false, GUARDED * 2);
+  const adr30 = 0x1000_005e; // adr x30, #8
+  const caller = place([blr(4), blr(5), blr(6), adr30, br(4), subsImm(3, 3, 1), bne(-6), hvc(DONE)]);
+  const x = { 3: 60, 4: free, 5: at(free, 1), 6: map(callee, true) };
+  const check =
+    (jump: bigint) =>
+    ({ cpu }: BareMetal): void => {
+      expect([27, 28].map((n) => cpu.getX(n))).toEqual([60n * (2n + 0n + 2n + jump), 240n]);
+    };
+  everySlice(caller, x, check(1n));
+  everySlice(map(caller, true), x, check(3n));
 });
 
 test('a page that is mapped as guarded and not, and becomes guarded while it is hot', () => {
