@@ -23,11 +23,31 @@ export interface Kvm extends Closable {
   /**
    * KVM_CREATE_VM.
    * @param type bits 7..0: IPA bits (0 means 40); bit 31: protected
-   * @throws KvmError EINVAL unknown bits or an IPA size out of range; ENOMEM
+   * @throws KvmError EINVAL unknown bits or an IPA size out of range; ENOMEM; EBUSY the host is being shut down
    */
   createVm(type?: number): Vm;
   /** An eventfd, counting from 0. */
   createEventFd(): EventFd;
+  /** On the software KVM, whose host is the program. A real host's kernel does it by itself. */
+  readonly power?: HostPower;
+}
+
+/**
+ * Suspend and reboot of the host, as its kernel tells KVM (kvm_suspend, kvm_resume, kvm_shutdown), for all VMs of a {@link Kvm} at
+ * once. Each call may come at any time, also from a listener inside `run()`. Calls that change nothing do nothing.
+ */
+export interface HostPower {
+  /** `'suspended'` comes back, `'off'` does not. */
+  readonly state: 'on' | 'suspended' | 'off';
+  /**
+   * Every `run()` in progress returns `intr`, as where Linux freezes its caller, and others return `intr` with an `idleMs` of Infinity,
+   * having completed what the last exit left over and no more. The system counter goes on: it is always on.
+   */
+  suspend(): void;
+  /** Every vCPU that was told to wait is told by `Vm.onRunnable`; timers that are due fire now. */
+  resume(): void;
+  /** As {@link suspend}, and for good. New VMs are EBUSY. */
+  shutdown(): void;
 }
 
 /** eventfd(2): a counter that a signal adds to and a read takes. */
@@ -54,11 +74,18 @@ export type PageProtection = 'none' | 'read' | 'read-write';
 export interface MmuNotifier {
   /**
    * As mprotect(2), or UFFDIO_REGISTER and UFFDIO_WRITEPROTECT: what guests may do with the pages, at first everything. What may
-   * not be done ends `run()` with a `memory_fault` exit, before the instruction: the next `run()` tries again. The kernel half's
-   * own accesses (an ITS's tables, stolen time) fail as where there is no memory. Who has `bytes` may do everything.
-   * @throws RangeError no range of pages, or no protection; KvmError EBADF closed
+   * not be done makes `run()` fail with EFAULT, before the instruction: the next `run()` tries again. The kernel half's own
+   * accesses (an ITS's tables, stolen time) fail as where there is no memory. Who has `bytes` may do everything.
+   * @throws RangeError no range of pages, or no protection; KvmError EBADF closed; EINVAL a guest_memfd, which guests have
+   * whatever the protection of its mapping is
    */
   protect(offset: number, length: number, protection: PageProtection): void;
+  /**
+   * As userfaultfd(2): called inside `run()`, before the EFAULT, with the offset of the page. Where the guest may then do more with
+   * the page than before, its instruction is tried again. The listener may do what an {@link MmioListener} may; an error that it throws
+   * leaves `run()`. `undefined` ends it, and so does `close()`.
+   */
+  onFault(listener: ((offset: number) => void) | undefined): void;
   /** As MADV_DONTNEED, or FALLOC_FL_PUNCH_HOLE: the pages are zero. Which are dirty, young or protected stays. @throws as {@link protect} */
   discard(offset: number, length: number): void;
   /**

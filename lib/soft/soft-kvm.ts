@@ -3,6 +3,7 @@ import type { Machine } from './cpu/cpu.js';
 import { capability, IPA_BITS_DEFAULT, IPA_BITS_MAX, IPA_BITS_MIN, VM_ONLY } from './kernel/capabilities.js';
 import { HostClock, VirtualClock } from './kernel/clock.js';
 import { SoftEventFd } from './kernel/eventfd.js';
+import { SoftHostPower } from './kernel/host-power.js';
 import { SoftVm } from './kernel/vm.js';
 
 /** KVM_API_VERSION. */
@@ -34,6 +35,7 @@ export interface SoftKvmOptions {
  */
 export class SoftKvm implements Kvm {
   readonly backend = 'soft';
+  readonly power = new SoftHostPower();
   readonly #clock: 'host' | 'virtual';
   readonly #createMachine: () => Machine;
   #closed = false;
@@ -86,7 +88,9 @@ export class SoftKvm implements Kvm {
     if (ipaBits < IPA_BITS_MIN || ipaBits > IPA_BITS_MAX) {
       throw new KvmError('EINVAL', syscall, `${ipaBits} IPA bits are not within ${IPA_BITS_MIN} to ${IPA_BITS_MAX}`);
     }
-    return new SoftVm(this.#createMachine(), this.#clock === 'virtual' ? new VirtualClock() : new HostClock(), ipaBits);
+    this.power.checkOn(syscall);
+    const clock = this.#clock === 'virtual' ? new VirtualClock() : new HostClock();
+    return new SoftVm(this.#createMachine(), clock, ipaBits, this.power);
   }
 
   createEventFd(): EventFd {

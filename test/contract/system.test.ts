@@ -6,8 +6,19 @@ import { errnoOf } from './machine.ts';
 /** Capabilities that are a VM's alone. */
 const ASKED_OF_VMS: readonly number[] = [Cap.MSI_DEVID, Cap.ARM_CACHEABLE_PFNMAP_SUPPORTED];
 
+/** A vCPU's statistics, in the kernel's order, and how many values each has. */
+const VCPU_STATS: readonly (readonly [string, number])[] = [
+  ...['halt_successful_poll', 'halt_attempted_poll', 'halt_poll_invalid', 'halt_wakeup'].map(
+    (name) => [name, 1] as const,
+  ),
+  ...['halt_poll_success_ns', 'halt_poll_fail_ns', 'halt_wait_ns'].map((name) => [name, 1] as const),
+  ...['halt_poll_success_hist', 'halt_poll_fail_hist', 'halt_wait_hist'].map((name) => [name, 32] as const),
+  ...['blocking', 'hvc_exit_stat', 'wfe_exit_stat', 'wfi_exit_stat'].map((name) => [name, 1] as const),
+  ...['mmio_exit_user', 'mmio_exit_kernel', 'signal_exits', 'exits'].map((name) => [name, 1] as const),
+];
+
 describe.each(backends)('system on $name', (backend) => {
-  const { open } = backend;
+  const { open, inTurn } = backend;
   let kvm: Kvm;
   beforeEach(() => {
     kvm = open();
@@ -80,9 +91,12 @@ describe.each(backends)('system on $name', (backend) => {
   test('statistics have the names of the kernel', () => {
     const vm = kvm.createVm();
     const vcpu = vm.createVcpu(0);
-    expect([...vcpu.readStats().keys()]).toEqual(
-      expect.arrayContaining(['exits', 'hvc_exit_stat', 'mmio_exit_user', 'wfi_exit_stat']),
-    );
-    expect([...vm.readStats().keys()]).toContain('remote_tlb_flush');
+    const read = (stats: ReadonlyMap<string, readonly bigint[]>): [string, number][] =>
+      [...stats].map(([name, values]) => [name, values.length]);
+    expect(read(vcpu.readStats())).toEqual(inTurn ? [...VCPU_STATS, ['instructions', 1]] : VCPU_STATS);
+    expect(read(vm.readStats())).toEqual([
+      ['remote_tlb_flush', 1],
+      ['remote_tlb_flush_requests', 1],
+    ]);
   });
 });

@@ -15,6 +15,8 @@ export class SoftGuestMemory implements GuestMemory {
   readonly #memory: MachineMemory;
   /** A guest_memfd: for slots with MemFlag.GUEST_MEMFD, and for no others. */
   readonly isGuestMemfd: boolean;
+  /** What slots are made of: anything but a guest_memfd that user space can't map. */
+  readonly mayBeSlot: boolean;
   readonly notifier: MemoryNotifier;
   /** Whether `bytes` is the memory. */
   readonly #visible: boolean;
@@ -22,14 +24,16 @@ export class SoftGuestMemory implements GuestMemory {
   #holders = 1;
   #closed = false;
 
-  constructor(machine: Machine, memory: MachineMemory, onClosed: () => void, memfd?: { readonly visible: boolean }) {
+  /** @param memfdFlags {@link GuestMemfdFlag} bits of a guest_memfd */
+  constructor(machine: Machine, memory: MachineMemory, onClosed: () => void, memfdFlags?: number) {
     this.machine = machine;
     this.size = memory.size;
     this.#memory = memory;
-    this.isGuestMemfd = memfd !== undefined;
-    this.#visible = memfd?.visible ?? true;
+    this.isGuestMemfd = memfdFlags !== undefined;
+    this.mayBeSlot = memfdFlags === undefined || (memfdFlags & GuestMemfdFlag.MMAP) !== 0;
+    this.#visible = memfdFlags === undefined || memfdFlags === GUEST_MEMFD_FLAGS;
     this.#onClosed = onClosed;
-    this.notifier = new MemoryNotifier(memory, () => this.#closed);
+    this.notifier = new MemoryNotifier(memory, { protects: !this.isGuestMemfd, isClosed: () => this.#closed });
   }
 
   get bytes(): Uint8Array {
@@ -58,6 +62,7 @@ export class SoftGuestMemory implements GuestMemory {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.notifier.onFault(undefined);
     this.drop();
     this.#onClosed();
   }

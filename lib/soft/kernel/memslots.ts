@@ -93,6 +93,22 @@ export class Memslots {
     return undefined;
   }
 
+  /**
+   * A vCPU may not use the page of a slot as it does (`MmuNotifier.protect`). When it returns the vCPU tries again.
+   * @throws KvmError EFAULT: KVM_EXIT_MEMORY_FAULT is not for what a host protects (kernel: user_mem_abort)
+   */
+  resolve(page: number): void {
+    const slot = this.find(page, 1);
+    const isResolved = slot?.memory.notifier.resolve(slot.offset + page - slot.base);
+    if (isResolved !== true && this.find(page, 1) === slot) {
+      throw new KvmError(
+        'EFAULT',
+        'KVM_RUN',
+        `the guest may not use the page at IPA 0x${page.toString(16)} as it does`,
+      );
+    }
+  }
+
   /** What a write to guest memory owes: code that was there is forgotten, and the pages are dirty. @param slot that has all of it */
   written(slot: Memslot, addr: number, length: number): void {
     slot.memory.backing.invalidate(slot.offset + addr - slot.base, length);
@@ -165,6 +181,8 @@ export class Memslots {
     if (isMemfd && this.#bindsMemfd(memory, offset, size)) {
       throw new KvmError('EEXIST', SYSCALL, 'another slot has that part of the guest_memfd');
     }
+    if (!memory.mayBeSlot)
+      throw invalid('a slot on arm64 takes a guest_memfd that can be mapped: GUEST_MEMFD_FLAG_MMAP');
     if (end > this.#ipaSize) throw new KvmError('EFAULT', SYSCALL, `0x${end.toString(16)} is beyond the IPA size`);
     memory.hold();
     if (old !== undefined) this.#remove(old);

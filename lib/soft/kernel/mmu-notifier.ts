@@ -7,11 +7,15 @@ const PROTECTIONS: readonly unknown[] = ['none', 'read', 'read-write'] satisfies
 /** The pages of a memory, as whoever manages them changes them under its VM. */
 export class MemoryNotifier implements MmuNotifier {
   readonly #memory: MachineMemory;
+  readonly #protects: boolean;
   readonly #isClosed: () => boolean;
+  #listener: ((offset: number) => void) | undefined;
 
-  constructor(memory: MachineMemory, isClosed: () => boolean) {
+  /** @param init.protects whether a protection reaches guests: that of a mapping of a guest_memfd does not */
+  constructor(memory: MachineMemory, init: { readonly protects: boolean; readonly isClosed: () => boolean }) {
     this.#memory = memory;
-    this.#isClosed = isClosed;
+    this.#protects = init.protects;
+    this.#isClosed = init.isClosed;
   }
 
   #check(name: string, offset: number, length: number): void {
@@ -27,7 +31,27 @@ export class MemoryNotifier implements MmuNotifier {
     this.#check('protect', offset, length);
     if (!PROTECTIONS.includes(protection))
       throw new RangeError(`protect: ${JSON.stringify(protection)} is none of ${PROTECTIONS.join(', ')}`);
+    if (!this.#protects) {
+      throw new KvmError('EINVAL', 'protect', "guests have a guest_memfd's pages whatever its mapping's protection is");
+    }
     this.#memory.protect(offset, length, protection);
+  }
+
+  onFault(listener: ((offset: number) => void) | undefined): void {
+    this.#listener = listener;
+  }
+
+  /** A guest may not use the page as it does. @returns whether the listener lets it do more than before */
+  resolve(offset: number): boolean {
+    if (this.#listener === undefined) return false;
+    const before = this.#rights(offset);
+    this.#listener(offset);
+    return this.#rights(offset) > before;
+  }
+
+  /** How much guests may do with the page: the more, the higher. */
+  #rights(offset: number): number {
+    return Number(this.#memory.allows(offset, false)) + Number(this.#memory.allows(offset, true));
   }
 
   discard(offset: number, length: number): void {

@@ -23,6 +23,8 @@ export class StolenTime {
   #base: number | undefined;
   #waitingSince: number | undefined;
   #waitedNs = 0;
+  /** It waited when the host went to sleep. */
+  #waitsOn = false;
   /** What of `#waitedNs` the guest has been told, or missed before it asked. */
   #toldNs = 0;
 
@@ -67,16 +69,28 @@ export class StolenTime {
     this.#waitingSince ??= this.#clock.nowNs();
   }
 
-  /** The vCPU does not wait for the thread: it went idle, or its caller answers an exit. */
-  rest(): void {
+  /** The host sleeps, which steals nothing, until {@link resume}. */
+  suspend(): void {
+    if (this.#waitingSince === undefined) return;
+    this.#endWait();
+    this.#waitsOn = true;
+  }
+
+  /** @param isRunnable whether the vCPU waits from now on, also where it did not before */
+  resume(isRunnable: boolean): void {
+    if (this.#waitsOn || isRunnable) this.wait();
+    this.#waitsOn = false;
+  }
+
+  #endWait(): void {
+    if (this.#waitingSince === undefined) return;
+    this.#waitedNs += this.#clock.nowNs() - this.#waitingSince;
     this.#waitingSince = undefined;
   }
 
   /** The vCPU has the thread: tells the guest what it waited (kernel: kvm_update_stolen_time). */
   enter(): void {
-    if (this.#waitingSince === undefined) return;
-    this.#waitedNs += this.#clock.nowNs() - this.#waitingSince;
-    this.#waitingSince = undefined;
+    this.#endWait();
     if (this.#base === undefined) return;
     const more = Math.floor(this.#waitedNs - this.#toldNs);
     if (more <= 0) return;

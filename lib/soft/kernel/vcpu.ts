@@ -17,21 +17,20 @@ import { ArchTimer } from './arch-timer.js';
 import { DirtyRing } from './dirty-ring.js';
 import { prepareFirstRun } from './first-run.js';
 import { VcpuDebug } from './guest-debug.js';
+import { Halt } from './halt.js';
 import { ID_AA64DFR0, PMUVER_SHIFT } from './id-regs.js';
 import { KeptRegisters } from './kept-registers.js';
-import { PAGE_SIZE } from './memslots.js';
 import { VcpuMmio } from './mmio.js';
 import { getOneReg, getRegList, setOneReg } from './one-reg.js';
 import { PMU_VERSION, Pmu } from './pmu.js';
-import { isPmuRegister, readPmu, writePmu } from './pmu-registers.js';
 import { PSCI_0_1, PSCI_1_3 } from './psci.js';
 import { StolenTime } from './pvtime.js';
 import { callSmccc } from './smccc.js';
 import { VcpuStats } from './stats.js';
+import { readTrapped, writeTrapped } from './trapped-registers.js';
 import { getVcpuAttr, hasVcpuAttr, setVcpuAttr } from './vcpu-attributes.js';
 import { affinityOf, checkInit } from './vcpu-init.js';
 import type { CpuInterface, VgicVcpu } from './vgic/cpu-interface.js';
-import { readIcc, writeIcc } from './vgic/icc.js';
 import { NR_PRIVATE } from './vgic/irq.js';
 import type { SoftVm } from './vm.js';
 
@@ -39,12 +38,6 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 const MPIDR_EL1 = sysregIndex(3, 0, 0, 0, 5);
 const MPIDR_RES1 = 0x8000_0000n;
-/** PSTATE.M[3:2]. */
-const PSTATE_EL_MASK = 0xcn;
-/** CRn of the registers that {@link SoftVcpu.readSysreg} serves. */
-const CRN_TIMER = 14;
-const CRN_GIC_PMR = 4;
-const CRN_GIC = 12;
 
 /** A vCPU: `struct kvm_vcpu`, with KVM_RUN's loop and what the kernel half answers the processor. */
 export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
@@ -60,6 +53,8 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   /** SPSR_ABT, SPSR_UND, SPSR_IRQ and SPSR_FIQ: state of an AArch32 EL1 that is not there. */
   readonly aarch32Spsr = [0n, 0n, 0n, 0n];
   readonly kept = new KeptRegisters();
+  /** The CPU interface of a GICv3, from the first run. */
+  icc: CpuInterface | undefined;
   immediateExit = false;
   deviceIrqLevel = 0;
   signalMask: bigint | undefined;
@@ -70,8 +65,6 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   #affinity = 0;
   #closed = false;
   #hasRun = false;
-  /** In WFI. */
-  #halted = false;
   /** The last `run()` said that there is nothing to do; whoever changes that tells the VM. */
   #saidIdle = false;
   #kicked = false;
@@ -80,10 +73,9 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   #inGuest = false;
   #irq = false;
   #fiq = false;
-  /** The CPU interface of a GICv3, from the first run. */
-  #icc: CpuInterface | undefined;
 
   readonly #intr: Mutable<IntrExit> = { reason: 'intr', idleMs: undefined };
+  readonly #halt: Halt;
   readonly #mmio: VcpuMmio;
   readonly #guestDebug: VcpuDebug;
   readonly #hypercall: Mutable<HypercallExit> = { reason: 'hypercall', nr: 0, smc: false, is16bit: false };
@@ -95,6 +87,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     this.stolenTime = new StolenTime(vm.clock, vm.guestMemory);
     this.dirtyRing = vm.dirtyRingSize === 0 ? undefined : new DirtyRing(vm.dirtyRingSize);
     this.cpu = vm.machine.createCpu(this);
+    this.#halt = new Halt(vm.clock);
     this.#mmio = new VcpuMmio(this, vm, this.cpu, this.stats);
     this.#guestDebug = new VcpuDebug(this.cpu);
     this.mpidr = MPIDR_RES1 | BigInt(affinityOf(id));
@@ -196,7 +189,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     this.cpu.setIrq(this.#irq);
     this.cpu.setFiq(this.#fiq);
     this.timer.reset();
-    this.#halted = false;
+    this.#halt.end();
     // What an exit left to do stays to be done, as in the kernel: it belongs to the next run().
     this.#reset = undefined;
   }
@@ -246,7 +239,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   #firstRun(): void {
     prepareFirstRun(this);
     const { vgic } = this.vm;
-    if (vgic?.model === 3) this.#icc = vgic.redistributor(this.id)!.cpu;
+    if (vgic?.model === 3) this.icc = vgic.redistributor(this.id)!.cpu;
     this.#hasRun = true;
     this.vm.hasRun = true;
   }
@@ -261,6 +254,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
         this.stats.signalExits++;
         return this.#exitIntr(undefined);
       }
+      if (this.vm.power.state !== 'on') return this.#exitIntr(Number.POSITIVE_INFINITY);
       if (this.#reset !== undefined) {
         // The processor may count its instructions anew.
         clock.leave();
@@ -270,7 +264,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       const hasCommands = this.vm.proceedCommands();
       this.timer.update(now);
       if (this.vm.vgic === undefined && this.#deviceOutputs !== this.deviceIrqLevel) return this.#exitIntr(undefined);
-      if (this.#halted || this.#mpState !== MpState.RUNNABLE) {
+      if (this.#halt.isOn || this.#mpState !== MpState.RUNNABLE) {
         const exit = this.#wait(now, hasCommands);
         if (exit !== undefined) return exit;
         now = clock.nowNs();
@@ -333,11 +327,11 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
           exit = this.#guestDebug.exit();
           break;
         case CpuStop.MEMORY_FAULT:
-          exit = { reason: 'memory_fault', flags: 0n, gpa: cpu.access.ipa, size: PAGE_SIZE };
+          this.vm.memslots.resolve(cpu.access.ipa);
           break;
       }
       if (exit !== undefined) return exit;
-      if (this.#halted || this.#kicked || this.#closed || this.#mpState !== MpState.RUNNABLE) return undefined;
+      if (this.#halt.isOn || this.#kicked || this.#closed || this.#mpState !== MpState.RUNNABLE) return undefined;
       if (this.dirtyRing?.isFull === true) return undefined;
     }
     return undefined;
@@ -349,8 +343,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     if (this.cpu.interruptPending) {
       // A suspended vCPU stays so until user space, told of the wake-up, says otherwise.
       if (this.#mpState === MpState.SUSPENDED) return this.exitSystemEvent(SystemEvent.WAKEUP);
-      this.#halted = false;
-      this.stats.haltWakeups++;
+      this.#halt.wake();
       return undefined;
     }
     // What an ITS still has to do may be the interrupt that is waited for.
@@ -412,7 +405,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
 
   /** WFI, or PSCI CPU_SUSPEND. */
   halt(): void {
-    this.#halted = !this.cpu.interruptPending;
+    if (!this.cpu.interruptPending) this.#halt.begin();
   }
 
   powerOff(): void {
@@ -422,13 +415,13 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   /** SYSTEM_OFF or SYSTEM_RESET of another vCPU stopped this one. */
   stop(): void {
     this.#mpState = MpState.STOPPED;
-    this.#halted = false;
+    this.#halt.end();
   }
 
   /** PSCI CPU_ON: at the next run the vCPU starts at `entry` with `context` in X0. */
   powerOn(entry: bigint, context: bigint): void {
     this.#reset = { entry, context };
-    this.#halted = false;
+    this.#halt.end();
     this.#mpState = MpState.RUNNABLE;
     this.#wake();
   }
@@ -436,13 +429,27 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   /** Whether it has nothing to execute until an interrupt comes. */
   get isIdle(): boolean {
     if (this.#closed || this.#features === undefined || this.#mpState === MpState.STOPPED) return true;
-    return (this.#halted || this.#mpState === MpState.SUSPENDED) && !this.cpu.interruptPending;
+    return (this.#halt.isOn || this.#mpState === MpState.SUSPENDED) && !this.cpu.interruptPending;
   }
 
   #wake(): void {
     if (!this.#saidIdle) return;
     this.#saidIdle = false;
     this.stolenTime.wait();
+    this.vm.notifyRunnable(this);
+  }
+
+  /** The host goes to sleep, or down. */
+  hostLeaves(): void {
+    this.stolenTime.suspend();
+    if (this.#inGuest) this.kick();
+  }
+
+  /** The host is awake, and may have told the vCPU to wait for that. */
+  hostReturns(): void {
+    this.stolenTime.resume(this.#saidIdle && !this.isIdle);
+    if (!this.#saidIdle) return;
+    this.#saidIdle = false;
     this.vm.notifyRunnable(this);
   }
 
@@ -477,12 +484,11 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   // --- What the processor asks --------------------------------------------------------------------------------------
 
   readSysreg(index: number): bigint | undefined {
-    if (isPmuRegister(index)) return this.pmu === undefined ? undefined : readPmu(this.pmu, index, this.#el);
-    const crn = (index >> 7) & 0xf;
-    if (crn === CRN_TIMER) return this.timer.readSysreg(index);
-    if (this.#icc === undefined || (crn !== CRN_GIC && crn !== CRN_GIC_PMR)) return undefined;
-    const value = readIcc(this.#icc, index);
-    return value === undefined ? undefined : BigInt(value);
+    return readTrapped(this, index);
+  }
+
+  writeSysreg(index: number, value: bigint): boolean {
+    return writeTrapped(this, index, value);
   }
 
   mmio(): boolean {
@@ -496,28 +502,6 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
 
   overdue(): boolean {
     return this.vm.clock.isOverdue();
-  }
-
-  get #el(): 0 | 1 {
-    return (this.cpu.getPstate() & PSTATE_EL_MASK) === 0n ? 0 : 1;
-  }
-
-  writeSysreg(index: number, value: bigint): boolean {
-    if (isPmuRegister(index)) {
-      if (this.pmu === undefined || !writePmu(this.pmu, index, value, this.#el)) return false;
-      // An overflow may now be nearer than the end of the slice.
-      if (this.pmu.isCounting) this.cpu.requestStop();
-      return true;
-    }
-    const crn = (index >> 7) & 0xf;
-    if (crn === CRN_TIMER) {
-      if (!this.timer.writeSysreg(index, value)) return false;
-      // The slice may now be longer than to the next deadline.
-      if (this.timer.nextDeadlineNs(0) !== Number.POSITIVE_INFINITY) this.cpu.requestStop();
-      return true;
-    }
-    if (this.#icc === undefined || (crn !== CRN_GIC && crn !== CRN_GIC_PMR)) return false;
-    return writeIcc(this.vm.vgic!, this.#icc, index, value);
   }
 
   /** W0 to W17 of an SMCCC call. */
@@ -611,7 +595,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
 
   readStats(): ReadonlyMap<string, readonly bigint[]> {
     this.#check('KVM_GET_STATS_FD');
-    return this.stats.read(this.cpu.instructions);
+    return this.stats.read(this.#halt, this.cpu.instructions);
   }
 
   hasDeviceAttr(group: number, attr: number | bigint): boolean {

@@ -28,7 +28,8 @@ import type { Clock } from './clock.js';
 import { CoalescedZones } from './coalesced-mmio.js';
 import { enableCap, MANUAL_PROTECT_ENABLE } from './enable-cap.js';
 import { GuestAccess } from './guest-access.js';
-import { GUEST_MEMFD_FLAGS, GuestMemfdFlag, SoftGuestMemory } from './guest-memory.js';
+import { GUEST_MEMFD_FLAGS, SoftGuestMemory } from './guest-memory.js';
+import type { PoweredVm, SoftHostPower } from './host-power.js';
 import { readWritableMasks } from './id-regs.js';
 import { IoBus } from './io-bus.js';
 import { setIoeventfd } from './ioeventfd.js';
@@ -62,9 +63,10 @@ const MSI_ERRORS = {
 } as const;
 
 /** A VM: `struct kvm`. It lives until everything that was made of it is closed. */
-export class SoftVm implements Vm {
+export class SoftVm implements Vm, PoweredVm {
   readonly machine: Machine;
   readonly clock: Clock;
+  readonly power: SoftHostPower;
   readonly timers: TimerVmData;
   readonly bus = new IoBus();
   readonly memslots: Memslots;
@@ -114,9 +116,10 @@ export class SoftVm implements Vm {
   #holders = 1;
 
   /** @param ipaBits bits of guest-physical address */
-  constructor(machine: Machine, clock: Clock, ipaBits: number) {
+  constructor(machine: Machine, clock: Clock, ipaBits: number, power: SoftHostPower) {
     this.machine = machine;
     this.clock = clock;
+    this.power = power;
     this.timers = createTimerVmData(clock);
     this.ipaSize = 2 ** ipaBits;
     this.memslots = new Memslots(machine, this.ipaSize, (slot, page) => this.current?.pageDirtied(slot, page) ?? false);
@@ -128,6 +131,7 @@ export class SoftVm implements Vm {
       (msi) => void this.#sendMsi(msi),
     );
     this.random64 = createRandom(clock.kind);
+    power.add(this);
   }
 
   // --- Life ---------------------------------------------------------------------------------------------------------
@@ -155,6 +159,7 @@ export class SoftVm implements Vm {
   /** Gives up a hold; the last one ends the machine. */
   release(): void {
     if (--this.#holders > 0) return;
+    this.power.remove(this);
     this.#irqfds.close();
     for (const vcpu of this.#vcpus.values()) this.machine.destroyCpu(vcpu.cpu);
     this.memslots.close();
@@ -191,6 +196,14 @@ export class SoftVm implements Vm {
 
   get running(): boolean {
     return this.current !== undefined;
+  }
+
+  hostLeaves(): void {
+    for (const vcpu of this.#vcpus.values()) vcpu.hostLeaves();
+  }
+
+  hostReturns(): void {
+    for (const vcpu of this.#vcpus.values()) vcpu.hostReturns();
   }
 
   vcpuList(): Iterable<SoftVcpu> {
@@ -269,7 +282,7 @@ export class SoftVm implements Vm {
     return this.#allocate(size, 'mmap');
   }
 
-  #allocate(size: number, syscall: string, memfd?: { readonly visible: boolean }): GuestMemory {
+  #allocate(size: number, syscall: string, memfdFlags?: number): GuestMemory {
     if (!Number.isSafeInteger(size) || size <= 0 || size % PAGE_SIZE !== 0) {
       throw new KvmError('EINVAL', syscall, `${size} bytes are not a multiple of ${PAGE_SIZE}`);
     }
@@ -278,7 +291,7 @@ export class SoftVm implements Vm {
       throw new KvmError('ENOMEM', syscall, `${size} bytes asked for, ${this.machine.available} are left`);
     }
     this.hold();
-    return new SoftGuestMemory(this.machine, memory, () => this.release(), memfd);
+    return new SoftGuestMemory(this.machine, memory, () => this.release(), memfdFlags);
   }
 
   setUserMemoryRegion(region: UserMemoryRegion): void {
@@ -291,8 +304,7 @@ export class SoftVm implements Vm {
     const syscall = 'KVM_CREATE_GUEST_MEMFD';
     this.#check(syscall);
     if ((flags & ~GUEST_MEMFD_FLAGS) !== 0) throw new KvmError('EINVAL', syscall, `flags ${flags} are 0 to 3`);
-    const visible = (flags & GuestMemfdFlag.MMAP) !== 0 && (flags & GuestMemfdFlag.INIT_SHARED) !== 0;
-    return this.#allocate(size, syscall, { visible });
+    return this.#allocate(size, syscall, flags);
   }
 
   getDirtyLog(slot: number): Uint8Array {

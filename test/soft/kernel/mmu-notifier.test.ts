@@ -1,6 +1,16 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { type MmuNotifier, type PageProtection, Reg, sysregId, sysregIndex, type Vcpu } from '#lib/kvm/index.js';
+import {
+  KvmError,
+  MemFlag,
+  type MmuNotifier,
+  type PageProtection,
+  Reg,
+  sysregId,
+  sysregIndex,
+  type Vcpu,
+  type VcpuExit,
+} from '#lib/kvm/index.js';
 import { createMachine } from '#lib/soft/cpu/machine.js';
 import type { SoftVm } from '#lib/soft/kernel/vm.js';
 import { SoftKvm } from '#lib/soft/soft-kvm.js';
@@ -11,7 +21,7 @@ const PAGE = 4096;
 /** A page of data, as an offset, and the guest's only translation table. */
 const DATA = 0x4000;
 const TABLE = 0x10_0000;
-const at = (page: number): string => `memory_fault 0x${(RAM + page).toString(16)}/4096`;
+const at = (page: number): string => `EFAULT at 0x${(RAM + page).toString(16)}`;
 
 const engines = [
   ['interpreted', undefined],
@@ -25,8 +35,13 @@ const pagesOf = (bits: Uint8Array): number[] =>
 /** Runs to an exit, and completes it: PC can then be set. */
 function runToFault(vcpu: Vcpu): string {
   for (let i = 0; i < 100; i++) {
-    const exit = vcpu.run(1);
-    if (exit.reason === 'memory_fault') return `memory_fault 0x${exit.gpa.toString(16)}/${exit.size}`;
+    let exit: VcpuExit;
+    try {
+      exit = vcpu.run(1);
+    } catch (error) {
+      if (!KvmError.is(error, 'EFAULT')) throw error;
+      return `EFAULT at ${/IPA (0x[0-9a-f]+)/.exec(error.message)![1]}`;
+    }
     if (exit.reason === 'intr') continue;
     const what = describeExit(exit);
     vcpu.immediateExit = true;
@@ -134,6 +149,50 @@ describe.each(engines)('what a memory manager does to memory, %s', (_, threshold
     guest.notifier.protect(TABLE, PAGE, 'read-write');
     expect(runToFault(guest.vcpu)).toBe('write 0x9000000/4 0x9');
     expect(guest.memory.bytes[TABLE + 2 * 8 + 1]! & 4).toBe(4);
+  });
+
+  test('a page is given when it is asked for, and no other; a write-protected one is told of before it changes', () => {
+    const asked: number[] = [];
+    // A page is more than ADD's immediate can say.
+    const nextPage = Array.from({ length: 4 }, () => addImm(1, 1, PAGE / 4));
+    const guest = makeGuest(mov(1, RAM + DATA), load(4, 2, 1), nextPage, store(4, 2, 9), b(-6));
+    const { notifier, memory, vcpu } = guest;
+    notifier.protect(DATA, 4 * PAGE, 'none');
+    notifier.onFault((offset) => {
+      asked.push((offset - DATA) / PAGE);
+      if (offset === DATA + 3 * PAGE) return;
+      memory.bytes[offset] = 10 + offset / PAGE;
+      notifier.protect(offset, PAGE, 'read');
+    });
+    vcpu.setOneReg(Reg.x(9), BigInt(DEVICE));
+    const seen = [0, 1, 2].map(() => runToFault(vcpu));
+    expect(seen).toEqual([4, 5, 6].map((page) => `write 0x9000000/4 0x${(10 + page).toString(16)}`));
+    expect(runToFault(vcpu)).toBe(at(DATA + 3 * PAGE));
+    expect(asked).toEqual([0, 1, 2, 3]);
+    // The pages were given for loads only.
+    guest.load(RAM, store(4, 2, 1));
+    vcpu.setOneReg(Reg.PC, BigInt(RAM));
+    vcpu.setOneReg(Reg.x(1), BigInt(RAM + DATA));
+    expect(runToFault(vcpu)).toBe(at(DATA));
+    notifier.onFault((offset) => notifier.protect(offset, PAGE, 'read-write'));
+    guest.load(RAM + 4, store(4, 2, 9));
+    vcpu.setOneReg(Reg.PC, BigInt(RAM));
+    expect(runToFault(vcpu)).toBe('write 0x9000000/4 0x10');
+    notifier.onFault(() => {
+      throw new Error('no page');
+    });
+    notifier.protect(DATA, PAGE, 'none');
+    vcpu.setOneReg(Reg.PC, BigInt(RAM));
+    expect(() => vcpu.run()).toThrow('no page');
+  });
+
+  test('a slot that is taken away by the listener is a device, not a fault', () => {
+    const guest = makeGuest(mov(1, 2 * RAM), load(4, 2, 1));
+    const memory = guest.vm.createMemory(PAGE);
+    guest.vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: 2 * RAM, memorySize: PAGE, memory });
+    memory.notifier!.protect(0, PAGE, 'none');
+    memory.notifier!.onFault(() => guest.vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: 0, memorySize: 0 }));
+    expect(runToFault(guest.vcpu)).toBe('read 0x100000000/4');
   });
 
   test('young pages are those that were loaded, stored to, executed or walked since', () => {
@@ -282,6 +341,20 @@ describe('the rules of a notifier', () => {
     expect(errnoOf(() => notifier.clearYoung(0, PAGE))).toBe('EBADF');
   });
 
+  test("a guest_memfd is the guest's whatever protection its mapping has, and can be discarded", () => {
+    const { vm, vcpu, load: write } = makeVm(kvm);
+    const memory = vm.createGuestMemfd(PAGE, 3);
+    const region = { slot: 1, guestPhysAddr: 2 * RAM, memorySize: PAGE, memory, flags: MemFlag.GUEST_MEMFD };
+    vm.setUserMemoryRegion(region);
+    expect(errnoOf(() => memory.notifier!.protect(0, PAGE, 'none'))).toBe('EINVAL');
+    memory.bytes[0] = 7;
+    write(RAM, mov(1, 2 * RAM), load(4, 2, 1), mov(9, DEVICE), store(4, 2, 9));
+    expect(runToFault(vcpu)).toBe('write 0x9000000/4 0x7');
+    memory.notifier!.discard(0, PAGE);
+    vcpu.setOneReg(Reg.PC, BigInt(RAM));
+    expect(runToFault(vcpu)).toBe('write 0x9000000/4 0x0');
+  });
+
   test('protection is of the memory: of every slot that has it, of every vCPU, and of the kernel half', () => {
     const { vm, memory, vcpus, load: write } = makeVm(kvm, { vcpus: 2 });
     vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: 2 * RAM, memorySize: PAGE, memory, memoryOffset: DATA });
@@ -297,7 +370,7 @@ describe('the rules of a notifier', () => {
       };
       expect(again()).toBe('write 0x9000000/4 0x0');
       memory.notifier!.protect(DATA, PAGE, 'none');
-      expect(again()).toBe('memory_fault 0x100000000/4096');
+      expect(again()).toBe('EFAULT at 0x100000000');
       expect([guestMemory.read64(RAM + DATA), guestMemory.read8(2 * RAM)]).toEqual([undefined, undefined]);
       memory.notifier!.protect(DATA, PAGE, 'read');
       expect(again()).toBe('write 0x9000000/4 0x0');

@@ -63,6 +63,25 @@ describe('the virtual clock', () => {
     expect(first(0)).toBeLessThan(1001);
   });
 
+  test('waits are counted, with how long they were', () => {
+    const { vcpu, load } = makeVm(openSoft({ clock: 'virtual' }), { gic: true });
+    load(RAM, ticking(0, 2));
+    load(IRQ_VECTOR, irqHandler(...mov(22, 2), msr(Sysreg.CNTV_CTL, 22)));
+    // Of each round the timer's number, and the counter.
+    for (let exits = 0; exits < 6; ) if (vcpu.run(1).reason === 'mmio') exits++;
+    const stats = vcpu.readStats();
+    const one = (name: string): number => Number(stats.get(name)![0]);
+    expect([one('halt_wakeup'), one('blocking'), one('halt_attempted_poll')]).toEqual([3, 0, 0]);
+    expect(one('halt_wait_ns')).toBeGreaterThan(3 * 1.99e6);
+    expect(one('halt_wait_ns')).toBeLessThan(3 * 2e6);
+    // 2 ms are a number of 21 bits.
+    expect(stats.get('halt_wait_hist')!.map(Number)).toEqual(Array.from({ length: 32 }, (_, n) => (n === 21 ? 3 : 0)));
+    const waiting = makeVm(openSoft({ clock: 'virtual' }));
+    waiting.load(RAM, WFI);
+    waiting.vcpu.run();
+    expect(waiting.vcpu.readStats().get('blocking')).toEqual([1n]);
+  });
+
   test('an instruction takes a nanosecond', () => {
     const { vcpu, load } = makeVm(openSoft({ clock: 'virtual' }));
     load(RAM, b(0));
