@@ -1,3 +1,5 @@
+import ts from 'typescript';
+
 /**
  * The package's JavaScript in a few files: to load 170 modules one by one takes Node four times as long. Types, and what the
  * tests import, stay what tsc writes.
@@ -23,9 +25,19 @@ const prebuilt = {
   },
 };
 
+/** Leaves comments out, and characters that are not ASCII as escapes: V8 reads half as much, and keeps a byte for a character. */
+const lean = {
+  name: 'lean',
+  renderChunk(code) {
+    const compilerOptions = { target: ts.ScriptTarget.ESNext, module: ts.ModuleKind.ESNext, removeComments: true };
+    const { outputText } = ts.transpileModule(code, { compilerOptions });
+    return outputText.replace(/[^\0-\x7f]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  },
+};
+
 export default {
   input: Object.fromEntries(Object.entries(entries).map(([name, file]) => [name, `dist/${file}`])),
-  plugins: [prebuilt],
+  plugins: [prebuilt, lean],
   external: [/^node:/, /^[a-z@]/],
   // All in one folder, as deep as the modules were: files that they find by import.meta.url are where they were.
   output: { dir: 'dist/bundle', format: 'es', chunkFileNames: '[name].js', hoistTransitiveImports: false },

@@ -14,12 +14,13 @@ const CLI = fileURLToPath(new URL('../../dist/bundle/cli.js', import.meta.url));
 function firstSign(bytes) {
   const image = Buffer.alloc(bytes, 0xa5);
   image.fill(0, 0, 128);
-  // b #64; then, behind the header: mov x1, #0x0900_0000; mov w0, #'!'; str w0, [x1]; b .
+  // b #64; then, behind the header: mov x1, #0x0900_0000; mov w0, #'!'; str w0, [x1]; wfi; b .-4
+  // What waits for an interrupt gives the thread back: the byte is seen when it is written, not when the guest's turn is over.
   image.writeUInt32LE(0x1400_0010, 0);
   image.writeBigUInt64LE(BigInt(bytes), 16);
   image.writeBigUInt64LE(0b1010n, 24);
   image.writeUInt32LE(0x644d_5241, 56);
-  const code = [0xd2a1_2001, 0x5280_0420, 0xb900_0020, 0x1400_0000];
+  const code = [0xd2a1_2001, 0x5280_0420, 0xb900_0020, 0xd503_207f, 0x17ff_ffff];
   for (const [i, word] of code.entries()) image.writeUInt32LE(word, 64 + 4 * i);
   return image;
 }

@@ -2,12 +2,12 @@ import { channel } from 'node:diagnostics_channel';
 import { close, openSync, read, readFile, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { gunzip } from 'node:zlib';
 import { openLazily } from '../backends.js';
 import { overlay } from '../vmm/devices/virtio/overlay.js';
 import { VmError } from '../vmm/errors.js';
 import type { Platform } from '../vmm/platform.js';
 import { openFileDisk } from './file-disk.js';
+import { nodeRandom } from './random.js';
 import { nodeScheduler } from './scheduler.js';
 
 /** A kernel, initrd or device tree larger than this would not fit any machine of the board that can be had. */
@@ -15,7 +15,6 @@ const MAX_FILE = 4 * 2 ** 30;
 /** Bytes that one read asks for at most. */
 const MAX_READ = 2 ** 30;
 
-const inflate = promisify(gunzip);
 const readAt = promisify(read);
 const readWhole = promisify(readFile);
 
@@ -90,7 +89,12 @@ export const nodePlatform: Platform = {
     if (disk.overlay === true) return overlay(openFileDisk(path, { readOnly: true }));
     return openFileDisk(path, { readOnly: disk.readOnly, asyncFlush: clock === 'host' });
   },
-  gunzip: async (bytes, limit) => inflate(bytes, { maxOutputLength: limit }),
+  gunzip: async (bytes, limit) => {
+    // Loaded where it is needed: it takes Node a few milliseconds of each start.
+    const { gunzip } = await import('node:zlib');
+    return promisify(gunzip)(bytes, { maxOutputLength: limit });
+  },
+  random: nodeRandom,
   publish: (name, message) => {
     const to = channel(name);
     if (to.hasSubscribers) to.publish(message());

@@ -45,6 +45,7 @@ import { connectIrq } from './irq.js';
 import type { VmConsoles } from './micro-vm.js';
 import { MmioBus } from './mmio-bus.js';
 import type { ResolvedOptions } from './options.js';
+import { type FillRandom, webRandom } from './random.js';
 import type { ExitCounts, RunLoop, RunLoopEvents } from './run-loop.js';
 import type { Scheduler } from './scheduler.js';
 import { ThreadLoop } from './thread-loop.js';
@@ -58,6 +59,7 @@ export interface MachineParts {
   readonly kvm: Kvm;
   readonly disks: readonly BlockBackend[];
   readonly consoles: VmConsoles;
+  readonly random: FillRandom;
 }
 
 /** What a machine starts with in its RAM. */
@@ -106,6 +108,7 @@ export class Machine {
   readonly #vcpus: Vcpu[] = [];
   readonly #bus = new MmioBus();
   readonly #consoles: VmConsoles;
+  readonly #random: FillRandom;
   readonly #options: ResolvedOptions;
   readonly #powerKey: PowerKey;
   /** Given back in reverse order. */
@@ -120,6 +123,7 @@ export class Machine {
     const { options, kvm, consoles } = parts;
     this.#options = options;
     this.#consoles = consoles;
+    this.#random = parts.random;
     try {
       this.#vm = kvm.createVm(ipaBitsFor(options.memory));
       this.#closers.push(() => this.#vm.close());
@@ -330,7 +334,8 @@ export class Machine {
     const placement = placeBoot({ ram, kernel, initrdSize: initrd?.length, dtbSize: DTB_MAX_SIZE });
     for (const load of placement.kernel) this.#put(load);
     if (initrd !== undefined) this.#put({ address: placement.initrd!.start, bytes: initrd, size: initrd.length });
-    const dtb = machineDtb({ ...this.#options, gic: this.#gic }, images.dtb, this.#virtioSlots, placement.initrd);
+    const options = { ...this.#options, gic: this.#gic };
+    const dtb = machineDtb(options, images.dtb, this.#virtioSlots, placement.initrd, this.#random);
     if (dtb.length > DTB_MAX_SIZE) {
       throw new VmError('ERR_DTB_TOO_BIG', `dtb: ${dtb.length} bytes; the boot protocol allows ${DTB_MAX_SIZE}`);
     }
@@ -355,6 +360,7 @@ export function machineDtb(
   own: Uint8Array | undefined,
   virtioSlots: readonly number[],
   initrd: { readonly start: number; readonly end: number } | undefined,
+  random: FillRandom = webRandom,
 ): Uint8Array {
   if (own !== undefined) {
     return editChosen(own, {
@@ -366,8 +372,9 @@ export function machineDtb(
   const virtual = options.clock === 'virtual';
   const seed = new Uint8Array(RNG_SEED_BYTES);
   if (virtual) for (let i = 0; i < seed.length; i++) seed[i] = (i * 167 + 13) & 0xff;
-  else crypto.getRandomValues(seed);
-  const kaslr = virtual ? undefined : crypto.getRandomValues(new BigUint64Array(1))[0];
+  else random(seed);
+  const kaslr = new BigUint64Array(1);
+  if (!virtual) random(new Uint8Array(kaslr.buffer));
   return boardFdt({
     cpus: options.cpus,
     gic: options.gic ?? 3,
@@ -378,7 +385,7 @@ export function machineDtb(
     bootargs: options.cmdline ?? '',
     initrd,
     rngSeed: seed,
-    kaslrSeed: kaslr,
+    kaslrSeed: virtual ? undefined : kaslr[0],
   });
 }
 

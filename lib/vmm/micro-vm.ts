@@ -8,6 +8,7 @@ import { type BootImages, Machine, type MachineStats } from './machine.js';
 import { type ImageSource, type MicroVmOptions, type ResolvedOptions, resolveOptions } from './options.js';
 import { endedInPanic, haltedInPanic, PANIC_SILENCE_MS, PANIC_WINDOW } from './panic.js';
 import type { Platform } from './platform.js';
+import { type FillRandom, webRandom } from './random.js';
 import type { Cancel, Scheduler } from './scheduler.js';
 
 /** Where a VM is in its life. `stopped`: the guest has ended; `failed`: the VM could not go on; `closed`: everything is given back. */
@@ -77,6 +78,7 @@ export interface Prepared {
   readonly kvm: Kvm;
   readonly disks: readonly BlockBackend[];
   readonly consoles: VmConsoles;
+  readonly random: FillRandom;
   readonly machine: Machine;
 }
 
@@ -123,7 +125,8 @@ export async function prepare(given: MicroVmOptions, platform: Platform): Promis
       hvc0: options.console === 'hvc0' ? new VmConsole('hvc0', scheduler) : undefined,
       ports: new Map(options.ports.map((name) => [name, new VmConsole(name, scheduler)])),
     };
-    const parts = { options, platform, scheduler, kvm, disks, consoles };
+    const random = platform.random ?? webRandom;
+    const parts = { options, platform, scheduler, kvm, disks, consoles, random };
     machine = new Machine(parts);
     const images = await reading;
     check();

@@ -2,6 +2,7 @@ import type { Kvm } from '../kvm/index.js';
 import type { Gunzip } from './boot/index.js';
 import type { BlockBackend } from './devices/virtio/blk.js';
 import type { BackendKind, ClockKind, DiskSpec } from './options.js';
+import type { FillRandom } from './random.js';
 import type { Scheduler } from './scheduler.js';
 
 /**
@@ -21,6 +22,8 @@ export interface Platform {
   openDisk?(spec: DiskSpec, clock: ClockKind): BlockBackend | Promise<BlockBackend>;
   /** Inflates gzip faster than `DecompressionStream` does. */
   readonly gunzip?: Gunzip;
+  /** Random bytes; Web Crypto's where not given. */
+  readonly random?: FillRandom;
   /** Tells observers (in Node: `node:diagnostics_channel`). */
   publish?(channel: string, message: () => object): void;
 }

@@ -17,6 +17,7 @@ import { connectIrq } from './irq.js';
 import type { VmConsoles } from './micro-vm.js';
 import type { MmioBus } from './mmio-bus.js';
 import { needsVirtioConsole, type ResolvedOptions, virtioDeviceCount } from './options.js';
+import type { FillRandom } from './random.js';
 import type { RunLoop } from './run-loop.js';
 
 /** What {@link connectVirtio} works on. */
@@ -29,6 +30,7 @@ export interface VirtioParts {
   readonly loop: RunLoop;
   readonly disks: readonly BlockBackend[];
   readonly consoles: VmConsoles;
+  readonly random: FillRandom;
   /** The keyboard that holds the power key. */
   readonly keyboard: VirtioInput;
 }
@@ -86,7 +88,7 @@ export function connectVirtio(parts: VirtioParts): {
   if (options.rng) {
     plug(
       new VirtioRng({
-        getRandomValues: options.clock === 'virtual' ? seededBytes() : (into) => crypto.getRandomValues(into),
+        getRandomValues: options.clock === 'virtual' ? seededBytes() : parts.random,
       }),
     );
   }

@@ -1,9 +1,13 @@
-import { spawnSync } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, readFileSync, readSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { release } from 'node:os';
-import { gunzipSync } from 'node:zlib';
 import type { HostSource } from './collect.js';
 import type { ReadResult } from './facts.js';
+
+/** Modules of Node's that only `hostInfo` needs: with them loading elvisor would take some milliseconds more. */
+const require = createRequire(import.meta.url);
+const childProcess = (): typeof import('node:child_process') => require('node:child_process');
+const zlib = (): typeof import('node:zlib') => require('node:zlib');
 
 /**
  * This machine.
@@ -36,7 +40,9 @@ function read(path: string): ReadResult {
   try {
     if (statSync(path).isDirectory()) return { text: '' };
     const bytes = readFileSync(path);
-    return { text: (path.endsWith('.gz') ? gunzipSync(bytes, { maxOutputLength: 16 << 20 }) : bytes).toString() };
+    return {
+      text: (path.endsWith('.gz') ? zlib().gunzipSync(bytes, { maxOutputLength: 16 << 20 }) : bytes).toString(),
+    };
   } catch (error) {
     return { error: errnoName(error) };
   }
@@ -80,12 +86,16 @@ function kmsg(): ReadResult {
 
 /** For members of the groups that may read the journal. */
 function journal(): ReadResult {
-  const { status, stdout, error } = spawnSync('journalctl', ['-k', '-b', '-o', 'cat', '--no-pager', '-q'], {
-    encoding: 'utf8',
-    timeout: 5000,
-    maxBuffer: 32 << 20,
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
+  const { status, stdout, error } = childProcess().spawnSync(
+    'journalctl',
+    ['-k', '-b', '-o', 'cat', '--no-pager', '-q'],
+    {
+      encoding: 'utf8',
+      timeout: 5000,
+      maxBuffer: 32 << 20,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    },
+  );
   if (error !== undefined) return { error: errnoName(error) };
   return status === 0 ? { text: stdout } : { error: `status ${status}` };
 }

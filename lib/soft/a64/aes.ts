@@ -33,40 +33,17 @@ const NIBBLES = Array.from({ length: 16 }, (_, i) => i);
 const BYTES = Array.from({ length: 256 }, (_, i) => i);
 const inverse4 = (a: number): number => NIBBLES.find((b) => multiply4(a, b) === 1) ?? 0;
 
-/** The least ZETA for which t^2 + t + ZETA has no root. */
-const ZETA = NIBBLES.find((z) => NIBBLES.every((t) => (multiply4(t, t) ^ t ^ z) !== 0)) ?? 0;
-
-/** i + k t as a byte, and products of such. */
+/** i + k t as a byte. */
 const tower = (i: number, k: number): number => (i << 4) | k;
-function multiplyTower(x: number, y: number): number {
-  const [i1, k1, i2, k2] = [x >> 4, x & 15, y >> 4, y & 15];
-  const kk = multiply4(k1, k2);
-  return tower(multiply4(i1, i2) ^ multiply4(ZETA, kk), multiply4(i1, k2) ^ multiply4(k1, i2) ^ kk);
-}
-const powerTower = (x: number, n: number): number => (n === 0 ? tower(1, 0) : multiplyTower(x, powerTower(x, n - 1)));
 
-/** An element of the tower that is a root of AES's polynomial x^8 + x^4 + x^3 + x + 1: where x goes. */
-const ROOT =
-  BYTES.find((g) => g > 1 && [8, 4, 3, 1, 0].map((n) => powerTower(g, n)).reduce((a, b) => a ^ b) === 0) ?? 0;
-const ROOT_POWERS = Array.from({ length: 8 }, (_, n) => powerTower(ROOT, n));
-const toTower = (byte: number): number =>
-  ROOT_POWERS.reduce((sum, power, n) => ((byte >> n) & 1 ? sum ^ power : sum), 0);
-const FROM_TOWER = new Uint8Array(256);
-for (const byte of BYTES) FROM_TOWER[toTower(byte)] = byte;
-
-/** The S-box's affine map without its constant, and the inverse of that. */
+/** The S-box's affine map without its constant. */
 const AFFINE_CONSTANT = 0x63;
 const affine = (byte: number): number =>
   [1, 2, 3, 4].reduce((sum, n) => sum ^ (((byte << n) | (byte >> (8 - n))) & 0xff), byte);
-const UNAFFINE = new Uint8Array(256);
-for (const byte of BYTES) UNAFFINE[affine(byte)] = byte;
 
 /** A swizzle's table. */
 const table = (f: (nibble: number) => number): bigint =>
   NIBBLES.reduce((sum, i) => sum | (BigInt(f(i)) << BigInt(8 * i)), 0n);
-
-const INVERSE = table((x) => (x === 0 ? INFINITY : inverse4(x)));
-const A_OVER = table((x) => (x === 0 ? INFINITY : multiply4(inverse4(ZETA), inverse4(x))));
 
 /** The linear maps around the inversion, as tables of the low and high half byte, and of the two fractions. */
 interface Around {
@@ -75,20 +52,57 @@ interface Around {
   readonly first: bigint;
   readonly second: bigint;
 }
-const around = (before: (byte: number) => number, after: (byte: number) => number): Around => ({
-  low: table((x) => toTower(before(x))),
-  high: table((x) => toTower(before(x << 4))),
-  first: table((x) => after(FROM_TOWER[tower(multiply4(ZETA, inverse4(x)), inverse4(x))]!)),
-  second: table((x) => after(FROM_TOWER[tower(inverse4(x) ^ multiply4(ZETA, inverse4(x)), inverse4(x))]!)),
-});
-const FORWARD = around((byte) => byte, affine);
-const BACKWARD = around(
-  (byte) => UNAFFINE[byte]!,
-  (byte) => byte,
-);
+
+interface Tables {
+  readonly inverse: bigint;
+  readonly aOver: bigint;
+  readonly forward: Around;
+  readonly backward: Around;
+}
+
+let made: Tables | undefined;
+/** Made when the first such instruction is met: few guests have one. */
+const tables = (): Tables => (made ??= makeTables());
+
+function makeTables(): Tables {
+  /** The least ZETA for which t^2 + t + ZETA has no root. */
+  const zeta = NIBBLES.find((z) => NIBBLES.every((t) => (multiply4(t, t) ^ t ^ z) !== 0)) ?? 0;
+  const multiplyTower = (x: number, y: number): number => {
+    const [i1, k1, i2, k2] = [x >> 4, x & 15, y >> 4, y & 15];
+    const kk = multiply4(k1, k2);
+    return tower(multiply4(i1, i2) ^ multiply4(zeta, kk), multiply4(i1, k2) ^ multiply4(k1, i2) ^ kk);
+  };
+  const powerTower = (x: number, n: number): number => (n === 0 ? tower(1, 0) : multiplyTower(x, powerTower(x, n - 1)));
+  /** An element of the tower that is a root of AES's polynomial x^8 + x^4 + x^3 + x + 1: where x goes. */
+  const root =
+    BYTES.find((g) => g > 1 && [8, 4, 3, 1, 0].map((n) => powerTower(g, n)).reduce((a, b) => a ^ b) === 0) ?? 0;
+  const rootPowers = Array.from({ length: 8 }, (_, n) => powerTower(root, n));
+  const toTower = (byte: number): number =>
+    rootPowers.reduce((sum, power, n) => ((byte >> n) & 1 ? sum ^ power : sum), 0);
+  const fromTower = new Uint8Array(256);
+  const unaffine = new Uint8Array(256);
+  for (const byte of BYTES) {
+    fromTower[toTower(byte)] = byte;
+    unaffine[affine(byte)] = byte;
+  }
+  const around = (before: (byte: number) => number, after: (byte: number) => number): Around => ({
+    low: table((x) => toTower(before(x))),
+    high: table((x) => toTower(before(x << 4))),
+    first: table((x) => after(fromTower[tower(multiply4(zeta, inverse4(x)), inverse4(x))]!)),
+    second: table((x) => after(fromTower[tower(inverse4(x) ^ multiply4(zeta, inverse4(x)), inverse4(x))]!)),
+  });
+  const same = (byte: number): number => byte;
+  return {
+    inverse: table((x) => (x === 0 ? INFINITY : inverse4(x))),
+    aOver: table((x) => (x === 0 ? INFINITY : multiply4(inverse4(zeta), inverse4(x)))),
+    forward: around(same, affine),
+    backward: around((byte) => unaffine[byte]!, same),
+  };
+}
 
 /** Linear map, inversion, linear map. */
-function substitute(e: Emitter, maps: Around, v: Val): Val {
+function substitute(e: Emitter, direction: 'forward' | 'backward', v: Val): Val {
+  const { inverse, aOver, [direction]: maps } = tables();
   const look = (of: bigint, index: Val): Val => e.op('i8x16.swizzle', e.v128(of), index);
   const xor = (a: Val, b: Val): Val => e.op('v128.xor', a, b);
   const lowNibble = (x: Val): Val => e.op('v128.and', x, e.v128(replicate(0, 15)));
@@ -97,9 +111,9 @@ function substitute(e: Emitter, maps: Around, v: Val): Val {
   const i = highNibble(x);
   const k = lowNibble(x);
   const j = xor(i, k);
-  const aOverK = look(A_OVER, k);
-  const first = xor(look(INVERSE, xor(look(INVERSE, i), aOverK)), j);
-  const second = xor(look(INVERSE, xor(look(INVERSE, j), aOverK)), i);
+  const aOverK = look(aOver, k);
+  const first = xor(look(inverse, xor(look(inverse, i), aOverK)), j);
+  const second = xor(look(inverse, xor(look(inverse, j), aOverK)), i);
   return xor(look(maps.first, first), look(maps.second, second));
 }
 
@@ -142,11 +156,11 @@ function inverseMixColumns(e: Emitter, v: Val): Val {
 export const aes: readonly Row[] = [
   row('AESE', '01001110 00 10100 00100 10 Vn Vd', {}, (e, { Vn, Vd }) => {
     const state = shiftRows(e, e.op('v128.xor', e.getV(Vd), e.getV(Vn)), 1);
-    e.setV(Vd, e.op('v128.xor', substitute(e, FORWARD, state), e.v128(replicate(0, AFFINE_CONSTANT))));
+    e.setV(Vd, e.op('v128.xor', substitute(e, 'forward', state), e.v128(replicate(0, AFFINE_CONSTANT))));
   }),
   row('AESD', '01001110 00 10100 00101 10 Vn Vd', {}, (e, { Vn, Vd }) => {
     const state = shiftRows(e, e.op('v128.xor', e.getV(Vd), e.getV(Vn)), -1);
-    e.setV(Vd, substitute(e, BACKWARD, e.op('v128.xor', state, e.v128(replicate(0, AFFINE_CONSTANT)))));
+    e.setV(Vd, substitute(e, 'backward', e.op('v128.xor', state, e.v128(replicate(0, AFFINE_CONSTANT)))));
   }),
   row('AESMC', '01001110 00 10100 00110 10 Vn Vd', {}, (e, f) => e.setV(f.Vd, mixColumns(e, e.getV(f.Vn)))),
   row('AESIMC', '01001110 00 10100 00111 10 Vn Vd', {}, (e, f) => e.setV(f.Vd, inverseMixColumns(e, e.getV(f.Vn)))),
