@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { openLazily } from '../backends.js';
 import { overlay } from '../vmm/devices/virtio/overlay.js';
 import { VmError } from '../vmm/errors.js';
-import type { Platform } from '../vmm/platform.js';
+import type { InputFile, Platform } from '../vmm/platform.js';
 import { openFileDisk } from './file-disk.js';
 import { nodeRandom } from './random.js';
 import { nodeScheduler } from './scheduler.js';
@@ -27,36 +27,60 @@ export function pathOf(source: string | URL, what: string): string {
   return fileURLToPath(source);
 }
 
-/** Reads a file that the user named. @throws VmError ERR_FILE, naming the file and what is wrong with it */
-export async function readInput(source: string | URL, what: string): Promise<Uint8Array> {
+/** Opens a regular file that the user named. @throws VmError ERR_FILE, naming the file and what is wrong with it */
+export function openInput(source: string | URL, what: string): InputFile | undefined {
   const path = pathOf(source, what);
-  let fd: number | undefined;
+  let fd: number;
+  let size: number;
   try {
     const stat = statSync(path);
     if (stat.size > MAX_FILE) throw new VmError('ERR_FILE', `${what}: ${path} is too big (${stat.size} bytes)`);
-    // A pipe, or a file of the kernel's that does not say its size.
-    if (!stat.isFile() || stat.size === 0) return await readWhole(path);
-    // Opened here and now, so that another thread reads while this one builds the machine.
+    if (!stat.isFile() || stat.size === 0) return undefined;
+    size = stat.size;
     fd = openSync(path, 'r');
-    return await readBytes(fd, stat.size);
   } catch (error) {
-    if (VmError.is(error)) throw error;
-    throw new VmError('ERR_FILE', `${what}: ${describe(error, path)}`, { cause: error });
-  } finally {
-    if (fd !== undefined) close(fd, () => {});
+    return refuse(error, path, what);
   }
+  return {
+    size,
+    read: async (into, position) => {
+      const count = await fill(fd, into, position).catch((error: unknown) => refuse(error, path, what));
+      if (count === into.length) return;
+      throw new VmError('ERR_FILE', `${what}: ${path} became shorter while it was read; copy or download it again`);
+    },
+    close: () => close(fd, () => {}),
+  };
 }
 
-/** The first `size` bytes of a file, or as many as it has by now. */
-async function readBytes(fd: number, size: number): Promise<Uint8Array> {
-  const bytes = Buffer.allocUnsafeSlow(size);
+/** Reads from a position on until `into` is full or the file ends. @returns bytes read */
+async function fill(fd: number, into: Uint8Array, position: number): Promise<number> {
   let at = 0;
-  while (at < size) {
-    const { bytesRead } = await readAt(fd, bytes, at, Math.min(size - at, MAX_READ), at);
+  while (at < into.length) {
+    const { bytesRead } = await readAt(fd, into, at, Math.min(into.length - at, MAX_READ), position + at);
     if (bytesRead === 0) break;
     at += bytesRead;
   }
-  return bytes.subarray(0, at);
+  return at;
+}
+
+/** Reads a file that the user named. @throws VmError ERR_FILE, naming the file and what is wrong with it */
+export async function readInput(source: string | URL, what: string): Promise<Uint8Array> {
+  const file = openInput(source, what);
+  const path = pathOf(source, what);
+  // A pipe, or a file of the kernel's that does not say its size.
+  if (file === undefined) return readWhole(path).catch((error: unknown) => refuse(error, path, what));
+  try {
+    const bytes = Buffer.allocUnsafeSlow(file.size);
+    await file.read(bytes, 0);
+    return bytes;
+  } finally {
+    file.close();
+  }
+}
+
+function refuse(error: unknown, path: string, what: string): never {
+  if (VmError.is(error)) throw error;
+  throw new VmError('ERR_FILE', `${what}: ${describe(error, path)}`, { cause: error });
 }
 
 function describe(error: unknown, path: string): string {
@@ -78,6 +102,7 @@ function describe(error: unknown, path: string): string {
 export const nodePlatform: Platform = {
   createScheduler: nodeScheduler,
   openKvm: openLazily,
+  openFile: openInput,
   readFile: readInput,
   releaseFile: ({ buffer, byteLength }) => {
     // A buffer that moves is a new, young object: the next of the frequent collections takes it. A shared one stays.

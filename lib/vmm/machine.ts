@@ -30,7 +30,7 @@ import {
   RAM_BASE,
 } from './board.js';
 import { boardFdt } from './board-fdt.js';
-import { DTB_MAX_SIZE, type Kernel, type Load, placeBoot } from './boot/index.js';
+import { DTB_MAX_SIZE, type Kernel, type Load, type Placement, placeBoot } from './boot/index.js';
 import type { VmClock } from './devices/device.js';
 import { Pl011 } from './devices/pl011.js';
 import { Pl031 } from './devices/pl031.js';
@@ -324,14 +324,24 @@ export class Machine {
     return powerKey;
   }
 
+  /** Where a kernel and an initrd of so many bytes go. @throws VmError what is wrong with them, or what does not fit */
+  place(kernel: Kernel, initrdSize: number | undefined): Placement {
+    const ram = { base: RAM_BASE, size: this.#options.memory };
+    return placeBoot({ ram, kernel, initrdSize, dtbSize: DTB_MAX_SIZE });
+  }
+
+  /** The RAM at a guest-physical address that {@link place} gave. */
+  bytesAt(address: number, size: number): Uint8Array {
+    return this.#memory.bytes.subarray(address - RAM_BASE, address - RAM_BASE + size);
+  }
+
   /**
-   * Puts kernel, initrd and device tree into RAM, and vCPU 0 at the entry (Linux, `Documentation/arch/arm64/booting.rst`).
+   * Puts kernel, initrd and device tree into RAM, where they are not there already, and vCPU 0 at the entry (Linux, `Documentation/arch/arm64/booting.rst`).
    * @throws VmError what is wrong with the kernel, initrd, device tree or memory size
    */
   load(images: BootImages): void {
     const { kernel, initrd } = images;
-    const ram = { base: RAM_BASE, size: this.#options.memory };
-    const placement = placeBoot({ ram, kernel, initrdSize: initrd?.length, dtbSize: DTB_MAX_SIZE });
+    const placement = this.place(kernel, initrd?.length);
     for (const load of placement.kernel) this.#put(load);
     if (initrd !== undefined) this.#put({ address: placement.initrd!.start, bytes: initrd, size: initrd.length });
     const options = { ...this.#options, gic: this.#gic };
@@ -348,8 +358,9 @@ export class Machine {
   #put(load: Load): void {
     const offset = load.address - RAM_BASE;
     const { bytes } = this.#memory;
+    const isThere = load.bytes.buffer === bytes.buffer && load.bytes.byteOffset === bytes.byteOffset + offset;
     // Fresh RAM is zero: what the bytes do not fill (the BSS) need not be written.
-    bytes.set(load.bytes, offset);
+    if (!isThere) bytes.set(load.bytes, offset);
     if (load.bytes.length > 0) this.#memory.written(offset, load.bytes.length);
   }
 }

@@ -1,11 +1,11 @@
 import { type Kvm, SystemEvent } from '../kvm/index.js';
-import { loadKernel } from './boot/index.js';
+import { openImages, readImages } from './boot-images.js';
 import { aborted, VmConsole } from './console.js';
 import type { BlockBackend } from './devices/virtio/blk.js';
 import { Emitter } from './emitter.js';
 import { VmError } from './errors.js';
-import { type BootImages, Machine, type MachineStats } from './machine.js';
-import { type ImageSource, type MicroVmOptions, type ResolvedOptions, resolveOptions } from './options.js';
+import { Machine, type MachineStats } from './machine.js';
+import { type MicroVmOptions, type ResolvedOptions, resolveOptions } from './options.js';
 import { endedInPanic, haltedInPanic, PANIC_SILENCE_MS, PANIC_WINDOW } from './panic.js';
 import type { Platform } from './platform.js';
 import { type FillRandom, webRandom } from './random.js';
@@ -107,13 +107,14 @@ export async function prepare(given: MicroVmOptions, platform: Platform): Promis
   };
   check();
   const scheduler = platform.createScheduler();
-  // The machine is built while the files are read.
-  const reading = readImages(options, platform);
-  reading.catch(() => {});
-  const kvm = options.kvm ?? (await platform.openKvm(options));
+  // The machine is built meanwhile.
+  const opening = openImages(options, platform);
+  opening.catch(() => {});
   const disks: BlockBackend[] = [];
+  let kvm: Kvm | undefined;
   let machine: Machine | undefined;
   try {
+    kvm = options.kvm ?? (await platform.openKvm(options));
     for (const disk of options.disks) {
       if (platform.openDisk === undefined)
         throw new VmError('ERR_INVALID_OPTION', 'disks: there is no file system here');
@@ -127,8 +128,9 @@ export async function prepare(given: MicroVmOptions, platform: Platform): Promis
     };
     const random = platform.random ?? webRandom;
     const parts = { options, platform, scheduler, kvm, disks, consoles, random };
+    const opened = await opening;
     machine = new Machine(parts);
-    const images = await reading;
+    const images = await opened.readInto(machine);
     check();
     machine.load(images);
     images.release();
@@ -136,7 +138,8 @@ export async function prepare(given: MicroVmOptions, platform: Platform): Promis
   } catch (error) {
     machine?.close();
     for (const disk of disks) closeDisk(disk);
-    if (options.kvm === undefined) kvm.close();
+    if (options.kvm === undefined) kvm?.close();
+    opening.then(({ close }) => close()).catch(() => {});
     throw error;
   }
 }
@@ -470,34 +473,4 @@ function closeDisk(disk: BlockBackend): void {
   try {
     disk.close?.();
   } catch {}
-}
-
-/** What a machine is loaded with, and what lets go of the files that it was read from. */
-type ReadImages = BootImages & { release(): void };
-
-async function readImages(options: ResolvedOptions, platform: Platform): Promise<ReadImages> {
-  const [file, initrd, dtb] = await Promise.all([
-    read(platform, options.kernel, 'kernel'),
-    options.initrd === undefined ? undefined : read(platform, options.initrd, 'initrd'),
-    options.dtb === undefined ? undefined : read(platform, options.dtb, 'dtb'),
-  ]);
-  const gunzip = platform.gunzip;
-  const kernel = await loadKernel(file, {
-    limit: options.memory,
-    format: options.kernelFormat,
-    ...(gunzip === undefined ? {} : { gunzip }),
-  });
-  const release = (): void => {
-    if (file !== options.kernel) platform.releaseFile?.(file);
-    if (initrd !== undefined && initrd !== options.initrd) platform.releaseFile?.(initrd);
-  };
-  return { kernel, initrd, dtb, release };
-}
-
-async function read(platform: Platform, source: ImageSource, what: string): Promise<Uint8Array> {
-  if (source instanceof Uint8Array) return source;
-  if (platform.readFile === undefined) {
-    throw new VmError('ERR_INVALID_OPTION', `${what}: there is no file system here; give the bytes`);
-  }
-  return platform.readFile(source, what);
 }

@@ -125,6 +125,11 @@ describe('the tarball', () => {
     expect(bundle).toEqual(
       expect.arrayContaining(['cli', 'compiler-worker', 'fdt', 'host', 'index', 'kvm', 'soft'].map((f) => `${f}.js`)),
     );
+    // What V8 reads at each start: no comments, and a byte for each character.
+    for (const file of bundle) {
+      const source = readFileSync(join(ROOT, 'dist/bundle', file), 'utf8');
+      expect(/[^\0-\x7f]|^\s*\/\*\*/m.exec(source)).toBeNull();
+    }
     // A few files, or it would not be one.
     expect(bundle.length).toBeLessThan(40);
     const rest = packed.filter((f) => !/^(dist|lib)\//.test(f));

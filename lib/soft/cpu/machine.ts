@@ -46,7 +46,10 @@ export class SoftMachine implements Machine, RamOwner {
   readonly #linear = new LinearMemory();
   readonly physical = new PhysicalMap();
   readonly code: CodeCache;
-  readonly interpreter: Interpreter;
+  #interpreter: Interpreter | undefined;
+  readonly #makeInterpreter: () => Interpreter;
+  readonly #compiler: CompilerThread | undefined;
+  #closed = false;
   readonly step: StepRecord;
   readonly decoder: Decoder;
   readonly syndromes: Syndromes;
@@ -107,6 +110,32 @@ export class SoftMachine implements Machine, RamOwner {
       loadMiss: (lo: number, hi: number, info: number) => this.#current!.mmu.loadMiss(lo, hi, info),
       storeMiss: (lo: number, hi: number, info: number) => this.#current!.mmu.storeMiss(lo, hi, info),
     };
+    this.#compiler = options.compiler;
+    this.#makeInterpreter = () => {
+      const interpreter = new Interpreter(
+        TABLE,
+        this.#linear.memory,
+        host,
+        this.#helpers(),
+        counters === undefined || threshold === undefined ? undefined : { counters, threshold },
+      );
+      this.code.link(interpreter, options.compiler);
+      return interpreter;
+    };
+    // It takes a fifth of a start to make. By then who builds a VM has its files read, by other threads, into the RAM.
+    queueMicrotask(() => {
+      if (!this.#closed) void this.interpreter;
+    });
+  }
+
+  /** Made when the caller has done what it was about, or when it is first needed. */
+  get interpreter(): Interpreter {
+    this.#interpreter ??= this.#makeInterpreter();
+    return this.#interpreter;
+  }
+
+  /** What instructions call. */
+  #helpers(): HelperTable {
     const helpers: Record<string, (...args: never[]) => number | bigint | undefined> = {
       mrs: (index: number) => this.#current!.mrs(index),
       msr: (index: number, value: bigint) => this.#current!.msr(index, value) as undefined,
@@ -123,14 +152,7 @@ export class SoftMachine implements Machine, RamOwner {
     for (const create of HELPERS) Object.assign(helpers, create(this.views));
     const made = prebuilt();
     if (made !== undefined) useInterpreterImage(TABLE, made.interpreter);
-    this.interpreter = new Interpreter(
-      TABLE,
-      this.#linear.memory,
-      host,
-      helpers as HelperTable,
-      counters === undefined || threshold === undefined ? undefined : { counters, threshold },
-    );
-    this.code.link(this.interpreter, options.compiler);
+    return helpers as HelperTable;
   }
 
   /** What the compiler has done: regions compiled since the machine was made. */
@@ -162,6 +184,10 @@ export class SoftMachine implements Machine, RamOwner {
     this.physical.removeBacking(address, size);
     this.flushTlbs();
     this.#linear.give(address, size);
+  }
+
+  get hasCode(): boolean {
+    return this.code.pages > 0;
   }
 
   forgetCode(page: number): void {
@@ -259,7 +285,8 @@ export class SoftMachine implements Machine, RamOwner {
 
   close(): void {
     this.#current = undefined;
-    this.code.close();
+    this.#closed = true;
+    this.#compiler?.close();
     for (const cpu of [...this.cpus]) this.destroyCpu(cpu);
   }
 }

@@ -8,6 +8,8 @@ const PAGE = 4096;
 export interface RamOwner {
   /** The linear memory of the block. */
   bytesAt(address: number, size: number): Uint8Array;
+  /** Whether code of any page is known. */
+  readonly hasCode: boolean;
   /** Forgets code of a page. @param page linear address */
   forgetCode(page: number): void;
   /** Forgets every translation of every vCPU. */
@@ -45,7 +47,7 @@ export class RamBlock implements MachineMemory, RamPages {
   }
 
   invalidate(offset: number, length: number): void {
-    if (length === 0) return;
+    if (length === 0 || !this.#owner.hasCode) return;
     const first = Math.floor((this.address + offset) / PAGE) * PAGE;
     for (let page = first; page < this.address + offset + length; page += PAGE) this.#owner.forgetCode(page);
   }

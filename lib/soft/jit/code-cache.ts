@@ -122,11 +122,6 @@ export class CodeCache {
     thread?.post({ memory: interpreter.memory });
   }
 
-  /** The machine is gone: nothing more is compiled. */
-  close(): void {
-    this.#thread?.close();
-  }
-
   /**
    * The address of the page's records.
    * @param page linear address of a page of RAM
@@ -360,6 +355,11 @@ export class CodeCache {
 
   #takeRegion(): number | undefined {
     return this.#freeRegions.pop() ?? (this.#nextRegion < MAX_REGIONS ? this.#nextRegion++ : undefined);
+  }
+
+  /** Pages of RAM whose code is held. */
+  get pages(): number {
+    return this.#byPage.size;
   }
 
   /** Whether a store to the page must be reported by {@link written}. */

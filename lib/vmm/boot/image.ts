@@ -27,9 +27,10 @@ export function isArm64Image(bytes: Uint8Array): boolean {
 
 /**
  * Reads an arm64 Image's header.
+ * @param size of the file, in bytes, where `bytes` is only its beginning
  * @throws VmError `ERR_KERNEL_EMPTY`, `ERR_KERNEL_TRUNCATED`, `ERR_KERNEL_FORMAT`, `ERR_KERNEL_ENDIAN`
  */
-export function parseArm64Image(bytes: Uint8Array): Arm64Image {
+export function parseArm64Image(bytes: Uint8Array, size = bytes.length): Arm64Image {
   if (bytes.length === 0) throw new VmError('ERR_KERNEL_EMPTY', 'kernel: it is empty (0 bytes)');
   if (bytes.length < IMAGE_HEADER_SIZE) {
     throw new VmError(
@@ -60,17 +61,17 @@ export function parseArm64Image(bytes: Uint8Array): Arm64Image {
     throw new VmError('ERR_KERNEL_FORMAT', `kernel: the header's image_size 0x${headerSize.toString(16)} is no size`);
   }
   const needed = peExtent(bytes, view);
-  if (needed > bytes.length) {
+  if (needed > size) {
     throw new VmError(
       'ERR_KERNEL_TRUNCATED',
-      `kernel: the Image is truncated: its sections reach to byte ${needed}, the file has ${bytes.length}; copy or download it again`,
+      `kernel: the Image is truncated: its sections reach to byte ${needed}, the file has ${size}; copy or download it again`,
     );
   }
   const pageBits = Number((flags >> 1n) & 3n);
   return {
     bytes,
     textOffset,
-    imageSize: Math.max(Number(headerSize), bytes.length),
+    imageSize: Math.max(Number(headerSize), size),
     pageSize: ([undefined, 4096, 16384, 65536] as const)[pageBits],
   };
 }
