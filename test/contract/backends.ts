@@ -65,6 +65,16 @@ export function describeGicv3(title: string, body: (backend: Backend) => void): 
 /** `test`, where the backend's guests can have a GICv3. */
 export const whereGicv3 = (backend: Backend): Block => (hasGicv3(backend) ? test : skipped('this KVM has no GICv3'));
 
+/** `test`, where the backend's guests can have pointer authentication. */
+export function wherePointerAuth({ open }: Backend): Block {
+  const kvm = open();
+  try {
+    return kvm.checkExtension(Cap.ARM_PTRAUTH_ADDRESS) === 1 ? test : skipped('no pointer authentication');
+  } finally {
+    kvm.close();
+  }
+}
+
 function hasGicv3({ open }: Backend): boolean {
   const kvm = open();
   try {

@@ -56,6 +56,18 @@ export const Sysreg = {
   MPIDR: sysregIndex(3, 0, 0, 0, 5),
 } as const;
 
+/**
+ * Code: no counter of the PMU counts, has overflowed or may interrupt, and all are zero. After a reset that is UNKNOWN. Uses X0.
+ */
+export const PMU_CLEARED: readonly number[] = [
+  ...mov(0, 0xffff_ffff),
+  msr(sysregIndex(3, 3, 9, 12, 2), 0), // PMCNTENCLR_EL0
+  msr(sysregIndex(3, 0, 9, 14, 2), 0), // PMINTENCLR_EL1
+  msr(sysregIndex(3, 3, 9, 12, 3), 0), // PMOVSCLR_EL0
+  ...mov(0, 6), // P and C
+  msr(sysregIndex(3, 3, 9, 12, 0), 0), // PMCR_EL0
+];
+
 export interface TestVm {
   readonly vm: Vm;
   readonly memory: GuestMemory;

@@ -45,10 +45,10 @@ export interface Watchpoint extends Condition {
   readonly stores: boolean;
 }
 
-/** The bits of an address that are compared: 48 to 0. */
-export const debugAddress = (lo: number, hi: number): number => (hi & 0x1_ffff) * 0x1_0000_0000 + (lo >>> 0);
+/** The bits of an address that are compared: 52 to 0. */
+export const debugAddress = (lo: number, hi: number): number => (hi & 0x1f_ffff) * 0x1_0000_0000 + (lo >>> 0);
 
-const compared = (value: bigint): number => Number(BigInt.asUintN(49, value));
+const compared = (value: bigint): number => Number(BigInt.asUintN(53, value));
 const bits = (value: bigint, lsb: number, width: number): number =>
   Number((value >> BigInt(lsb)) & ((1n << BigInt(width)) - 1n));
 const isEnabled = (control: bigint | undefined): control is bigint => control !== undefined && (control & 1n) !== 0n;

@@ -3,6 +3,7 @@ import { computePac } from '../a64/qarma.js';
 import { fromBase64 } from '../jit/interpreter-image.js';
 import { prebuilt } from '../jit/prebuilt.js';
 import { emitFunctions, instantiateFunctions, pureFunction } from '../jit/pure-function.js';
+import { granuleOf, leastTsz, MOST_TSZ } from '../mmu/translate.js';
 import { Sctlr } from './architecture.js';
 import { Offset } from './layout.js';
 import type { CpuState } from './state.js';
@@ -13,6 +14,7 @@ export const PAUTH_ID_FIELDS = (1n << 4n) | (1n << 24n);
 
 /** TCR_EL1 (Arm ARM DDI 0487 D24.2.186). */
 const TSZ = [0n, 16n] as const;
+const TG = [14n, 30n] as const;
 const TBI = [37n, 38n] as const;
 const TBID = [51n, 52n] as const;
 
@@ -40,14 +42,16 @@ export function pointerAuthChanged(state: CpuState, implemented: boolean): void 
     const ignoresTop = ([0, 1] as const).map((half) => bit(TBI[half]) && (isData || !bit(TBID[half])));
     for (const half of [0, 1] as const) {
       const top = ignoresTop[half]! ? 56n : 64n;
-      state.set64(at + half * 8, (1n << top) - (1n << bottomOf((tcr >> TSZ[half]) & 0x3fn)));
+      const granule = granuleOf(half, Number((tcr >> TG[half]) & 3n));
+      state.set64(at + half * 8, (1n << top) - (1n << bottomOf(Number((tcr >> TSZ[half]) & 0x3fn), granule)));
     }
     state.set64(at + 16, ignoresTop.includes(true) ? 55n : 63n);
   }
 }
 
 /** CalculateBottomPACBit: the lowest bit that is no part of the address; a size out of range acts as the limit. */
-const bottomOf = (tsz: bigint): bigint => 64n - (tsz < 16n ? 16n : tsz > 39n ? 39n : tsz);
+const bottomOf = (tsz: number, granule: number): bigint =>
+  BigInt(64 - Math.min(Math.max(tsz, leastTsz(granule)), MOST_TSZ));
 
 let functions: Readonly<Record<string, (...args: never[]) => bigint>> | undefined;
 

@@ -68,8 +68,8 @@ const ID_VALUES: Readonly<Record<string, bigint>> = {
   ID_AA64MMFR0_EL1: 2n | field(2n, 4n) | field(1n, 20n),
   // Hardware management of access flag and dirty state, hierarchical permission disables, PAN with EPAN.
   ID_AA64MMFR1_EL1: 2n | field(1n, 12n) | field(3n, 20n),
-  // CnP, UAO, LSE2, E0PD.
-  ID_AA64MMFR2_EL1: 1n | field(1n, 4n) | field(1n, 32n) | field(1n, 60n),
+  // CnP, UAO, 52-bit virtual addresses with a granule of 64K, LSE2, E0PD.
+  ID_AA64MMFR2_EL1: 1n | field(1n, 4n) | field(1n, 16n) | field(1n, 32n) | field(1n, 60n),
 };
 
 // op0=3, op1=0, CRn=0, CRm=1..7: the ID space. Registers of AArch32 and unallocated ones read as zero.

@@ -1,5 +1,6 @@
 import { sysregIndex } from '../../kvm/index.js';
 import { BREAKPOINTS, WATCHPOINTS } from '../cpu/cpu.js';
+import { RESET_UNKNOWN } from './reset.js';
 
 /** Breakpoints and watchpoints that KVM has registers for, whatever its processor has (kernel: ARM_MAX_BRP, ARM_MAX_WRP). */
 const DEBUG_REGISTERS = 16;
@@ -16,8 +17,8 @@ const KEPT: ReadonlyMap<number, bigint> = new Map([
   ...debug(WATCHPOINTS, 7),
   // DBGVCR32_EL2, DACR32_EL2, IFSR32_EL2, FPEXC32_EL2: of an AArch32 EL1.
   [sysregIndex(2, 4, 0, 7, 0), 0n],
-  [sysregIndex(3, 4, 3, 0, 0), 0n],
-  [sysregIndex(3, 4, 5, 0, 1), 0n],
+  [sysregIndex(3, 4, 3, 0, 0), RESET_UNKNOWN],
+  [sysregIndex(3, 4, 5, 0, 1), RESET_UNKNOWN],
   [sysregIndex(3, 4, 5, 3, 0), 0x700n],
   // DISR_EL1, of the RAS extension.
   [sysregIndex(3, 0, 12, 1, 1), 0n],

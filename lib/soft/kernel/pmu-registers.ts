@@ -1,5 +1,5 @@
 import { sysregIndex } from '../../kvm/index.js';
-import { CYCLE_COUNTER, MAX_EVENT_COUNTERS, Pmcr, type Pmu, type PmuVmData } from './pmu.js';
+import { CYCLE_COUNTER, MAX_EVENT_COUNTERS, Pmcr, type Pmu, type PmuVmData, SELECT_MASK } from './pmu.js';
 
 /** Encodings (Arm ARM DDI 0487 D24.5). */
 const PMINTENSET_EL1 = sysregIndex(3, 0, 9, 14, 1);
@@ -24,7 +24,6 @@ const PMCCFILTR_EL0 = sysregIndex(3, 3, 14, 15, 7);
 
 /** Bits of PMUSERENR_EL0: what EL0 may access: everything, PMSWINC, the cycle counter, event counters. */
 const UserEnable = { EN: 1, SW: 2, CR: 4, ER: 8, ALL: 15 } as const;
-const SELECT_MASK = 0x1f;
 const LOW = 0xffff_ffffn;
 
 /** Whether the register is the PMU's. */

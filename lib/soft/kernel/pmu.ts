@@ -1,4 +1,5 @@
 import type { Cpu } from '../cpu/cpu.js';
+import { RESET_UNKNOWN } from './reset.js';
 
 /** Event counters that the PMU has: KVM_ARM_VCPU_PMU_V3_SET_NR_COUNTERS can say less. */
 export const MAX_EVENT_COUNTERS = 6;
@@ -31,6 +32,8 @@ const NOT_AT_EL1 = 1n << 31n;
 const NOT_AT_EL0 = 1n << 30n;
 
 const LOW = 0xffff_ffffn;
+/** PMSELR_EL0.SEL. */
+export const SELECT_MASK = 0x1f;
 /** PSTATE.M[2] at EL1. */
 const EL1 = 0x4n;
 /** A counter that has so far to go is not looked at before. */
@@ -96,15 +99,19 @@ export class Pmu {
     this.#drive = drive;
   }
 
+  /** What the architecture leaves UNKNOWN is what it is after KVM's reset (kernel: reset_pmu_reg, reset_pmevcntr, reset_pmevtyper). */
   reset(): void {
     this.update();
-    this.#values.fill(0n);
-    this.#types.fill(0n);
+    const unknown = Number(RESET_UNKNOWN & LOW);
+    this.#values.fill(RESET_UNKNOWN & LOW);
+    this.#values[CYCLE_COUNTER] = RESET_UNKNOWN;
+    for (let counter = 0; counter < CYCLE_COUNTER; counter++) this.setType(counter, RESET_UNKNOWN);
+    this.#types[CYCLE_COUNTER] = 0n;
     this.#control = Pmcr.LC;
-    this.#enabled = 0;
-    this.#interrupts = 0;
-    this.#overflows = 0;
-    this.selected = 0;
+    this.#enabled = unknown & this.counters;
+    this.#interrupts = unknown & this.counters;
+    this.#overflows = unknown & this.counters;
+    this.selected = unknown & SELECT_MASK;
     this.userEnable = 0;
     this.#updateOutput();
   }

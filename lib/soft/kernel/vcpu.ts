@@ -25,6 +25,7 @@ import { getOneReg, getRegList, setOneReg } from './one-reg.js';
 import { PMU_VERSION, Pmu } from './pmu.js';
 import { PSCI_0_1, PSCI_1_3 } from './psci.js';
 import { StolenTime } from './pvtime.js';
+import { resetProcessor } from './reset.js';
 import { callSmccc } from './smccc.js';
 import { VcpuStats } from './stats.js';
 import { readTrapped, writeTrapped } from './trapped-registers.js';
@@ -184,7 +185,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     this.pmu?.reset();
     this.kept.reset();
     this.aarch32Spsr.fill(0n);
-    this.cpu.reset();
+    resetProcessor(this.cpu);
     // The lines are inputs: a reset does not change them.
     this.cpu.setIrq(this.#irq);
     this.cpu.setFiq(this.#fiq);

@@ -34,13 +34,13 @@ interface Half {
   /** Address of the table at the first level, and its alignment. */
   table: number;
   tableAlign: number;
-  /** Bits of input address, the size they span, and where the upper half's range begins in 48 bits. */
+  /** Bits of input address, the size they span, and where the upper half's range begins in 52 bits. */
   inputBits: number;
   inputSize: number;
   rangeStart: number;
   /** log2 of the granule: 12, 14 or 16. */
   granule: number;
-  /** EPDn: walks are disabled. */
+  /** EPDn, or TnSZ is too small: walks are disabled. */
   disabled: boolean;
   /** TBIn: the top byte is ignored; and for fetches (TBIDn). */
   ignoreTop: boolean;
@@ -90,6 +90,16 @@ export interface Translation {
   afterAccess: number;
   afterStore: number;
 }
+
+/**
+ * The largest input addresses, by log2 of the granule: 52 bits with 64 KiB (FEAT_LVA), else 48. A smaller TnSZ is a Translation
+ * fault at level 0.
+ */
+export const leastTsz = (granule: number): number => (granule === 16 ? 12 : 16);
+/** The smallest ones: what is above acts as the limit. FEAT_TTST, which has more, is not there. */
+export const MOST_TSZ = 39;
+/** log2 of the granule by TCR_EL1.TG0 and .TG1; a reserved value is taken for 4 KiB. */
+export const granuleOf = (half: 0 | 1, tg: number): number => (half === 0 ? [12, 16, 14, 12] : [12, 14, 12, 16])[tg]!;
 
 const ACCESS_FLAG_BIT = 1 << 10;
 /** AP[2]: read-only. */
@@ -149,8 +159,8 @@ export class Translator {
     this.#wxn = r.wxn;
     this.#epan = r.epan;
     const bits = (lsb: number, width: number): number => Number((r.tcr >> BigInt(lsb)) & ((1n << BigInt(width)) - 1n));
-    const tg0 = [12, 16, 14, 12][bits(14, 2)]!;
-    const tg1 = [12, 14, 12, 16][bits(30, 2)]!;
+    const tg0 = granuleOf(0, bits(14, 2));
+    const tg1 = granuleOf(1, bits(30, 2));
     const ips = [32, 36, 40, 40, 40, 40, 40, 40][bits(32, 3)]!;
     this.#outputLimit = 2 ** ips;
     this.#managesAccess = bits(39, 1) === 1;
@@ -191,9 +201,9 @@ export class Translator {
     const half = this.#halfOf(hi);
     const ignoresTop = isFetch ? half.ignoreTopOfPc : half.ignoreTop;
     if (!this.#enabled) {
-      const pa = (hi & 0xffff) * 0x1_0000_0000 + (lo >>> 0);
+      const pa = (hi & 0xf_ffff) * 0x1_0000_0000 + (lo >>> 0);
       // The address must fit the physical address size, up to a top byte that TBI says to ignore.
-      const top = ignoresTop ? hi & 0x00ff_0000 : hi & 0xffff_0000;
+      const top = ignoresTop ? hi & 0x00f0_0000 : hi & 0xfff0_0000;
       if (top !== 0 || pa >= PHYSICAL_LIMIT) {
         this.status = FaultStatus.ADDRESS_SIZE;
         return false;
@@ -210,10 +220,10 @@ export class Translator {
       return true;
     }
     const upper = (hi & 0x0080_0000) !== 0;
-    const va = (hi & 0xffff) * 0x1_0000_0000 + (lo >>> 0);
+    const va = (hi & 0xf_ffff) * 0x1_0000_0000 + (lo >>> 0);
     // Bits above the input size must all equal bit 55, but for an ignored top byte.
-    const top = ignoresTop ? hi & 0x00ff_0000 : hi & 0xffff_0000;
-    const wanted = upper ? (ignoresTop ? 0x00ff_0000 : 0xffff_0000 | 0) : 0;
+    const top = ignoresTop ? hi & 0x00f0_0000 : hi & 0xfff0_0000;
+    const wanted = upper ? (ignoresTop ? 0x00f0_0000 : 0xfff0_0000 | 0) : 0;
     const inRange = upper ? va >= half.rangeStart : va < half.inputSize;
     if (top !== wanted || !inRange || half.disabled || (el0 && half.e0pd)) {
       this.status = FaultStatus.TRANSLATION;
@@ -347,17 +357,17 @@ function setHalf(
   hpd: number,
   e0pd: number,
 ): void {
-  // T0SZ below 16 needs FEAT_LVA, above 39 FEAT_TTST: neither is there, and out-of-range values act as the limit.
-  h.inputBits = 64 - Math.min(Math.max(tsz, 16), 39);
+  const least = leastTsz(granule);
+  h.inputBits = 64 - Math.min(Math.max(tsz, least), MOST_TSZ);
   h.inputSize = 2 ** h.inputBits;
-  h.rangeStart = 2 ** 48 - h.inputSize;
+  h.rangeStart = 2 ** 52 - h.inputSize;
   h.granule = granule;
   const stride = granule - 3;
   h.level = 4 - Math.ceil((h.inputBits - granule) / stride);
   const firstBits = h.inputBits - (granule + (3 - h.level) * stride);
   h.tableAlign = 2 ** Math.max(firstBits + 3, 6);
   setTable(h, ttbr);
-  h.disabled = epd === 1;
+  h.disabled = epd === 1 || tsz < least;
   h.ignoreTop = tbi === 1;
   h.ignoreTopOfPc = tbi === 1 && tbid === 0;
   h.hpd = hpd === 1;

@@ -38,11 +38,11 @@ describe.each(THRESHOLDS)('breakpoints (threshold %s)', (threshold) => {
     }
   });
 
-  test('compares bits 48 to 2 of the address', () => {
+  test('compares bits 52 to 2 of the address', () => {
     const at = vm.place([NOP]);
-    set(0, BigInt(at) | (0x7fffn << 49n) | 3n, bcr());
+    set(0, BigInt(at) | (0x7ffn << 53n) | 3n, bcr());
     expect(vm.start(at, { pstate: EL0T }).ec).toBe(EC.BREAKPOINT);
-    set(0, BigInt(at) | (1n << 48n), bcr());
+    set(0, BigInt(at) | (1n << 52n), bcr());
     expect(vm.execute([NOP], { at, pstate: EL0T }).done).toBe(true);
   });
 

@@ -88,11 +88,13 @@ test('QARMA: the vector of its paper', () => {
         for (let n = 0; n < LAYOUTS; n++) {
           // T0SZ, T1SZ and both granules; TBI and TBID of both halves. The MMU is off.
           const isEven = random.below(2) === 0;
-          const tsz = 16 + random.below(24);
+          const is64K = random.below(3) === 0;
+          const size = (): number => (is64K ? 12 + random.below(28) : 16 + random.below(24));
+          const tsz = size();
           const tcr =
             BigInt(tsz) |
-            (BigInt(isEven ? tsz : 16 + random.below(24)) << 16n) |
-            (2n << 30n) |
+            (BigInt(isEven ? tsz : size()) << 16n) |
+            (is64K ? (1n << 14n) | (3n << 30n) : 2n << 30n) |
             (BigInt(isEven ? random.pick([0, 3]) : random.below(4)) << 37n) |
             (BigInt(isEven ? random.pick([0, 3]) : random.below(4)) << 51n);
           // With no key enabled at all QEMU 7.2 takes XPACI and XPACD for disabled too.

@@ -9,6 +9,7 @@ import {
   IRQ_VECTOR,
   irqHandler,
   makeVm,
+  PMU_CLEARED,
   RAM,
   runToExit,
   Sysreg,
@@ -59,6 +60,7 @@ describe.each([
     const body = [NOP, addImm(3, 3, 1), NOP];
     put(
       RAM,
+      ...PMU_CLEARED,
       set(evtyper(0), INST_RETIRED),
       set(evtyper(1), INST_RETIRED + NOT_AT_EL1),
       set(CNTENSET, 0x8000_0003),
@@ -90,6 +92,7 @@ describe.each([
     );
     put(
       RAM,
+      ...PMU_CLEARED,
       set(Sysreg.VBAR_EL1, VECTORS),
       set(evtyper(0), INST_RETIRED + NOT_AT_EL1),
       set(evtyper(1), INST_RETIRED + NOT_AT_EL0),
@@ -113,6 +116,7 @@ describe.each([
     const { vcpu, load: put } = start();
     put(
       RAM,
+      ...PMU_CLEARED,
       set(evtyper(2), INST_RETIRED),
       set(evtyper(3), CHAIN),
       set(evcntr(2), 0xffff_fff0),
@@ -139,6 +143,7 @@ describe.each([
     put(IRQ_VECTOR, irqHandler(pass));
     put(
       RAM,
+      ...PMU_CLEARED,
       enableGic(2 ** PPI),
       mov(30, 0xffff_ffff),
       set(CCFILTR, filter),
@@ -160,7 +165,17 @@ describe.each([
 
   test('what the host does, and waiting, is not counted', () => {
     const { vcpu, load: put } = start();
-    put(RAM, set(CNTENSET, 2 ** 31), mov(9, DEVICE), mov(0, 1), msr(PMCR, 0), load(4, 1, 9), mrs(4, CCNTR), exitNow);
+    put(
+      RAM,
+      ...PMU_CLEARED,
+      set(CNTENSET, 2 ** 31),
+      mov(9, DEVICE),
+      mov(0, 1),
+      msr(PMCR, 0),
+      load(4, 1, 9),
+      mrs(4, CCNTR),
+      exitNow,
+    );
     expect(runToExit(vcpu)).toBe('read 0x9000000/4');
     for (let i = 0; i < 3; i++) vcpu.getOneReg(Reg.PSTATE);
     runToExit(vcpu);

@@ -107,7 +107,9 @@ function build(random: Random, granule: Granule, control: bigint, sctlr: bigint,
     // Each in its own piece of the space, away from the program's.
     const piece = BigInt(Math.max(tables.shift(2), tables.shift(level)));
     const index = BigInt(n + 8) + (4n << (granule === 12 ? 0n : 5n));
-    const va = (index << piece) & ((1n << BigInt(bits)) - 1n);
+    // Beyond 48 bits in a few places: tables of 64 KiB are large.
+    const high = bits > 48 ? random.pick([0n, 1n, 0xan]) << 48n : 0n;
+    const va = ((index << piece) | high) & ((1n << BigInt(bits)) - 1n);
     const span = 1n << shift;
     const ap = random.below(4) as 0 | 1 | 2 | 3;
     const base = BigInt(FRAMES) & ~(span - 1n);
@@ -164,6 +166,8 @@ function build(random: Random, granule: Granule, control: bigint, sctlr: bigint,
       [14, 'hardware management', HA | HD, SCTLR_ON, 17],
       [14, 'TBI', 3n << 37n, SCTLR_ON, 25],
       [16, 'hardware management', HA | HD | (1n << 37n), SCTLR_ON, 22],
+      [16, '52-bit addresses', HA, SCTLR_ON, 12],
+      [16, '51-bit addresses, TBI', 3n << 37n, SCTLR_ON, 13],
     ] as const)('granule 2^%d, %s', (granule, _name, control, sctlr, tsz) => {
       eachProgram(PAGES[granule] * ACCESSES, (random) => {
         const program = build(random, granule, tcr(granule, tsz) | control, sctlr, tsz);

@@ -186,7 +186,20 @@ describe.each([12, 14, 16] as const)('granule 2^%d', (granule: Granule) => {
     }
   });
 
-  test.each([25, 33, 34, 36, 39])('T0SZ and T1SZ %d', (tsz) => {
+  const least = granule === 16 ? 12 : 16;
+  test(`T1SZ below ${least}: nothing is translated`, () => {
+    const { vm, tables } = machine({ granule });
+    const va = BigInt.asUintN(64, -0x1_0000n);
+    tables.map(BigInt.asUintN(48, va), DATA);
+    expect(read(vm, va)).toBe('ok');
+    vm.cpu.setSysreg(REG.TCR_EL1, tcr(granule, 16, least - 1));
+    expect(read(vm, va)).toBe(TRANSLATION);
+    expect(run(vm, va)).toBe(TRANSLATION);
+    vm.cpu.setSysreg(REG.TCR_EL1, tcr(granule, 16, 16));
+    expect(read(vm, va)).toBe('ok');
+  });
+
+  test.each([...(granule === 16 ? [12, 14] : []), 25, 33, 34, 36, 39])('T0SZ and T1SZ %d', (tsz) => {
     const vm = new BareMetal();
     const tables = withMmu(vm, { granule, t0sz: tsz < 34 ? tsz : 25, tcr: tcr(granule, tsz < 34 ? tsz : 25, tsz) });
     // The lower half has the code; the upper half is tried.
