@@ -1,13 +1,10 @@
-import { BREAKPOINTS, type DebugRegisters, WATCHPOINTS } from './cpu.js';
+import { BREAKPOINTS, CONTEXT_BREAKPOINTS, type DebugRegisters, WATCHPOINTS } from './cpu.js';
 
 /**
  * Breakpoints and watchpoints: what their registers mean (Arm ARM DDI 0487 D2.8, D2.10). Of what the architecture leaves open, a
  * reserved value disables; bytes that are not next to each other are watched one by one; where DBGWCR.MASK is set, BAS and
  * the masked bits of the address have no say.
  */
-
-/** Of the breakpoints, the highest can match contexts (ID_AA64DFR0_EL1.CTX_CMPs). */
-const CONTEXT_AWARE = 1;
 
 /** Bits that exist, of DBGBCR<n>_EL1 and DBGWCR<n>_EL1. DBGBCR.BAS is RES1 without AArch32. */
 export const BCR_MASK = 0xff_e1e7n;
@@ -52,7 +49,7 @@ const compared = (value: bigint): number => Number(BigInt.asUintN(53, value));
 const bits = (value: bigint, lsb: number, width: number): number =>
   Number((value >> BigInt(lsb)) & ((1n << BigInt(width)) - 1n));
 const isEnabled = (control: bigint | undefined): control is bigint => control !== undefined && (control & 1n) !== 0n;
-const isContextAware = (n: number): boolean => n >= BREAKPOINTS - CONTEXT_AWARE && n < BREAKPOINTS;
+const isContextAware = (n: number): boolean => n >= BREAKPOINTS - CONTEXT_BREAKPOINTS && n < BREAKPOINTS;
 
 /**
  * AArch64.StateMatch, as far as it can be known beforehand. `undefined` where it never matches.

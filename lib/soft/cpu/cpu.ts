@@ -78,9 +78,10 @@ export interface CpuHost {
   random64?(): bigint;
 }
 
-/** Breakpoints, and watchpoints, of a processor. */
-export const BREAKPOINTS = 2;
-export const WATCHPOINTS = 2;
+/** Breakpoints of a processor, the last of them that can match contexts (ID_AA64DFR0_EL1.CTX_CMPs), and watchpoints: as of a Cortex-A57. */
+export const BREAKPOINTS = 6;
+export const CONTEXT_BREAKPOINTS = 2;
+export const WATCHPOINTS = 4;
 
 /** DBGBCR<n>_EL1, DBGBVR<n>_EL1, DBGWCR<n>_EL1 and DBGWVR<n>_EL1, by number. */
 export interface DebugRegisters {

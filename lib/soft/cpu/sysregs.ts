@@ -1,5 +1,5 @@
 import { sysregIndex } from '../../kvm/registers.js';
-import { BREAKPOINTS, WATCHPOINTS } from './cpu.js';
+import { BREAKPOINTS, CONTEXT_BREAKPOINTS, WATCHPOINTS } from './cpu.js';
 import { Offset, SYSREG_SLOTS } from './layout.js';
 
 /** How a system register behaves when the guest reads or writes it. */
@@ -47,8 +47,12 @@ const ID_VALUES: Readonly<Record<string, bigint>> = {
     0x11n | field(1n, 16n) | field(1n, 20n) | field(1n, 24n) | field(1n, 48n) | field(3n, 56n) | field(1n, 60n),
   // BTI, SSBS with MSR and MRS.
   ID_AA64PFR1_EL1: 1n | field(2n, 4n),
-  // Armv8 debug; of the breakpoints, one that matches contexts.
-  ID_AA64DFR0_EL1: 6n | field(BigInt(BREAKPOINTS - 1), 12n) | field(BigInt(WATCHPOINTS - 1), 20n),
+  // Armv8 debug.
+  ID_AA64DFR0_EL1:
+    6n |
+    field(BigInt(BREAKPOINTS - 1), 12n) |
+    field(BigInt(WATCHPOINTS - 1), 20n) |
+    field(BigInt(CONTEXT_BREAKPOINTS - 1), 28n),
   // AES+PMULL, SHA1, SHA2+SHA512, CRC32, LSE, RDM, SHA3, DotProd, FHM, FlagM2, TLBI of ranges.
   ID_AA64ISAR0_EL1:
     field(2n, 4n) |

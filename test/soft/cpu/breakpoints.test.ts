@@ -77,39 +77,45 @@ describe.each(THRESHOLDS)('breakpoints (threshold %s)', (threshold) => {
 
   describe('contexts', () => {
     const context = 0xffff_ffff_1234_5678n;
+    /** The first and the last that is aware of contexts. */
+    const aware = [4, 5] as const;
     beforeEach(() => {
       vm.cpu.setSysreg(CONTEXTIDR, context);
     });
-    test('an address that is linked to a context', () => {
+    test.each(aware)('an address that is linked to a context, of breakpoint %i', (n) => {
       const at = vm.place([NOP, svc(DONE)]);
-      set(0, at, bcr({ bt: 1n, lbn: 1n }));
-      set(1, context & 0xffff_ffffn, bcr({ bt: 3n, els: 0n }));
+      set(0, at, bcr({ bt: 1n, lbn: BigInt(n) }));
+      set(n, context & 0xffff_ffffn, bcr({ bt: 3n, els: 0n }));
       expect(vm.start(at, { pstate: EL0T }).ec).toBe(EC.BREAKPOINT);
       vm.cpu.setSysreg(CONTEXTIDR, context + 1n);
       expect(vm.start(at, { pstate: EL0T }).done).toBe(true);
     });
     test.each([
-      ['to a disabled one', 1n, bcr({ bt: 3n }) - 1n],
-      ['to one that is no linked context', 1n, bcr({ bt: 2n })],
+      ['to a disabled one', 5n, bcr({ bt: 3n }) - 1n],
+      ['to one that is no linked context', 5n, bcr({ bt: 2n })],
       ['to itself', 0n, 0n],
-      ['to one that is not there', 5n, bcr({ bt: 3n })],
+      ['to one that is not aware of contexts', 3n, bcr({ bt: 3n })],
+      ['to one that is not there', 6n, bcr({ bt: 3n })],
     ])('never where it is linked %s', (_name, lbn, control) => {
       const at = vm.place([NOP, svc(DONE)]);
       set(0, at, bcr({ bt: 1n, lbn }));
-      set(1, 1n, control);
+      if (lbn === 3n || lbn === 5n) set(Number(lbn), 1n, control);
       vm.cpu.setSysreg(CONTEXTIDR, control === bcr({ bt: 2n }) ? 2n : 1n);
       expect(vm.start(at, { pstate: EL0T }).done).toBe(true);
     });
-    test('a context alone matches every instruction, from the one behind the write on', () => {
-      set(1, 0x99n, bcr({ bt: 2n, els: 1n }));
-      const at = vm.place([NOP, msr(CONTEXTIDR, 1), NOP]);
-      expect(vm.start(at, { pstate: unmasked, x: { 1: 0x99 } })).toMatchObject({
-        ec: EC.BREAKPOINT + 1,
-        elr: BigInt(at + 8),
-      });
-    });
+    test.each(aware)(
+      'the context alone of breakpoint %i matches every instruction, from the one behind the write on',
+      (n) => {
+        set(n, 0x99n, bcr({ bt: 2n, els: 1n }));
+        const at = vm.place([NOP, msr(CONTEXTIDR, 1), NOP]);
+        expect(vm.start(at, { pstate: unmasked, x: { 1: 0x99 } })).toMatchObject({
+          ec: EC.BREAKPOINT + 1,
+          elr: BigInt(at + 8),
+        });
+      },
+    );
     test('a linked context has no effect of its own', () => {
-      set(1, context & 0xffff_ffffn, bcr({ bt: 3n }));
+      set(5, context & 0xffff_ffffn, bcr({ bt: 3n }));
       expect(vm.execute([NOP], { pstate: EL0T }).done).toBe(true);
     });
   });

@@ -116,7 +116,7 @@ function expectEqual(program: SystemProgram, seed: number): void {
           const access = near - (near % size);
           const pstate = random.pick([EL0T, EL0T | MASKED, unmasked, EL1H | MASKED]);
           const mdscr = random.pick([MDE, MDE | KDE, MDE | KDE, KDE]);
-          const which = random.below(2);
+          const which = random.below(4);
           program.attempt(
             `word 0x${word.toString(16)} at 0x${access.toString(16)}, WVR 0x${address.toString(16)}, WCR 0x${control.toString(16)}, MDSCR 0x${mdscr.toString(16)}`,
             {

@@ -324,7 +324,8 @@ test('registers of other levels and of features that are not there are UNDEFINED
     sysregIndex(3, 3, 2, 4, 0), // RNDR
     sysregIndex(3, 0, 12, 1, 1), // DISR_EL1
     sysregIndex(3, 3, 9, 12, 0), // PMCR_EL0
-    sysregIndex(2, 0, 0, 2, 4), // DBGBVR2_EL1
+    sysregIndex(2, 0, 0, 6, 4), // DBGBVR6_EL1
+    sysregIndex(2, 0, 0, 4, 6), // DBGWVR4_EL1
   ];
   for (const index of other)
     expect([index, ends(mrs(5, index)), ends(msr(index, 5))]).toEqual([index, 'undefined', 'undefined']);

@@ -208,11 +208,11 @@ describe.each(THRESHOLDS)('watchpoints (threshold %s)', (threshold) => {
   });
 
   test('linked to a context', () => {
-    set(0, DATA, wcr({ wt: 1n, lbn: 1n }));
+    set(0, DATA, wcr({ wt: 1n, lbn: 5n }));
     vm.cpu.setSysreg(CONTEXTIDR, 0x77n);
     expect(at0([load(8, 1, 0)], DATA).done).toBe(true);
-    vm.cpu.setSysreg(BVR(1), 0x77n);
-    vm.cpu.setSysreg(BCR(1), bcr({ bt: 3n }));
+    vm.cpu.setSysreg(BVR(5), 0x77n);
+    vm.cpu.setSysreg(BCR(5), bcr({ bt: 3n }));
     expect(at0([load(8, 1, 0)], DATA).ec).toBe(EC.WATCHPOINT);
     vm.cpu.setSysreg(CONTEXTIDR, 0x78n);
     expect(at0([load(8, 1, 0)], DATA).done).toBe(true);
