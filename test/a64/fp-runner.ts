@@ -1,9 +1,10 @@
 import { Decoder } from '#lib/soft/a64/decode.js';
 import type { Helper } from '#lib/soft/a64/emitter.js';
 import type { HelperEnv, HelperTable } from '#lib/soft/a64/helpers.js';
-import { fieldsOf, type Row } from '#lib/soft/a64/row.js';
+import { fieldsOf, type Row, wordFields } from '#lib/soft/a64/row.js';
 import { Offset, STATE } from '#lib/soft/cpu/layout.js';
-import { fillRecord, type HandlerLayout, OutOfLineLowering, staticsOf } from '#lib/soft/jit/handler.js';
+import { type HandlerLayout, OutOfLineLowering, staticsOf } from '#lib/soft/jit/handler.js';
+import { RecordPlan } from '#lib/soft/jit/record-plan.js';
 import { FunctionBody, ModuleBuilder } from '#lib/soft/jit/wasm-module.js';
 import { Wasm } from '#lib/soft/jit/webassembly.js';
 
@@ -130,7 +131,9 @@ export class RowRunner {
     i64[at(Offset.V) / 8] = (c.nzcv & 0x1000_0000) === 0 ? 0n : -1n;
     u32[at(Offset.FPCR) / 4] = c.fpcr;
     u32[at(Offset.FPSR) / 4] = c.fpsr;
-    fillRecord(layout, row, fieldsOf(row, c.word), false, new Uint16Array(this.#memory.buffer), u32, RECORD);
+    const fields = wordFields(row);
+    fields.word = c.word;
+    new RecordPlan(row, layout, false).write(fields, new Uint16Array(this.#memory.buffer), u32, RECORD);
     run(RECORD, 0n);
     const flag = (set: boolean, bit: number): number => (set ? 1 << bit : 0);
     const nzcv =

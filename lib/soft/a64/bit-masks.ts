@@ -39,7 +39,30 @@ export function decodeBitMasks(n: number, imms: number, immr: number, immediate:
   };
 }
 
+/** By N, imms and immr, what was asked for so far: programs have a few hundred of them. */
+const logicalImmediates = new Map<number, bigint | undefined>();
+const bitfieldMasks = new Map<number, bigint>();
+
 /** The value of a logical immediate, or undefined where it is not allocated for a register of 32 (`sf` 0) or 64 bits. */
 export function logicalImmediate(sf: number, n: number, imms: number, immr: number): bigint | undefined {
-  return sf === 0 && n === 1 ? undefined : decodeBitMasks(n, imms, immr, true)?.wmask;
+  if (sf === 0 && n === 1) return undefined;
+  const key = (n << 12) | (imms << 6) | immr;
+  let value = logicalImmediates.get(key);
+  if (value === undefined && !logicalImmediates.has(key)) {
+    value = decodeBitMasks(n, imms, immr, true)?.wmask;
+    logicalImmediates.set(key, value);
+  }
+  return value;
+}
+
+/** The bits of a bitfield move's result that come from the rotated source. */
+export function bitfieldMask(n: number, imms: number, immr: number): bigint {
+  const key = (n << 12) | (imms << 6) | immr;
+  let mask = bitfieldMasks.get(key);
+  if (mask === undefined) {
+    const masks = decodeBitMasks(n, imms, immr, false);
+    mask = masks === undefined ? 0n : masks.wmask & masks.tmask;
+    bitfieldMasks.set(key, mask);
+  }
+  return mask;
 }

@@ -1,5 +1,5 @@
 import { adds, amount, subs } from './arithmetic.js';
-import { decodeBitMasks, logicalImmediate } from './bit-masks.js';
+import { bitfieldMask, logicalImmediate } from './bit-masks.js';
 import type { Emitter, Val } from './emitter.js';
 import { logicalFlags } from './flags.js';
 import { type Row, row } from './row.js';
@@ -32,15 +32,11 @@ interface WideFields {
   readonly imm16: number;
 }
 const moveWideAllocated = (f: WideFields): boolean => f.sf === 1 || f.hw < 2;
-const moveWide = (f: WideFields): bigint => BigInt(f.imm16) << BigInt(16 * f.hw);
+/** Exact: 16 bits of it count. */
+const moveWide = (f: WideFields): number => f.imm16 * 2 ** (16 * f.hw);
 
 const width = (f: { sf: number }): number => (f.sf === 1 ? 64 : 32);
 const bitfieldAllocated = (f: BitmaskFields): boolean => f.N === f.sf && f.immr < width(f) && f.imms < width(f);
-/** The bits of a bitfield move's result that come from the rotated source. */
-const bitfieldMask = (f: BitmaskFields): bigint => {
-  const masks = decodeBitMasks(f.N, f.imms, f.immr, false);
-  return masks === undefined ? 0n : masks.wmask & masks.tmask;
-};
 /** A signed bitfield move is a shift left that brings the field's top bit to the register's, and an arithmetic one back. */
 const shiftLeft = (f: BitmaskFields): number => width(f) - 1 - f.imms;
 const shiftBack = (f: BitmaskFields): number =>
@@ -106,7 +102,7 @@ export const dataProcessingImmediate: readonly Row[] = [
   row(
     'MOVN',
     'sf:1# 00 100101 hw:2# imm16:16# Rd',
-    { when: moveWideAllocated, imm: (f) => BigInt.asUintN(width(f), ~moveWide(f)) },
+    { when: moveWideAllocated, imm: (f) => BigInt.asUintN(width(f), ~BigInt(moveWide(f))) },
     (e, f) => e.setR(f.Rd, f.imm),
   ),
   row('MOVZ', 'sf:1# 10 100101 hw:2# imm16:16# Rd', { when: moveWideAllocated, imm: moveWide }, (e, f) => {
@@ -177,15 +173,20 @@ export const dataProcessingImmediate: readonly Row[] = [
     'UBFX (from bit 0)',
     'sf 10 100110 N:1# 000000 imms:6# Rn Rd',
     {
-      when: (f) => bitfieldAllocated({ ...f, immr: 0 }),
-      imm: (f) => bitfieldMask({ ...f, immr: 0 }),
+      when: (f) => f.N === f.sf && f.imms < width(f),
+      imm: (f) => bitfieldMask(f.N, f.imms, 0),
     },
     (e, f) => e.setR(f.Rd, e.and(e.getR(f.sf, f.Rn), imm(e, f))),
   ),
-  row('UBFM', 'sf 10 100110 N:1# immr:6# imms:6# Rn Rd', { when: bitfieldAllocated, imm: bitfieldMask }, (e, f) => {
-    const n = e.getR(f.sf, f.Rn);
-    e.setR(f.Rd, e.and(e.rotr(n, amount(e, n, f.immr)), imm(e, f)));
-  }),
+  row(
+    'UBFM',
+    'sf 10 100110 N:1# immr:6# imms:6# Rn Rd',
+    { when: bitfieldAllocated, imm: (f) => bitfieldMask(f.N, f.imms, f.immr) },
+    (e, f) => {
+      const n = e.getR(f.sf, f.Rn);
+      e.setR(f.Rd, e.and(e.rotr(n, amount(e, n, f.immr)), imm(e, f)));
+    },
+  ),
 
   row(
     'ROR (immediate)',

@@ -165,6 +165,32 @@ export function fieldsOf(r: Row, word: number): Record<string, number> {
   return out;
 }
 
+/** The fields of whatever word is put into it, each read when it is asked for: to look at a word, nothing is made. */
+export type WordFields = Readonly<Record<string, number>> & { word: number; guarded: number };
+
+/** By place and width: rows share their fields' readers. */
+const fieldReaders = new Map<number, (this: WordFields) => number>();
+
+function fieldReader({ lsb, width }: Field): (this: WordFields) => number {
+  const key = lsb * 64 + width;
+  let reader = fieldReaders.get(key);
+  if (reader === undefined) {
+    const mask = width === 32 ? -1 : (1 << width) - 1;
+    reader = function () {
+      return (this.word >>> lsb) & mask;
+    };
+    fieldReaders.set(key, reader);
+  }
+  return reader;
+}
+
+/** The fields of words of a row, one at a time, as {@link fieldsOf} gives them. */
+export function wordFields(r: Row): WordFields {
+  const readers: PropertyDescriptorMap = {};
+  for (const f of r.fields) readers[f.name] = { get: fieldReader(f) };
+  return Object.assign(Object.create(Object.create(null, readers)), { word: 0, guarded: 0 });
+}
+
 /** The word with these fields: the reverse of {@link fieldsOf}. */
 export const wordOf = (r: Row, fields: Readonly<Record<string, number>>): number =>
   r.fields.reduce((word, f) => word | (fields[f.name]! << f.lsb), r.value) >>> 0;

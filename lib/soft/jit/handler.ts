@@ -2,7 +2,7 @@ import { Emitter, type Helper, type Val, type VOperand, type XOperand } from '..
 import type { Row } from '../a64/row.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
 import { Lowering, type MemoryFunctions, W } from './lower.js';
-import { type OperandReader, operandReader, type RawFields } from './operands.js';
+import type { RawFields } from './operands.js';
 import type { FunctionBody } from './wasm-module.js';
 import type { WasmType } from './wasm-opcodes.js';
 
@@ -28,12 +28,11 @@ export const MAX_REGIONS = 16384;
 interface Slot {
   readonly offset: number;
   readonly key: string;
-  readonly read: OperandReader;
 }
 
 /** Where a handler finds its operands in the record. */
 export interface HandlerLayout {
-  /** The operands, each with its byte offset in the record, its key and its reader (see {@link operandReader}). */
+  /** The operands, each with its byte offset in the record and its key (see {@link operandReader}). */
   readonly slots: readonly Slot[];
   /** The 64-bit constant is at byte 8. */
   readonly hasImm: boolean;
@@ -61,34 +60,9 @@ class SlotAllocator implements HandlerLayout {
       if (offset >= (this.hasImm ? 8 : RECORD_SIZE))
         throw new Error(`${this.#row.name} has too many operands for a record`);
       this.#offsets.set(key, offset);
-      this.slots.push({ offset, key, read: operandReader(this.#row, key) });
+      this.slots.push({ offset, key });
     }
     return offset;
-  }
-}
-
-/** Writes an instruction's operands into a record at byte `at`. */
-export function fillRecord(
-  layout: HandlerLayout,
-  row: Row,
-  raw: RawFields,
-  near: boolean,
-  u16: Uint16Array,
-  u32: Uint32Array,
-  at: number,
-): void {
-  for (const slot of layout.slots) u16[(at + slot.offset) >>> 1] = slot.read(raw);
-  if (layout.hasImm && row.imm !== undefined) {
-    const imm = row.imm(raw);
-    const index = (at + 8) >>> 2;
-    if (near) u32[index] = Number(imm) * (RECORD_SIZE / 4);
-    else if (typeof imm === 'number') {
-      u32[index] = imm;
-      u32[index + 1] = Math.floor(imm / 0x1_0000_0000);
-    } else {
-      u32[index] = Number(BigInt.asUintN(32, imm));
-      u32[index + 1] = Number(BigInt.asUintN(32, imm >> 32n));
-    }
   }
 }
 

@@ -8,7 +8,6 @@ import {
   rowNumber,
   useInterpreter,
 } from './interpreter-module.js';
-import { operandReader } from './operands.js';
 
 /** An emitted interpreter as plain data. Rows are named by their place in the table. */
 export interface InterpreterImage {
@@ -63,7 +62,6 @@ export function useInterpreterImage(rows: readonly Row[], image: InterpreterImag
     const slots = operands.map((operand, i) => ({
       key: operand,
       offset: slotOffset(i),
-      read: operandReader(row, operand),
     }));
     const layout = { slots, hasImm: row.imm !== undefined };
     handlers.set(`${rowNumber(row)}${key}`, { number, row, layout, near: near === 1 });

@@ -7,6 +7,14 @@ export type RawFields = Readonly<Record<string, number>>;
 /** Reads one operand of an instruction: for a register, the offset of its word in the CPU state. */
 export type OperandReader = (raw: RawFields) => number;
 
+/** An operand that is a field of the instruction, as a record has it: the field times `scale` and `base` more, but `for31` where it is 31. */
+export interface FieldOperand {
+  readonly field: string;
+  readonly scale: number;
+  readonly base: number;
+  readonly for31: number | undefined;
+}
+
 const readers = new WeakMap<Row, Map<string, OperandReader>>();
 
 /**
@@ -28,13 +36,22 @@ export function operandReader(row: Row, key: string): OperandReader {
 }
 
 function makeReader(row: Row, key: string): OperandReader {
-  const [name = '', role] = key.split('.');
+  const operand = fieldOperand(row, key);
+  if (operand === undefined) return row.ops[nameIn(key)]!;
+  const { field, scale, base, for31 } = operand;
+  return (raw) => (raw[field] === 31 && for31 !== undefined ? for31 : raw[field]! * scale + base);
+}
+
+const nameIn = (key: string): string => key.split('.', 1)[0]!;
+
+/** What an operand is made of; `undefined` where a function of the row computes it. @param key as for {@link operandReader} */
+export function fieldOperand(row: Row, key: string): FieldOperand | undefined {
+  const field = nameIn(key);
   // A register that an op names (the next ones of a list) comes as its offset.
-  const op = row.ops[name];
-  if (op !== undefined) return op;
-  if (role === undefined) return (raw) => raw[name]!;
-  const kind = row.fields.find((f) => f.name === name)?.kind;
-  if (kind === 'v') return (raw) => Offset.V0 + raw[name]! * 16;
-  const for31 = kind === 'sp' ? Offset.SP : role === 'r' ? Offset.ZR : Offset.DISCARD;
-  return (raw) => (raw[name] === 31 ? for31 : raw[name]! * 8);
+  if (row.ops[field] !== undefined) return undefined;
+  if (field === key) return { field, scale: 1, base: 0, for31: undefined };
+  const kind = row.fields.find((f) => f.name === field)?.kind;
+  if (kind === 'v') return { field, scale: 16, base: Offset.V0, for31: undefined };
+  const for31 = kind === 'sp' ? Offset.SP : key.endsWith('.r') ? Offset.ZR : Offset.DISCARD;
+  return { field, scale: 8, base: 0, for31 };
 }

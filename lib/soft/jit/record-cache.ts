@@ -64,13 +64,7 @@ export class RecordCache {
     const halves = this.#halves;
     entries.fill(0, entry, entry + WORD);
     entries[entry + WORD] = word;
-    const handler = this.#writer.write(
-      word,
-      (imm) => position + imm >= 0 && position + imm < PAGE,
-      halves,
-      entries,
-      entry * 4,
-    );
+    const handler = this.#writer.write(word, position, halves, entries, entry * 4);
     const kind = this.#kindOf(handler);
     entries[entry + KIND] = kind;
     return kind;

@@ -1,19 +1,29 @@
 import type { Decoder } from '../a64/decode.js';
-import { fieldsOf, type Row } from '../a64/row.js';
-import { fillRecord, hasSpBase, UNDEFINED } from './handler.js';
+import { fieldsOf, type Row, type WordFields, wordFields } from '../a64/row.js';
+import { hasSpBase, UNDEFINED } from './handler.js';
 import type { Handler, Interpreter } from './interpreter.js';
+import { RecordPlan } from './record-plan.js';
+
+const PAGE = 4096;
+
+/** A handler, and how the records of its instructions are filled in. */
+interface Way {
+  readonly handler: Handler;
+  readonly plan: RecordPlan;
+}
 
 /** What tells the handlers of a row apart, as masks of the instruction word, and those that were asked for so far. */
 interface RowHandlers {
+  readonly fields: WordFields;
   /** The static fields. */
   readonly statics: number;
   /** Of a load or store, the base register, which is all ones for SP; else 0. */
   readonly base: number;
   readonly isDirectBranch: boolean;
   /** By the static fields in place: for other bases or to other pages, for SP as the base, for branches within the page. */
-  readonly usual: Map<number, Handler>;
-  readonly onSp: Map<number, Handler>;
-  readonly near: Map<number, Handler>;
+  readonly usual: Map<number, Way>;
+  readonly onSp: Map<number, Way>;
+  readonly near: Map<number, Way>;
 }
 
 const maskOf = (row: Row, wanted: (field: Row['fields'][number]) => boolean): number =>
@@ -38,13 +48,13 @@ export class RecordWriter {
 
   /**
    * Writes the record of an instruction.
-   * @param near whether a direct branch by so many bytes stays among the records of its page
+   * @param position byte offset of the instruction in its page; `undefined` where no other records of the page are there to branch to
    * @param at byte address of the record
    * @returns its handler, or `undefined` where the word is not allocated
    */
   write(
     word: number,
-    near: (imm: number) => boolean,
+    position: number | undefined,
     u16: Uint16Array,
     u32: Uint32Array,
     at: number,
@@ -54,25 +64,30 @@ export class RecordWriter {
       u16[at >>> 1] = UNDEFINED;
       return undefined;
     }
-    const raw = fieldsOf(row, word);
-    raw.guarded = this.#guarded;
     const known = this.#rows.get(row) ?? this.#add(row);
-    const isNear = known.isDirectBranch && near(Number(row.imm!(raw)));
+    const { fields } = known;
+    fields.word = word;
+    const isNear = known.isDirectBranch && position !== undefined && isInPage(position + Number(row.imm!(fields)));
     const isOnSp = known.base !== 0 && (word & known.base) === known.base;
-    const handlers = isNear ? known.near : isOnSp ? known.onSp : known.usual;
+    const ways = isNear ? known.near : isOnSp ? known.onSp : known.usual;
     const key = word & known.statics;
-    let handler = handlers.get(key);
-    if (handler === undefined) {
-      handler = this.#interpreter.handler(row, raw, () => isNear);
-      handlers.set(key, handler);
+    let way = ways.get(key);
+    if (way === undefined) {
+      const handler = this.#interpreter.handler(row, fieldsOf(row, word), () => isNear);
+      way = { handler, plan: new RecordPlan(row, handler.layout, handler.near) };
+      ways.set(key, way);
     }
-    fillRecord(handler.layout, row, raw, handler.near, u16, u32, at);
+    const { handler, plan } = way;
+    plan.write(fields, u16, u32, at);
     u16[at >>> 1] = handler.number;
     return handler;
   }
 
   #add(row: Row): RowHandlers {
+    const fields = wordFields(row);
+    fields.guarded = this.#guarded;
     const added: RowHandlers = {
+      fields,
       statics: maskOf(row, (f) => f.kind === 'static'),
       base: hasSpBase(row) ? maskOf(row, (f) => f.name === 'Rn') : 0,
       isDirectBranch: this.#interpreter.isDirectBranch(row),
@@ -84,3 +99,5 @@ export class RecordWriter {
     return added;
   }
 }
+
+const isInPage = (offset: number): boolean => offset >= 0 && offset < PAGE;

@@ -40,8 +40,7 @@ export class StepRecord {
     const at = this.#record;
     const which = guarded ? 1 : 0;
     this.#writers[which] ??= new RecordWriter(this.#decoder, interpreter, guarded);
-    // No branch is near: its page has no records here.
-    this.#writers[which].write(word, () => false, u16, u32, at);
+    this.#writers[which].write(word, undefined, u16, u32, at);
     u16[(at + RECORD_SIZE) >>> 1] = PAGE_END;
     return at - ((lo & 0xffc) << (RECORD_SHIFT - 2));
   }
