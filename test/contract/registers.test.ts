@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { Cap, type Kvm, Reg, regSize, sysregId, TARGET_GENERIC_V8, type Vcpu, VcpuFeature } from '#lib/kvm/index.js';
 import { b, mov, mrs, store } from './asm.ts';
-import { backends, since } from './backends.ts';
+import { backends, since, whereGicv3 } from './backends.ts';
 import { DEVICE, errnoOf, makeVm, RAM, runToExit, Sysreg } from './machine.ts';
 
 const PFR0 = sysregId(3, 0, 0, 4, 0);
@@ -283,7 +283,8 @@ describe.each(backends)('registers on $name', (backend) => {
     expect(errnoOf(() => vm.setCounterOffset(-1n))).toBe('EINVAL');
   });
 
-  test("a vCPU's MPIDR follows from its id, 16 to a cluster", () => {
+  // With a GICv2 there are eight at most.
+  whereGicv3(backend)("a vCPU's MPIDR follows from its id, 16 to a cluster", () => {
     const vm = kvm.createVm();
     const mpidr = [0, 15, 16, 257].map((id) => {
       const vcpu = vm.createVcpu(id);

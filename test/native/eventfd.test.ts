@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import type { EventFdHandle, Native } from '#lib/host/native.js';
 import { Errno, IoeventfdFlag } from '#lib/kvm/index.js';
-import { addon, describeKvm, describeX64, handle } from './native.ts';
-import { DEVICE, HLT, makeGuest, movAl, runToExit, storeAl } from './x86.ts';
+import { isa, makeGuest, Run, runToExit } from './guest.ts';
+import { addon, describeKvm, handle } from './native.ts';
 
 describeKvm('eventfd through the addon', () => {
   let native: Native;
@@ -70,15 +70,16 @@ describeKvm('eventfd through the addon', () => {
   });
 });
 
-describeX64('ioeventfd through the addon', () => {
+describeKvm('ioeventfd through the addon', () => {
   test('a write that it matches signals and does not exit', async () => {
     const native = addon();
-    const { vm, vcpu, run } = makeGuest(native, movAl(0x33), storeAl(), movAl(0x34), storeAl(), HLT);
+    const { movA, storeA } = isa;
+    const { vm, vcpu, run } = makeGuest(native, movA(0x33), storeA(), movA(0x34), storeA(), isa.halt);
     const fd = handle(native.createEventFd());
-    expect(native.ioeventfd(vm, fd, DEVICE, 1, IoeventfdFlag.DATAMATCH, 0x33n)).toBe(0);
+    expect(native.ioeventfd(vm, fd, isa.device, 1, IoeventfdFlag.DATAMATCH, 0x33n)).toBe(0);
     const heard = new Promise<number>((done) => void native.eventFdListen(fd, done));
     expect(runToExit(native, vcpu)).toBe(0);
-    expect(run.getUint8(40)).toBe(0x34);
+    expect(run.getUint8(Run.MMIO_DATA)).toBe(0x34);
     await sleep(1);
     expect(await heard).toBe(1);
     native.close(fd);

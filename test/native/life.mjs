@@ -1,6 +1,7 @@
 // A child process: takes a VM's life as far as `step`, then ends as `end` says. Prints the step when it is there.
 import { Worker } from 'node:worker_threads';
 import { openHost } from '#lib/host/index.js';
+import { prepareVcpu, putSpin, RAM, RAM_SIZE } from './spinner.mjs';
 
 const [step, end] = process.argv.slice(2);
 const steps = [
@@ -28,14 +29,15 @@ if (upTo('open')) {
   const kvm = hold(openHost());
   if (upTo('vm')) {
     const vm = hold(kvm.createVm());
-    const memory = upTo('memory') ? hold(vm.createMemory(0x2000)) : undefined;
-    if (upTo('slot')) vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0xffff_e000, memorySize: 0x2000, memory });
+    const memory = upTo('memory') ? hold(vm.createMemory(RAM_SIZE)) : undefined;
+    if (upTo('slot')) vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM, memorySize: RAM_SIZE, memory });
     const vcpu = upTo('vcpu') ? hold(vm.createVcpu(0)) : undefined;
     const fd = upTo('listen') ? hold(kvm.createEventFd()) : undefined;
     fd?.onSignal(() => {});
     if (upTo('signalled')) fd.signal();
     if (upTo('ran')) {
-      memory.bytes.set([0xeb, 0xfe], 0x1ff0);
+      putSpin(memory.bytes);
+      prepareVcpu(vcpu);
       if (vcpu.run(1).reason !== 'intr') throw new Error('no intr');
     }
     if (upTo('started')) vcpu.start({ exit() {}, failed() {} });

@@ -1,6 +1,7 @@
 // A child process: makes, runs and closes VMs, and prints what the process holds after the first hundred and after all of them.
 import { readdirSync, readFileSync } from 'node:fs';
 import { openHost } from '#lib/host/index.js';
+import { prepareVcpu, putSpin, RAM, RAM_SIZE } from './spinner.mjs';
 
 const FIRST = 100;
 const ALL = Number(process.argv[2]);
@@ -26,18 +27,18 @@ async function held() {
 async function live(n) {
   const kvm = openHost();
   const vm = kvm.createVm();
-  const memory = vm.createMemory(0x20_0000);
-  // At the end: jmp to itself, at x86's reset vector.
-  memory.bytes.set([0xeb, 0xfe], 0x1f_fff0);
-  vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0xffe0_0000, memorySize: 0x20_0000, memory });
+  const memory = vm.createMemory(RAM_SIZE);
+  putSpin(memory.bytes);
+  vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM, memorySize: RAM_SIZE, memory });
   const vcpu = vm.createVcpu(0);
+  prepareVcpu(vcpu);
   const fd = kvm.createEventFd();
   fd.onSignal(() => {});
   fd.signal();
   if (n % 2 === 0) {
     vcpu.start({ exit() {}, failed() {} });
     if (n % 4 === 0) vcpu.stop();
-  } else if (process.arch === 'x64') {
+  } else {
     vcpu.run(0);
   }
   // One in three is left to the garbage collector.

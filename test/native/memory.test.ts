@@ -1,8 +1,8 @@
 import { beforeEach, expect, test } from '@jest/globals';
 import type { Native } from '#lib/host/native.js';
 import { Errno } from '#lib/kvm/index.js';
-import { addon, buffer, describeKvm, describeX64, handle } from './native.ts';
-import { Exit, HLT, makeGuest, Run, runToExit } from './x86.ts';
+import { isa, makeGuest, Run, runToExit } from './guest.ts';
+import { addon, buffer, describeKvm, handle } from './native.ts';
 
 describeKvm('guest memory through the addon', () => {
   let native: Native;
@@ -72,14 +72,14 @@ describeKvm('guest memory through the addon', () => {
   });
 });
 
-describeX64('a guest whose memory was closed', () => {
+describeKvm('a guest whose memory was closed', () => {
   test('still has it, until its slot is deleted', () => {
     const native = addon();
-    const { vm, memory, ram, vcpu, run } = makeGuest(native, HLT);
+    const { vm, memory, ram, vcpu, run } = makeGuest(native, isa.halt);
     expect(native.detach(ram.buffer as ArrayBuffer)).toBe(0);
     expect(native.close(memory)).toBe(0);
     expect(native.close(vm)).toBe(0);
     expect(runToExit(native, vcpu)).toBe(0);
-    expect(run.getUint32(Run.EXIT_REASON, true)).toBe(Exit.HLT);
+    expect(run.getUint32(Run.EXIT_REASON, true)).toBe(isa.haltExit);
   });
 });

@@ -2,12 +2,14 @@
 // thread.
 import { parentPort, workerData } from 'node:worker_threads';
 import { openHost } from '#lib/host/index.js';
+import { prepareVcpu, putSpin, RAM, RAM_SIZE } from './spinner.mjs';
 
 const vm = openHost().createVm();
-const memory = vm.createMemory(0x2000);
-vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: 0xffff_e000, memorySize: 0x2000, memory });
-memory.bytes.set([0xeb, 0xfe], 0x1ff0);
+const memory = vm.createMemory(RAM_SIZE);
+vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM, memorySize: RAM_SIZE, memory });
+putSpin(memory.bytes);
 const vcpu = vm.createVcpu(0);
+prepareVcpu(vcpu);
 const listened = openHost().createEventFd();
 listened.onSignal(() => {});
 

@@ -39,7 +39,8 @@ test('elvisor host says what this mode is', () => {
 test('elvisor host says nothing that is wrong to a user who may read less', () => {
   const info = elvisorHost(NOBODY);
   for (const field of Object.keys(MODE)) {
-    if (field === 'device' || info[field]?.value === null) continue;
+    // A guess says that it is one: whether KVM is nested, for one, only KVM and the log know.
+    if (field === 'device' || info[field]?.value === null || info[field]?.confidence === 'guess') continue;
     expect([field, said(info, field)]).toEqual([field, MODE[field]]);
   }
 });
