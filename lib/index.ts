@@ -22,6 +22,7 @@ export {
 export { MicroVm } from './node/micro-vm.js';
 export * from './open.js';
 export { lowerHelperThreads } from './thread/priority.js';
+export { limitYoungGeneration } from './thread/young-generation.js';
 export type { WaitForOptions, WaitPattern } from './vmm/console.js';
 export { VmError, type VmErrorCode } from './vmm/errors.js';
 export type {

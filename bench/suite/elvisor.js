@@ -1,11 +1,12 @@
 // One of the suite's two machines: a microVM by import, in a process of its own. The PL011 is stdin and stdout, the virtio
 // console and its port go to files; the parent asks for the engine's figures by IPC.
 import { createWriteStream } from 'node:fs';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { lowerHelperThreads, MicroVm, open } from '../../dist/bundle/index.js';
+import { limitYoungGeneration, lowerHelperThreads, MicroVm, open } from '../../dist/bundle/index.js';
+import { residentBytes, watchPauses } from './process.js';
 
 // As `elvisor run` does.
 lowerHelperThreads();
+limitYoungGeneration();
 
 const { files, ...options } = JSON.parse(process.argv[2]);
 
@@ -34,8 +35,10 @@ WebAssembly.Module = new Proxy(WebAssembly.Module, {
   },
 });
 
-/** Guest RAM that is not zero, in pages of 4 KiB: what a guest wrote and zeroed again is not seen. */
+/** Guest RAM that is in memory; where the host does not tell, the pages of 4 KiB that are not zero. */
 function touchedBytes() {
+  const resident = residentBytes(ram.bytes.byteOffset, ram.bytes.length);
+  if (resident !== undefined) return resident;
   const words = new BigUint64Array(ram.bytes.buffer, ram.bytes.byteOffset, ram.bytes.length >>> 3);
   let pages = 0;
   for (let page = 0; page < words.length; page += 512) {
@@ -49,7 +52,6 @@ function touchedBytes() {
 }
 
 const vm = await MicroVm.create({ ...options, kvm, console: 'hvc0', ports: ['bench'] });
-const delay = monitorEventLoopDelay({ resolution: 1 });
 process.stdin.pipe(vm.serial, { end: false });
 vm.serial.pipe(process.stdout);
 vm.console.pipe(createWriteStream(files.hvc));
@@ -58,10 +60,8 @@ const instructions = () => vm.stats().vcpuStats.reduce((sum, { instructions: [co
 
 /** What the machine was like so far, all in all. */
 function figures() {
-  delay.disable();
   return {
-    pauseMs: delay.max / 1e6,
-    pauseP99Ms: delay.percentile(99) / 1e6,
+    ...endPauses(),
     compilingMs: compiling,
     peakBytes: process.resourceUsage().maxRSS * 1024,
     touchedBytes: touchedBytes(),
@@ -70,6 +70,6 @@ function figures() {
 
 process.on('message', (asked) => process.send(asked === 'figures' ? figures() : instructions()));
 process.on('disconnect', () => process.exit());
-delay.enable();
+const endPauses = watchPauses();
 await vm.boot();
 process.exitCode = (await vm.exited).reason === 'poweroff' ? 0 : 1;

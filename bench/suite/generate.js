@@ -1,22 +1,23 @@
 #!/usr/bin/env node
 /**
- * A guest that generates code for ever, as a JIT does: functions that never were before are written into fresh memory, run often
- * enough to be compiled, and given back. Prints, minute by minute, how fast that goes and how much memory the process has: neither
+ * A guest that generates code for ever. `code`: as a JIT does, functions that never were before are written into fresh memory, run
+ * often enough to be compiled, and given back. `modules`: a kernel module is loaded and removed. Prints, minute by minute, how fast that goes and how much memory the process has: neither
  * is to slide.
  *
- *   node bench/suite/generate.js [--minutes 10] [--node PATH] [--qemu PATH] [--only elvisor|qemu]
+ *   node bench/suite/generate.js [--work code|modules] [--minutes 10] [--node PATH] [--qemu PATH] [--only elvisor|qemu]
  */
 import { parseArgs } from 'node:util';
 import { fetchDefaultGuest } from '../../dist/guest/index.js';
 import { facts, textTable, wholeNumber } from '../common.js';
 import { suiteDisks } from './image.js';
 import { Machine } from './machines.js';
-import { GENERATE } from './rows.js';
+import { GENERATE, MODULES } from './rows.js';
 
 const MINUTE_MS = 60_000;
 
 const { values } = parseArgs({
   options: {
+    work: { type: 'string', default: 'code' },
     minutes: { type: 'string', default: '10' },
     node: { type: 'string', default: process.execPath },
     qemu: { type: 'string', default: 'qemu-system-aarch64' },
@@ -30,12 +31,18 @@ if (!['elvisor', 'qemu'].includes(values.only)) {
   process.exit(2);
 }
 
+const row = { code: GENERATE, modules: MODULES }[values.work];
+if (row === undefined) {
+  say('bench: --work is code or modules');
+  process.exit(2);
+}
+
 /** Runs the row until a minute is over. @returns its mean time in seconds, and what the process has then */
 async function minute(machine) {
   const end = performance.now() + MINUTE_MS;
   let [runs, ms] = [0, 0];
   do {
-    ms += (await machine.run(GENERATE, GENERATE.expect)).ms;
+    ms += (await machine.run(row, row.expect)).ms;
     runs++;
   } while (performance.now() < end);
   return { seconds: ms / runs / 1000, bytes: machine.residentBytes() };
@@ -57,7 +64,7 @@ try {
     await machine.close();
   }
   const { date, cpu, node: version } = facts(values);
-  console.log(`${date}, ${cpu}, Node ${version}, ${values.only}; ${GENERATE.run}`);
+  console.log(`${date}, ${cpu}, Node ${version}, ${values.only}; ${row.what}`);
   console.log(textTable([['minute', 'a run', 'memory'], ...rows]));
   process.exit(0);
 } catch (error) {

@@ -27,7 +27,7 @@ import {
   unpackPackages,
   withDependencies,
 } from '../../scripts/debian-root.js';
-import { GENERATE, LINEAR, makeData, makeDisk, ROWS, SCRIPTS } from './rows.js';
+import { GENERATE, LINEAR, MODULES, makeData, makeDisk, ROWS, SCRIPTS } from './rows.js';
 
 const PACKAGES = [
   'busybox-static',
@@ -118,7 +118,7 @@ export async function suiteDisks({ say }) {
 
 /** Of everything that goes into the disks. */
 function keyOfDisks(versions, data) {
-  const rows = [...ROWS, ...LINEAR, GENERATE].map(({ name, setup, run }) => [name, setup, run]);
+  const rows = [...ROWS, ...LINEAR, GENERATE, MODULES].map(({ name, setup, run }) => [name, setup, run]);
   const sources = readdirSync(SOURCES)
     .sort()
     .map((name) => readFileSync(join(SOURCES, name)));
@@ -158,7 +158,7 @@ async function makeDisks(work, { packages, data, into }) {
   };
   put('bench/agent', AGENT, 0o755);
   for (const [name, script] of Object.entries(SCRIPTS)) put(`bench/${name}`, script);
-  for (const { name, setup, run } of [...ROWS, ...LINEAR, GENERATE]) {
+  for (const { name, setup, run } of [...ROWS, ...LINEAR, GENERATE, MODULES]) {
     put(`bench/rows/${name}`, run);
     if (setup !== undefined) put(`bench/rows/${name}.setup`, setup);
   }

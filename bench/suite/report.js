@@ -36,7 +36,7 @@ const origin = ({ date, cpu, node, qemu, guest, pairs, measure }) =>
 
 /** The engine's own figures, each with the most that it may be. */
 function figureRows({ figures }) {
-  const { start, first, node, excess, touched, pause, compiling } = figures;
+  const { start, first, node, excess, touched, pause, pauseWithWaits, compiling } = figures;
   return [
     ['figure', 'measured', 'at most'],
     [`first guest instruction after Node's start (${Math.round(node)} ms)`, `${Math.round(start)} ms`, '60 ms'],
@@ -44,6 +44,7 @@ function figureRows({ figures }) {
     [`peak memory beyond what the guest touched (${mebibytes(touched)})`, mebibytes(excess), '120 MiB'],
     ['longest time V8 compiled while the event loop waited', `${compiling.toFixed(1)} ms`, '20 ms'],
     ['longest pause of the event loop, for whatever reason', `${pause.toFixed(1)} ms`, ''],
+    ['the same with the time that the thread waited for a processor', `${pauseWithWaits.toFixed(1)} ms`, ''],
   ];
 }
 

@@ -303,6 +303,27 @@ export const GENERATE = row(
   'bc9b0bb3f05d294c',
 );
 
+/** A kernel module that is loaded and removed, again and again: the default guest's own, which is seen through its init's root. */
+const TIMES = 50;
+export const MODULES = {
+  name: 'modules',
+  group: 'generate',
+  what: 'a kernel module loaded and removed',
+  cpus: 1,
+  run: `
+set -e
+root=/proc/1/root
+module=$(echo $root/lib/modules/*/kernel/drivers/char/hw_random/virtio-rng.ko)
+i=0
+while [ $i -lt ${TIMES} ]; do
+  $root/bin/busybox rmmod virtio_rng
+  $root/bin/busybox insmod $module
+  i=$((i + 1))
+done
+echo $i`,
+  expect: String(TIMES),
+};
+
 /** A row of one of the project's own programs, which says what it ran and what came out. */
 function row(name, group, what, command, result) {
   const kernel = command.split(' ').at(-2);

@@ -152,6 +152,7 @@ try {
       touched: largest.touchedBytes,
       excess: largest.peakBytes - largest.touchedBytes,
       pause: most(({ pauseMs }) => pauseMs),
+      pauseWithWaits: most(({ withWaitsMs }) => withWaitsMs),
       compiling: most(({ compilingMs }) => compilingMs),
     },
     linear: values.linear ? await runLinear() : undefined,
