@@ -127,6 +127,7 @@ export class Machine {
     try {
       this.#vm = kvm.createVm(ipaBitsFor(options.memory));
       this.#closers.push(() => this.#vm.close());
+      this.#takeAccessesWithoutSyndrome();
       this.#memory = this.#createMemory();
       this.#gic = this.#chooseGic();
       this.#createVcpus();
@@ -221,6 +222,12 @@ export class Machine {
     this.#closers.push(() => memory.close());
     this.#vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM_BASE, memorySize: size, memory });
     return memory;
+  }
+
+  /** A guest that reaches for a device by what says nothing of itself (a pair, a vector) has an external abort, and does not end the VM. */
+  #takeAccessesWithoutSyndrome(): void {
+    const needed = [Cap.ARM_NISV_TO_USER, Cap.ARM_INJECT_EXT_DABT];
+    if (needed.every((cap) => this.#vm.checkExtension(cap) > 0)) this.#vm.enableCap(Cap.ARM_NISV_TO_USER);
   }
 
   #createVcpus(): void {

@@ -148,9 +148,12 @@ describe.each(backends)('memslots on $name', (backend) => {
     expect(errnoOf(() => vm.clearDirtyLog(2, 0, 64, new Uint8Array(8)))).toBe('ENOENT');
   });
 
-  test('there can be thousands of slots, each found', () => {
+  test('there can be as many slots as KVM_CAP_NR_MEMSLOTS says, each found', () => {
     const { vm, vcpu, load: put } = makeVm(kvm);
-    const count = 4000;
+    expect(vm.checkExtension(Cap.NR_MEMSLOTS)).toBe(32_767);
+    // One is the RAM. All of them take their time: once is enough.
+    const isWhole = backend.name === 'soft, virtual clock';
+    const count = isWhole ? 32_766 : 4000;
     const memory = vm.createMemory(count * PAGE);
     // In an order that is none: slot n is at page n * 7 of every other page.
     const at = (n: number): number => OTHER + ((n * 7) % count) * 2 * PAGE;
@@ -162,7 +165,11 @@ describe.each(backends)('memslots on $name', (backend) => {
       words[(n * PAGE) / 4] = n;
       vm.setUserMemoryRegion(region(n));
     }
-    expect(errnoOf(() => vm.setUserMemoryRegion({ ...region(0), slot: 32_766, memorySize: 2 * PAGE }))).toBe('EEXIST');
+    expect(errnoOf(() => vm.setUserMemoryRegion({ ...region(0), slot: 32_767 }))).toBe('EINVAL');
+    if (!isWhole) {
+      const overlap = { ...region(0), slot: 32_766, memorySize: 2 * PAGE };
+      expect(errnoOf(() => vm.setUserMemoryRegion(overlap))).toBe('EEXIST');
+    }
     for (const n of [0, 1, 1999, count - 1]) {
       put(RAM, mov(1, at(n)), load(4, 2, 1), mov(1, at(n) + PAGE), load(4, 3, 1));
       vcpu.setOneReg(Reg.PC, BigInt(RAM));
@@ -173,7 +180,7 @@ describe.each(backends)('memslots on $name', (backend) => {
       vcpu.run();
       vcpu.immediateExit = false;
     }
-    for (let n = 0; n < count; n += 2) vm.setUserMemoryRegion({ ...region(n), memorySize: 0 });
+    for (let n = 0; n < count; n += isWhole ? 100 : 2) vm.setUserMemoryRegion({ ...region(n), memorySize: 0 });
     expect(errnoOf(() => vm.setUserMemoryRegion({ ...region(0), memorySize: 2 * PAGE }))).toBe('OK');
   });
 

@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { describe, expect, test } from '@jest/globals';
 import { demoImage } from '#lib/guest/demo.js';
 import { MicroVm } from '#lib/node/micro-vm.js';
+import { openSoft } from '#lib/soft/index.js';
 import { VmError } from '#lib/vmm/errors.js';
 import { elvisor, scratchDir, spinningImage } from './guest.ts';
 
@@ -64,6 +65,29 @@ describe('a guest that spins for ever', () => {
       await vm.close();
     },
     60 * SECONDS,
+  );
+
+  test(
+    'sleeps when its host does, and goes on when that is awake',
+    async () => {
+      const kvm = openSoft();
+      const vm = await MicroVm.create({ kernel: spinningImage(), memory: '64M', kvm });
+      await vm.boot();
+      const executed = (): bigint => vm.stats().vcpuStats[0]!.instructions![0]!;
+      const turns = async (): Promise<void> => {
+        for (let n = 0; n < 10; n++) await new Promise((resolve) => setImmediate(resolve));
+      };
+      while (executed() === 0n) await turns();
+      kvm.power.suspend();
+      const before = executed();
+      await turns();
+      expect([executed(), vm.state]).toEqual([before, 'running']);
+      kvm.power.resume();
+      while (executed() === before) await turns();
+      await vm.close();
+      kvm.close();
+    },
+    30 * SECONDS,
   );
 
   test('is gone with the scope that disposes of it', async () => {

@@ -241,6 +241,7 @@ export class FakeVm {
   checkExtension(): number {
     return 512;
   }
+  enableCap(): void {}
   /** What huge pages its memory was asked to be of. */
   hugePageSize: number | undefined;
   createMemory(size: number, { hugePageSize }: MemoryOptions = {}): GuestMemory {

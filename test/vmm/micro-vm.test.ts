@@ -157,11 +157,10 @@ describe('a guest that will not end', () => {
       setImmediate(count);
     };
     count();
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    const { turns: guestTurns } = vm.stats();
+    // Both come about; where one does not, the test's own limit ends it.
+    while (turns < 5 || vm.stats().turns < 5) await new Promise((resolve) => setImmediate(resolve));
+    expect(vm.state).toBe('running');
     await vm.kill();
-    expect(guestTurns).toBeGreaterThan(2);
-    expect(turns).toBeGreaterThan(2);
   });
 });
 
