@@ -14,10 +14,14 @@ const entries = {
   'compiler-worker': 'thread/compiler-worker.js',
 };
 
-/** Puts what every machine needs and takes long to make into the bundle, ready made by the very modules that are bundled. */
+/** Puts what every run needs and takes long to make into the bundle, ready made by the very modules that are bundled. */
 const prebuilt = {
   name: 'prebuilt',
   async load(id) {
+    if (id.endsWith('/dist/thread/engine-build.js')) {
+      const { engineBuild } = await import('./dist/thread/engine-build.js');
+      return `export const engineBuild = () => ${JSON.stringify(engineBuild())};\n`;
+    }
     if (!id.endsWith('/dist/soft/jit/prebuilt.js')) return null;
     const { prebuild } = await import('./dist/soft/cpu/prebuild.js');
     const text = JSON.stringify(JSON.stringify(prebuild()));

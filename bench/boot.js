@@ -1,13 +1,17 @@
 #!/usr/bin/env node
 /**
  * Boot to init, elvisor and QEMU in turn: the same kernel, initrd and command line, whole processes, from spawn to the
- * marker on the serial console. Prints both medians and their ratio: what stands alone here is the ratio, because the two
- * take turns on the same machine.
+ * marker on the serial console. Prints the medians and their ratios: what stands alone here are the ratios, because all
+ * take turns on the same machine. elvisor is there twice: its first run, with nothing kept, and a later one, which begins with the
+ * code that the runs before it have compiled and kept.
  *
  *   node bench/boot.js [--pairs 5] [--node PATH] [--kernel FILE --initrd FILE] [--append STRING] [--marker TEXT]
- *                      [--qemu PATH] [--warmup 1] [--json]
+ *                      [--qemu PATH] [--warmup 2] [--json]
  */
 import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { fetchDefaultGuest } from '../dist/guest/index.js';
@@ -16,7 +20,7 @@ import { median, qemuArgs, wholeNumber } from './common.js';
 const { values } = parseArgs({
   options: {
     pairs: { type: 'string', default: '5' },
-    warmup: { type: 'string', default: '1' },
+    warmup: { type: 'string', default: '2' },
     node: { type: 'string', default: process.execPath },
     qemu: { type: 'string', default: 'qemu-system-aarch64' },
     kernel: { type: 'string' },
@@ -27,7 +31,8 @@ const { values } = parseArgs({
   },
 });
 const pairs = wholeNumber('bench/boot', 'pairs', values.pairs, 1);
-const warmup = wholeNumber('bench/boot', 'warmup', values.warmup, 0);
+// At least one: it leaves what later runs begin with.
+const warmup = wholeNumber('bench/boot', 'warmup', values.warmup, 1);
 if ((values.kernel === undefined) !== (values.initrd === undefined)) {
   console.error('bench/boot: --kernel and --initrd come together');
   process.exit(2);
@@ -38,14 +43,24 @@ const guest =
 const elvisor = fileURLToPath(new URL('../dist/bundle/cli.js', import.meta.url));
 const machine = { kernel: guest.kernel, initrd: guest.initrd, append: values.append };
 const image = Object.entries(machine).flatMap(([name, value]) => [`--${name}`, value]);
+const temporary = mkdtempSync(join(tmpdir(), 'elvisor-boot-'));
+process.on('exit', () => rmSync(temporary, { recursive: true, force: true }));
+const run = ['run', '--backend', 'soft', '--memory', '512M', '--no-reboot', ...image];
+const withCode = (name) => [values.node, [elvisor, ...run, '--code-cache', join(temporary, name)]];
+/** Command lines. */
 const contestants = {
-  elvisor: [values.node, [elvisor, 'run', '--backend', 'soft', '--memory', '512M', '--no-reboot', ...image]],
-  qemu: [values.qemu, qemuArgs(machine)],
+  first: () => {
+    rmSync(join(temporary, 'first'), { recursive: true, force: true });
+    return withCode('first');
+  },
+  later: () => withCode('later'),
+  qemu: () => [values.qemu, qemuArgs(machine)],
 };
+const NAMES = { first: 'elvisor, first run', later: 'elvisor, later runs', qemu: 'qemu' };
 
-/** Milliseconds from spawn to the marker; the process is killed then. */
+/** Milliseconds from spawn to the marker; then the process is told to end. */
 function boot(name) {
-  const [command, args] = contestants[name];
+  const [command, args] = contestants[name]();
   return new Promise((resolve, reject) => {
     const start = performance.now();
     const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
@@ -57,7 +72,7 @@ function boot(name) {
       seen = (seen + chunk.toString('latin1')).slice(-65536);
       if (!seen.includes(values.marker)) return;
       time = performance.now() - start;
-      child.kill('SIGKILL');
+      child.kill();
     });
     child.stderr.on('data', (chunk) => {
       errors += chunk;
@@ -75,25 +90,30 @@ function boot(name) {
   });
 }
 
-const times = { elvisor: [], qemu: [] };
+const times = { first: [], later: [], qemu: [] };
+const width = Math.max(...Object.values(NAMES).map(({ length }) => length));
 try {
   for (let i = -warmup; i < pairs; i++) {
-    for (const name of ['elvisor', 'qemu']) {
+    for (const name of Object.keys(times)) {
       const ms = await boot(name);
       if (i >= 0) times[name].push(ms);
       if (!values.json)
-        console.error(`${i < 0 ? 'warm-up' : `pair ${i + 1}`}  ${name.padEnd(8)} ${(ms / 1000).toFixed(2)} s`);
+        console.error(
+          `${i < 0 ? 'warm-up' : `pair ${i + 1}`}  ${NAMES[name].padEnd(width)} ${(ms / 1000).toFixed(2)} s`,
+        );
     }
   }
 } catch (error) {
   console.error(`bench/boot: ${error.message}`);
   process.exit(1);
 }
-const medians = { elvisor: median(times.elvisor), qemu: median(times.qemu) };
-const ratio = medians.elvisor / medians.qemu;
+const medians = Object.fromEntries(Object.entries(times).map(([name, ms]) => [name, median(ms)]));
+const ratios = { first: medians.first / medians.qemu, later: medians.later / medians.qemu };
 if (values.json) {
-  console.log(JSON.stringify({ pairs, marker: values.marker, times, medians, ratio }));
+  console.log(JSON.stringify({ pairs, marker: values.marker, times, medians, ratios }));
 } else {
-  const line = (name) => `${name.padEnd(8)} ${(medians[name] / 1000).toFixed(2)} s (median of ${pairs})`;
-  console.log(`${line('elvisor')}\n${line('qemu')}\nratio    ${ratio.toFixed(2)}`);
+  for (const [name, ms] of Object.entries(medians)) {
+    const ratio = name === 'qemu' ? '' : `, ${ratios[name].toFixed(2)} of QEMU's`;
+    console.log(`${NAMES[name].padEnd(width)} ${(ms / 1000).toFixed(2)} s (median of ${pairs})${ratio}`);
+  }
 }

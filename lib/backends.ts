@@ -12,6 +12,11 @@ export interface OpenOptions {
   readonly backend?: BackendKind | undefined;
   /** How time passes for guests of the software KVM. Default: `'host'`. */
   readonly clock?: ClockKind | undefined;
+  /**
+   * A directory where the software KVM keeps the code that it compiles, and finds that of earlier runs: what was hot then need not be
+   * found hot and compiled again. It is made if it is missing; one that others could write to is not used. Default: nothing is kept.
+   */
+  readonly codeCache?: string | undefined;
 }
 
 /** Whether a backend can be used here, and if not, why. */
@@ -45,7 +50,7 @@ export function probe(): Probe {
  * @throws VmError ERR_BACKEND_UNAVAILABLE the backend asked for is not there, with the reason; ERR_INVALID_OPTION
  */
 export function chooseBackend(options: OpenOptions): 'kvm' | 'soft' {
-  const { backend = 'auto', clock = 'host' } = options;
+  const { backend = 'auto', clock = 'host', codeCache } = options;
   if (backend !== 'auto' && backend !== 'kvm' && backend !== 'soft') {
     throw new VmError('ERR_INVALID_OPTION', `backend: expected auto, kvm or soft, got ${JSON.stringify(backend)}`);
   }
@@ -57,6 +62,9 @@ export function chooseBackend(options: OpenOptions): 'kvm' | 'soft' {
       'ERR_INVALID_OPTION',
       "clock: a virtual clock is the software backend's (soft); kvm has only host",
     );
+  }
+  if (codeCache !== undefined && (typeof codeCache !== 'string' || codeCache === '')) {
+    throw new VmError('ERR_INVALID_OPTION', `codeCache: expected a directory, got ${JSON.stringify(codeCache)}`);
   }
   const found = probe();
   // Only the software KVM has a clock that can be anything but the host's.
@@ -73,5 +81,5 @@ export async function openLazily(options: OpenOptions): Promise<Kvm> {
     import('./soft/index.js'),
     import('./thread/compiler-thread.js'),
   ]);
-  return openSoft({ clock: options.clock, compiler: connectCompiler });
+  return openSoft({ clock: options.clock, compiler: () => connectCompiler(options.codeCache) });
 }

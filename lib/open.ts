@@ -31,5 +31,5 @@ export { parseRegionName, type RegionName } from './soft/index.js';
  */
 export function open(options: OpenOptions = {}): Kvm {
   if (chooseBackend(options) === 'kvm') return openHost();
-  return openSoft({ clock: options.clock, compiler: connectCompiler });
+  return openSoft({ clock: options.clock, compiler: () => connectCompiler(options.codeCache) });
 }

@@ -41,4 +41,5 @@ test('auto and soft open the software KVM where the clock is virtual', () => {
 test('what is no backend and no clock is an error', () => {
   expect(() => open({ backend: 'xen' as never })).toThrow(expect.objectContaining({ code: 'ERR_INVALID_OPTION' }));
   expect(() => open({ clock: 'sun' as never })).toThrow(expect.objectContaining({ code: 'ERR_INVALID_OPTION' }));
+  expect(() => open({ codeCache: '' })).toThrow(expect.objectContaining({ code: 'ERR_INVALID_OPTION' }));
 });

@@ -26,6 +26,8 @@ export interface RunArgs {
   readonly pmu: boolean;
   readonly disks: readonly DiskSpec[];
   readonly clock: ClockKind;
+  /** A directory, or `'none'`; `undefined` for the user's own. */
+  readonly codeCache: string | undefined;
   readonly noReboot: boolean;
   readonly timeoutMs: number | undefined;
   readonly quiet: boolean;
@@ -60,6 +62,7 @@ const RUN_OPTIONS = {
   pmu: { type: 'boolean' },
   disk: { type: 'string', multiple: true },
   clock: { type: 'string' },
+  'code-cache': { type: 'string' },
   'no-reboot': { type: 'boolean' },
   timeout: { type: 'string' },
   trace: { type: 'string' },
@@ -72,6 +75,7 @@ const DEMO_OPTIONS: readonly (keyof typeof RUN_OPTIONS)[] = [
   'memory',
   'cpus',
   'clock',
+  'code-cache',
   'timeout',
   'trace',
   'quiet',
@@ -111,6 +115,8 @@ Options of run:
   --pmu                     with a PMU: perf counts cycles and instructions
   --disk FILE[,ro][,overlay]  a raw disk image; overlay: what is written is forgotten
   --clock host|virtual      virtual: time counted in instructions, every run the same
+  --code-cache DIR|none     where the software machine keeps compiled guest code for the
+                            next run (in the user's cache directory)
   --no-reboot               end when the guest resets itself
   --timeout SECONDS         end, with status 124, if the guest still runs then
   --trace profile[=FILE]    when the guest has ended, write hot guest code and where
@@ -231,6 +237,7 @@ function runInvocation(command: 'run' | 'dtb' | 'demo', argv: readonly string[])
     pmu: values.has('pmu'),
     disks: (values.get('disk') ?? []).map(parseDisk),
     clock: choice(one('clock'), '--clock', ['host', 'virtual']) ?? 'host',
+    codeCache: path(one('code-cache'), '--code-cache'),
     noReboot: values.has('no-reboot'),
     timeoutMs: timeout(one('timeout')),
     quiet: values.has('quiet'),

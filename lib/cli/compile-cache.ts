@@ -1,7 +1,7 @@
-import { lstatSync, mkdirSync } from 'node:fs';
 import * as module from 'node:module';
 import { join } from 'node:path';
 import { cacheDir } from '../guest/cache-dir.js';
+import { privateDirectory } from '../thread/private-directory.js';
 
 /** What Node has for this: from 22.1 on, and from 22.10 on. */
 interface CompileCache {
@@ -24,19 +24,4 @@ export function cacheCompiledCode(): void {
   if (directory === undefined || enableCompileCache(directory).directory === undefined) return;
   // What ends earlier is kept as it ends.
   if (flushCompileCache !== undefined) setTimeout(flushCompileCache, FLUSH_AFTER_MS).unref();
-}
-
-/**
- * Makes the directory where it is missing. V8 runs what it finds there, so nobody else may be able to put anything there.
- * @returns `undefined` where it is not the user's own
- */
-export function privateDirectory(path: string): string | undefined {
-  try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
-    const stat = lstatSync(path);
-    const isOurs = process.geteuid === undefined || (stat.uid === process.geteuid() && (stat.mode & 0o022) === 0);
-    return stat.isDirectory() && isOurs ? path : undefined;
-  } catch {
-    return undefined;
-  }
 }

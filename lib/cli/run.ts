@@ -1,5 +1,7 @@
 import { fstatSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { chooseBackend } from '../backends.js';
+import { cacheDir } from '../guest/cache-dir.js';
 import { drain } from '../node/drain.js';
 import { MicroVm } from '../node/micro-vm.js';
 import { VmError } from '../vmm/errors.js';
@@ -18,6 +20,7 @@ export function vmOptions(args: RunArgs): Omit<MicroVmOptions, 'kernel'> {
   return {
     backend: args.backend,
     clock: args.clock,
+    codeCache: codeCache(args),
     ...(args.memory === undefined ? {} : { memory: args.memory }),
     ...(args.hugePages === undefined ? {} : { hugePages: args.hugePages }),
     ...(args.cpus === undefined ? {} : { cpus: args.cpus }),
@@ -29,6 +32,12 @@ export function vmOptions(args: RunArgs): Omit<MicroVmOptions, 'kernel'> {
     noReboot: args.noReboot,
     ...(args.timeoutMs === undefined ? {} : { timeoutMs: args.timeoutMs }),
   };
+}
+
+/** Where compiled code is kept; not under a profile, which says of all that was compiled where it is in the guest. */
+function codeCache({ codeCache, profile }: RunArgs): string | undefined {
+  if (codeCache === 'none' || profile !== undefined) return undefined;
+  return codeCache ?? join(cacheDir(), 'guest-code');
 }
 
 /** `elvisor run`. @returns the exit status */

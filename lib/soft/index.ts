@@ -7,11 +7,13 @@ export {
   type CompileRequest,
   type CompilerThread,
   CompileServer,
+  type KeptReply,
   type RegionRequest,
 } from './jit/compiler-thread.js';
+export { engineId, KeptArchive, type KeptModule, type NewRegion } from './jit/kept-archive.js';
 export type { ModuleImports } from './jit/linkage.js';
 export { parseRegionName, type RegionName } from './jit/region-name.js';
-export type { WasmMemory } from './jit/webassembly.js';
+export { Wasm, type WasmMemory } from './jit/webassembly.js';
 export { SoftKvm, type SoftKvmOptions } from './soft-kvm.js';
 
 /** Options of {@link openSoft}. */

@@ -1,30 +1,51 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
-import type { CompileReply, CompileRequest, CompilerThread } from '../soft/index.js';
+import type { CompileReply, CompileRequest, CompilerThread, KeptReply } from '../soft/index.js';
 
 /** What the worker is sent: a channel to a machine. */
 export interface Connection {
   readonly port: MessagePort;
-  /** One 32-bit word: how many replies the worker has put into the channel. */
-  readonly replies: SharedArrayBuffer;
+  /** 32-bit words that both see, see {@link Word}. */
+  readonly words: SharedArrayBuffer;
+  /** Where compiled code is kept. */
+  readonly codeDirectory: string | undefined;
 }
+
+/** The last message of a machine. That its port is closed the worker would hear only from an event loop that goes on. */
+export const CLOSE = 'close';
+
+export const Word = {
+  /** How many replies the worker has put into the channel. */
+  REPLIES: 0,
+  /** The machine wants no more replies. */
+  CLOSED: 1,
+  /** The worker has kept what there was to keep. */
+  SAVED: 2,
+} as const;
 
 /** A machine's first instructions are no work for the compiler: the thread starts, and takes its time, behind them. */
 const START_DELAY_MS = 1;
 
+/** How long the end of the process waits at most for compiled code to be kept; as a rule it takes a fiftieth of it. */
+const SAVE_MS = 500;
+
 /** The worker, shared by the machines of this thread; there only while a machine is. */
 let worker: Worker | undefined;
 const open = new Set<Channel>();
+/** Closed ones, as long as the worker keeps what it compiled for them. */
+const saving = new Set<Channel>();
 
 class Channel implements CompilerThread {
   failed = false;
   readonly #port: MessagePort;
-  readonly #replies = new Int32Array(new SharedArrayBuffer(4));
+  readonly #words = new Int32Array(new SharedArrayBuffer(12));
+  readonly #codeDirectory: string | undefined;
   #received = 0;
 
   /** The worker's end, until it is connected. */
   #end: MessagePort | undefined;
 
-  constructor() {
+  constructor(codeDirectory: string | undefined) {
+    this.#codeDirectory = codeDirectory;
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     this.#end = port2;
@@ -34,7 +55,8 @@ class Channel implements CompilerThread {
   /** Connects the worker, which then finds what was posted so far. */
   connect(to: Worker): void {
     if (this.#end === undefined) return;
-    const connection: Connection = { port: this.#end, replies: this.#replies.buffer as SharedArrayBuffer };
+    const words = this.#words.buffer as SharedArrayBuffer;
+    const connection: Connection = { port: this.#end, words, codeDirectory: this.#codeDirectory };
     to.postMessage(connection, [this.#end]);
     this.#end = undefined;
   }
@@ -45,30 +67,62 @@ class Channel implements CompilerThread {
     if (!this.failed) this.#port.postMessage(request);
   }
 
-  receive(): CompileReply | undefined {
+  receive(): CompileReply | KeptReply | undefined {
     // A look at the channel costs a microsecond, one at the word nothing.
-    if (Atomics.load(this.#replies, 0) === this.#received) return undefined;
-    const found = receiveMessageOnPort(this.#port) as { readonly message: CompileReply } | undefined;
+    if (Atomics.load(this.#words, Word.REPLIES) === this.#received) return undefined;
+    const found = receiveMessageOnPort(this.#port) as { readonly message: CompileReply | KeptReply } | undefined;
     if (found === undefined) return undefined;
     this.#received = (this.#received + 1) | 0;
     return found.message;
   }
 
   close(): void {
+    if (!open.delete(this)) return;
+    this.save();
     this.#port.close();
-    open.delete(this);
-    if (open.size > 0) return;
-    void worker?.terminate();
-    worker = undefined;
+    endUnused();
   }
+
+  /** Has the worker keep what it has compiled, and compile no more. */
+  save(): void {
+    Atomics.store(this.#words, Word.CLOSED, 1);
+    if (this.#codeDirectory === undefined || this.#end !== undefined || this.failed) return;
+    this.#port.postMessage(CLOSE);
+    saving.add(this);
+  }
+
+  get isSaved(): boolean {
+    return Atomics.load(this.#words, Word.SAVED) !== 0;
+  }
+
+  /** Waits for that, at most so long. */
+  awaitSaved(ms: number): void {
+    Atomics.wait(this.#words, Word.SAVED, 0, ms);
+  }
+}
+
+/** Ends the worker where nobody needs it any more. */
+function endUnused(): void {
+  for (const channel of saving) if (channel.isSaved) saving.delete(channel);
+  if (open.size > 0 || saving.size > 0) return;
+  void worker?.terminate();
+  worker = undefined;
+}
+
+/** The process ends, and its workers with it. */
+function saveAtExit(): void {
+  for (const channel of open) channel.save();
+  const until = performance.now() + SAVE_MS;
+  for (const channel of saving) channel.awaitSaved(Math.max(0, until - performance.now()));
 }
 
 /**
  * A thread that compiles for one machine: a worker that all machines of this thread share and that ends with the last of them.
  * It keeps no process alive. Where it can't be started, or dies, its machines find it failed.
+ * @param codeDirectory keeps what it compiles there, and uses what was kept; a directory that is not the user's own is not used
  */
-export function connectCompiler(): CompilerThread {
-  const channel = new Channel();
+export function connectCompiler(codeDirectory?: string): CompilerThread {
+  const channel = new Channel(codeDirectory);
   open.add(channel);
   if (worker === undefined) setTimeout(connectAll, START_DELAY_MS).unref();
   else channel.connect(worker);
@@ -94,13 +148,18 @@ function start(): Worker {
     // What it makes is short-lived and small: V8 would let its nursery grow to 48 MiB for a little less collecting.
     resourceLimits: { maxYoungGenerationSizeMb: 2 },
   });
-  started.unref();
   const failed = (): void => {
     if (worker !== started) return;
     worker = undefined;
     for (const channel of open) channel.failed = true;
+    saving.clear();
   };
+  started.on('message', endUnused);
+  process.on('exit', saveAtExit);
+  started.on('exit', () => process.off('exit', saveAtExit));
   started.on('error', failed);
   started.on('exit', failed);
+  // Behind the listeners, which hold the process.
+  started.unref();
   return started;
 }

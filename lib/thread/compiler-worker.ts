@@ -1,18 +1,42 @@
 /** The worker behind {@link connectCompiler}: one {@link CompileServer} for each machine that it is connected to. */
 import { parentPort } from 'node:worker_threads';
-import { type CompileRequest, CompileServer } from '../soft/index.js';
-import type { Connection } from './compiler-thread.js';
+import { type CompileReply, type CompileRequest, CompileServer, type KeptReply } from '../soft/index.js';
+import { CodeKeeper } from './code-keeper.js';
+import { CodeStore } from './code-store.js';
+import { CLOSE, type Connection, Word } from './compiler-thread.js';
 import { lowerThisThread } from './priority.js';
 
 lowerThisThread();
 
-parentPort?.on('message', ({ port, replies }: Connection) => {
-  const count = new Int32Array(replies);
-  const server = new CompileServer((reply) => {
-    port.postMessage(reply);
-    Atomics.add(count, 0, 1);
-  });
-  port.on('message', (request: CompileRequest) => {
-    server.handle(request);
+/** By directory; `undefined` where it is not to be trusted. */
+const keepers = new Map<string, CodeKeeper | undefined>();
+
+function keeperOf(directory: string): CodeKeeper | undefined {
+  if (!keepers.has(directory)) {
+    const store = CodeStore.open(directory);
+    keepers.set(directory, store === undefined ? undefined : new CodeKeeper(store));
+  }
+  return keepers.get(directory);
+}
+
+parentPort?.on('message', ({ port, words, codeDirectory }: Connection) => {
+  const shared = new Int32Array(words);
+  const isClosed = (): boolean => Atomics.load(shared, Word.CLOSED) !== 0;
+  const reply = (message: CompileReply | KeptReply): void => {
+    port.postMessage(message);
+    Atomics.add(shared, Word.REPLIES, 1);
+  };
+  const keeper = codeDirectory === undefined ? undefined : keeperOf(codeDirectory);
+  if (keeper?.reply !== undefined) reply(keeper.reply);
+  const server = new CompileServer(reply, (region) => keeper?.add(region), isClosed);
+  port.on('message', (request: CompileRequest | typeof CLOSE) => {
+    if (request !== CLOSE) {
+      server.handle(request);
+      return;
+    }
+    keeper?.save();
+    Atomics.store(shared, Word.SAVED, 1);
+    Atomics.notify(shared, Word.SAVED);
+    parentPort?.postMessage(CLOSE);
   });
 });

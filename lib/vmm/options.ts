@@ -74,6 +74,11 @@ export interface MicroVmOptions {
   readonly backend?: BackendKind | undefined;
   /** Default: `'host'`. */
   readonly clock?: ClockKind | undefined;
+  /**
+   * A directory where the software KVM keeps what it compiles of guests' code, for the next run to begin with. It is made if it is
+   * missing; one that others could write to is not used. Default: nothing is kept. Excludes `kvm`.
+   */
+  readonly codeCache?: string | undefined;
   /** A KVM to use instead of opening one; it stays open when the VM is closed. Excludes `backend`. */
   readonly kvm?: Kvm | undefined;
   /** Aborting it at any time kills the VM. */
@@ -105,6 +110,7 @@ export interface ResolvedOptions {
   readonly timeoutMs: number | undefined;
   readonly backend: BackendKind;
   readonly clock: ClockKind;
+  readonly codeCache: string | undefined;
   readonly kvm: Kvm | undefined;
   readonly signal: AbortSignal | undefined;
 }
@@ -188,11 +194,14 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
     timeoutMs: true,
     backend: true,
     clock: true,
+    codeCache: true,
     kvm: true,
     signal: true,
   };
   refuseUnknown(options, Object.keys(known), 'option');
   if (options.kvm !== undefined && options.backend !== undefined) fail('kvm and backend exclude each other: give one');
+  if (options.kvm !== undefined && options.codeCache !== undefined)
+    fail('kvm and codeCache exclude each other: give codeCache to what opens the KVM');
   const resolved: ResolvedOptions = {
     kernel:
       image(options.kernel, 'kernel') ?? fail('kernel: expected a path, a URL or bytes; a microVM needs a kernel'),
@@ -214,6 +223,7 @@ export function resolveOptions(options: MicroVmOptions): ResolvedOptions {
     timeoutMs: integer(options.timeoutMs, 'timeoutMs', 1, MAX_TIMEOUT_MS),
     backend: choice(options.backend, 'backend', ['auto', 'kvm', 'soft']) ?? 'auto',
     clock: choice(options.clock, 'clock', ['host', 'virtual']) ?? 'host',
+    codeCache: directory(options.codeCache, 'codeCache'),
     kvm: options.kvm,
     signal: signalOf(options.signal),
   };
@@ -268,6 +278,11 @@ function cmdline(value: unknown): string | undefined {
   if (size >= MAX_CMDLINE)
     return fail(`cmdline: ${size} bytes; an arm64 kernel takes at most ${MAX_CMDLINE - 1} (COMMAND_LINE_SIZE)`);
   return value;
+}
+
+function directory(value: unknown, name: string): string | undefined {
+  if (value === undefined || (typeof value === 'string' && value !== '')) return value;
+  return fail(`${name}: expected a directory, got ${show(value)}`);
 }
 
 function integer(value: unknown, name: string, min: number, max: number): number | undefined {

@@ -25,7 +25,11 @@ export interface Platform {
   /** A scheduler of one VM's own. */
   createScheduler(): Scheduler;
   /** Opens the KVM that the options ask for. */
-  openKvm(options: { readonly backend: BackendKind; readonly clock: ClockKind }): Kvm | Promise<Kvm>;
+  openKvm(options: {
+    readonly backend: BackendKind;
+    readonly clock: ClockKind;
+    readonly codeCache: string | undefined;
+  }): Kvm | Promise<Kvm>;
   /**
    * Opens a kernel or an initrd, so that it can be read right into a guest's RAM. `undefined`: it can't be, so {@link readFile} is to
    * read it (a pipe, say).

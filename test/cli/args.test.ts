@@ -29,7 +29,7 @@ describe('run', () => {
         ],
         ...['--memory', '1G', '--cpus', '4', '--disk', 'a.img', '--disk', 'b.img,ro,overlay', '--clock', 'virtual'],
         ...['--gic', '2', '--its', '--pmu', '--huge-pages', '2M'],
-        ...['--no-reboot', '--timeout', '1.5', '--quiet'],
+        ...['--no-reboot', '--timeout', '1.5', '--quiet', '--code-cache', 'none'],
       ),
     ).toEqual({
       backend: 'soft',
@@ -49,6 +49,7 @@ describe('run', () => {
         { path: 'b.img', readOnly: true, overlay: true },
       ],
       clock: 'virtual',
+      codeCache: 'none',
       noReboot: true,
       timeoutMs: 1500,
       quiet: true,

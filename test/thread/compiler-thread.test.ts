@@ -1,7 +1,10 @@
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import { createMachine, type SoftMachine } from '#lib/soft/cpu/machine.js';
 import { connectCompiler } from '#lib/thread/compiler-thread.js';
@@ -11,8 +14,8 @@ import { add, b, movz } from '../soft/a64.ts';
 
 const RAM = 0x4000_0000;
 
-function spinning(): { machine: SoftMachine; run: () => CpuStop } {
-  const machine = createMachine({ threshold: 1, compiler: connectCompiler() }) as SoftMachine;
+function spinning(codeDirectory?: string): { machine: SoftMachine; run: () => CpuStop } {
+  const machine = createMachine({ threshold: 1, compiler: connectCompiler(codeDirectory) }) as SoftMachine;
   const memory = machine.allocate(0x1_0000)!;
   machine.map(RAM, memory.size, memory, 0, false);
   const view = new DataView(memory.bytes.buffer, memory.bytes.byteOffset, memory.size);
@@ -44,21 +47,80 @@ test('several machines share a worker; it ends with the last, and starts again',
   third.machine.close();
 }, 60_000);
 
+describe('code that is kept', () => {
+  let dir = '';
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'elvisor-kept-'));
+  });
+  afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+  const saved = async (): Promise<void> => {
+    while (!readdirSync(dir).some((name) => name.endsWith('.code'))) await sleep(5);
+  };
+
+  test('is used by the next machine, which compiles none', async () => {
+    const first = spinning(dir);
+    await compiled(first);
+    first.machine.close();
+    await saved();
+    const second = spinning(dir);
+    while (second.machine.stats.reused === 0 && second.machine.stats.regions === 0) {
+      expect(second.run()).toBe(CpuStop.BUDGET);
+      await sleep(1);
+    }
+    second.machine.close();
+    const third = spinning();
+    await compiled(third);
+    expect(third.machine.stats.reused).toBe(0);
+    third.machine.close();
+  }, 60_000);
+
+  test.each([
+    ['machine.close();', 'once the machine is closed'],
+    ['machine.close(); process.exit();', 'though the process ends at once'],
+    ['process.exit();', 'though the machine is not closed'],
+  ])(
+    'is there at the end: %s',
+    (end) => {
+      // The worker answers at its leisure: the machine runs until it has.
+      const { status, stderr } = runProgram(`
+        const memory = machine.allocate(0x10000);
+        machine.map(${RAM}, memory.size, memory, 0, false);
+        const code = [${[movz(1, 3), add(0, 0, 1), b(-1)].join()}];
+        memory.bytes.set(new Uint8Array(new Uint32Array(code).buffer));
+        const cpu = machine.createCpu({ readSysreg: () => undefined, writeSysreg: () => false });
+        cpu.setPc(${RAM}n);
+        while (machine.stats.regions === 0) {
+          cpu.run(1000);
+          await new Promise((resolve) => setTimeout(resolve, 1));
+        }
+        ${end}`);
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+      expect(readdirSync(dir)).toEqual([expect.stringMatching(/^[0-9a-f]{32}\.code$/)]);
+    },
+    60_000,
+  );
+
+  const runProgram = (rest: string) =>
+    runMachine(`{ threshold: 1, compiler: connectCompiler(${JSON.stringify(dir)}) }`, rest);
+});
+
 test.each(['', 'machine.close();'])(
   'keeps no process alive (%s)',
   (end) => {
-    const entry = (path: string): string =>
-      JSON.stringify(fileURLToPath(new URL(`../../dist/${path}`, import.meta.url)));
-    const program = `
-    import { createMachine } from ${entry('soft/cpu/machine.js')};
-    import { connectCompiler } from ${entry('thread/compiler-thread.js')};
-    const machine = createMachine({ compiler: connectCompiler() });
-    ${end}`;
-    const { status, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
-      encoding: 'utf8',
-      timeout: 60_000,
-    });
+    const { status, stderr } = runMachine('{ compiler: connectCompiler() }', end);
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   },
   60_000,
 );
+
+/** Runs a program of its own, with a machine. @param options of the machine, in JavaScript, as the rest of the program is */
+function runMachine(options: string, rest: string) {
+  const entry = (path: string): string => JSON.stringify(fileURLToPath(new URL(`../../dist/${path}`, import.meta.url)));
+  const program = `
+    import { createMachine } from ${entry('soft/cpu/machine.js')};
+    import { connectCompiler } from ${entry('thread/compiler-thread.js')};
+    const machine = createMachine(${options});
+    ${rest}`;
+  return spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8', timeout: 60_000 });
+}

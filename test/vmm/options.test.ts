@@ -19,6 +19,7 @@ test('the defaults', () => {
     noReboot: false,
     backend: 'auto',
     clock: 'host',
+    codeCache: undefined,
     disks: [],
     ports: [],
   });
@@ -97,6 +98,9 @@ describe('what is refused, by name', () => {
     [{ rng: 1 }, /rng: expected true or false/],
     [{ console: 'vga' }, /console: expected pl011 or hvc0/],
     [{ clock: 'sun' }, /clock: /],
+    [{ codeCache: '' }, /codeCache: expected a directory, got ""/],
+    [{ codeCache: 1 }, /codeCache: expected a directory, got 1/],
+    [{ codeCache: '/tmp', kvm: {} }, /kvm and codeCache exclude each other/],
     [{ backend: 'xen' }, /backend: /],
     [{ timeoutMs: 0 }, /timeoutMs: /],
     [{ signal: {} }, /signal: expected an AbortSignal/],

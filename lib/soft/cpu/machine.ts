@@ -155,9 +155,9 @@ export class SoftMachine implements Machine, RamOwner {
     return helpers as HelperTable;
   }
 
-  /** What the compiler has done: regions compiled since the machine was made. */
-  get stats(): { readonly regions: number } {
-    return { regions: this.code.compiled };
+  /** What the compiler has done since the machine was made: regions compiled, and times that a kept one was put to use. */
+  get stats(): { readonly regions: number; readonly reused: number } {
+    return { regions: this.code.compiled, reused: this.code.reused };
   }
 
   get views(): HelperEnv {

@@ -1,9 +1,10 @@
 import type { Decoder } from '../a64/decode.js';
 import type { HelperEnv } from '../a64/helpers.js';
-import type { CompilerThread, RegionRequest } from './compiler-thread.js';
+import type { CompilerThread, KeptReply, RegionRequest } from './compiler-thread.js';
 import { RECORD_SHIFT, RECORD_SIZE } from './handler.js';
 import { Instructions } from './instruction.js';
 import { DECODE, type Interpreter, MAX_REGIONS, PAGE_END, REGION } from './interpreter.js';
+import { KeptCode, type KeptRegion } from './kept-code.js';
 import { link, type ModuleImports } from './linkage.js';
 import { RecordCache } from './record-cache.js';
 import { pageReader } from './region.js';
@@ -37,6 +38,8 @@ interface Slot {
   readonly wanted: Set<number>;
   /** Positions of loads and stores that a device has answered, since then too. */
   readonly devices: Set<number>;
+  /** Kept regions in use, as long as not all of their instructions are decoded. */
+  kept: KeptRegion[];
 }
 
 /** A record that was found hot. */
@@ -79,8 +82,11 @@ export class CodeCache {
   #nextId = 0;
   /** Runs since the first of them was found. */
   #waited = 0;
+  #kept: KeptCode | undefined;
   /** Regions compiled so far. */
   compiled = 0;
+  /** Times that a kept region was put to use. */
+  reused = 0;
   /** Numbers of regions that were in use and are no longer; those from {@link #nextRegion} on never were. */
   readonly #freeRegions: number[] = [];
   #nextRegion = 0;
@@ -164,6 +170,7 @@ export class CodeCache {
         generation: 0,
         wanted: new Set(),
         devices: new Set(),
+        kept: [],
       });
     return this.#slots[this.#used]!;
   }
@@ -177,6 +184,7 @@ export class CodeCache {
       this.#freeRegions.push(region);
     }
     slot.regions = [];
+    slot.kept = [];
     if (slot.wanted.size > 0) slot.wanted.clear();
     if (slot.devices.size > 0) slot.devices.clear();
     const { u16 } = this.#env;
@@ -219,17 +227,41 @@ export class CodeCache {
       slot.tracked = true;
       this.#onTracked(slot.page);
     }
-    let records = this.#records;
-    if (slot.guarded) {
-      this.#guardedRecords ??= new RecordCache(this.#decoder, this.#interpreter, true);
-      records = this.#guardedRecords;
-    }
+    const records = this.#recordsOf(slot);
     let index = (record - slot.address) >> RECORD_SHIFT;
     for (let n = 0; n < DECODE_AHEAD && index < RECORDS; n++, index++) {
       const at = slot.address + index * RECORD_SIZE;
       if (u16[at >>> 1] !== DECODE) return;
-      if (records.write(u32[(slot.page + index * 4) >>> 2]!, index * 4, u32, at)) return;
+      const ends = records.write(u32[(slot.page + index * 4) >>> 2]!, index * 4, u32, at);
+      if (this.#kept !== undefined) this.#reuse(this.#kept, slot, index);
+      if (ends) return;
     }
+  }
+
+  #recordsOf(slot: Slot): RecordCache {
+    if (!slot.guarded) return this.#records;
+    this.#guardedRecords ??= new RecordCache(this.#decoder, this.#interpreter, true);
+    return this.#guardedRecords;
+  }
+
+  /** Looks for a kept region of a record that has just been decoded. */
+  #reuse(kept: KeptCode, slot: Slot, index: number): void {
+    const found = kept.find(index, slot.guarded, this.#env.u32, slot.page);
+    if (found === undefined || !this.#place(slot, found.f, found.entries)) return;
+    slot.kept.push(found);
+    this.reused++;
+  }
+
+  /** Decodes what kept regions hold in place of executing it: it is code that runs, for who forms a region. */
+  #decodeKept(slot: Slot): void {
+    const { u32, u16 } = this.#env;
+    for (const { positions } of slot.kept) {
+      for (const index of positions) {
+        const at = slot.address + index * RECORD_SIZE;
+        if (u16[at >>> 1] === DECODE) this.#recordsOf(slot).write(u32[(slot.page >>> 2) + index]!, index * 4, u32, at);
+      }
+    }
+    slot.kept = [];
   }
 
   /** A record has been branched to often: its region will be compiled, with others. @returns whether that was done now */
@@ -242,6 +274,7 @@ export class CodeCache {
     if (slot.wanted.has(index)) return this.#thread === undefined && this.#wait();
     if (this.#code.of(u32[(slot.page >>> 2) + index]!, slot.guarded)?.meaning.allowed !== true) return false;
     slot.wanted.add(index);
+    this.#decodeKept(slot);
     this.#hot.push({
       slot,
       generation: slot.generation,
@@ -309,6 +342,10 @@ export class CodeCache {
     for (let n = 0; n < REPLIES; n++) {
       const reply = thread.receive();
       if (reply === undefined) break;
+      if ('shapes' in reply) {
+        this.#keep(reply);
+        continue;
+      }
       const regions = reply.regions.map(({ id, entries }) => ({ candidate: this.#sent.get(id), entries }));
       // What was sent earlier and is not in here can't be compiled, or can be entered as part of another region.
       for (const id of this.#sent.keys()) {
@@ -323,6 +360,24 @@ export class CodeCache {
     this.#sent.clear();
   }
 
+  /** Uses kept regions from now on, in what is decoded already, too. */
+  #keep(reply: KeptReply): void {
+    try {
+      this.#kept = new KeptCode(reply, this.#interpreter);
+    } catch {
+      // Not what this engine can use: it does without.
+      return;
+    }
+    const { u16 } = this.#env;
+    for (const slot of this.#byPage.values()) {
+      if (!slot.tracked) continue;
+      for (let index = 0; index < RECORDS; index++) {
+        const handler = u16[(slot.address + index * RECORD_SIZE) >>> 1];
+        if (handler !== DECODE && handler !== REGION) this.#reuse(this.#kept, slot, index);
+      }
+    }
+  }
+
   /** Whether the page still holds what it held when the record was found hot, and is still tracked; if not, it may be found hot again. */
   #isAlive(h: Hot): boolean {
     if (h.slot.generation !== h.generation) return false;
@@ -335,22 +390,26 @@ export class CodeCache {
   /** @param regions what the module's functions are for; without effect where the page has changed since */
   #install(module: WasmModule, imports: ModuleImports, regions: readonly CompiledRegion<Hot | undefined>[]): void {
     const { exports } = link(module, imports, this.#interpreter);
-    const { u16, u32 } = this.#env;
     regions.forEach(({ candidate, entries }, n) => {
       if (candidate === undefined || !this.#isAlive(candidate)) return;
-      const region = this.#takeRegion();
-      if (region === undefined) return;
-      this.#interpreter.setRegion(region, exports[regionExport(n)]);
-      this.compiled++;
-      const { slot } = candidate;
-      slot.regions.push(region);
-      for (const index of entries) {
-        const at = slot.address + index * RECORD_SIZE;
-        if (u16[at >>> 1] === REGION) continue;
-        u32[(at + 8) >>> 2] = this.#interpreter.regionIndex(region);
-        u16[at >>> 1] = REGION;
-      }
+      if (this.#place(candidate.slot, exports[regionExport(n)], entries)) this.compiled++;
     });
+  }
+
+  /** Puts a region's function where it may be entered, but for where another's is. @returns whether there was room for it */
+  #place(slot: Slot, f: unknown, entries: Iterable<number>): boolean {
+    const { u16, u32 } = this.#env;
+    const region = this.#takeRegion();
+    if (region === undefined) return false;
+    this.#interpreter.setRegion(region, f);
+    slot.regions.push(region);
+    for (const index of entries) {
+      const at = slot.address + index * RECORD_SIZE;
+      if (u16[at >>> 1] === REGION) continue;
+      u32[(at + 8) >>> 2] = this.#interpreter.regionIndex(region);
+      u16[at >>> 1] = REGION;
+    }
+    return true;
   }
 
   #takeRegion(): number | undefined {

@@ -1,6 +1,7 @@
 import { Decoder } from '../a64/decode.js';
 import { TABLE } from '../a64/table.js';
 import { Instructions } from './instruction.js';
+import type { NewRegion } from './kept-archive.js';
 import type { ModuleImports } from './linkage.js';
 import { pageReader } from './region.js';
 import { type Candidate, compileRegions } from './region-compiler.js';
@@ -34,6 +35,16 @@ export interface CompileReply {
   readonly regions: readonly { readonly id: number; readonly entries: readonly number[] }[];
 }
 
+/** Regions of earlier runs, all in one module: what a thread that keeps code sends first of all. */
+export interface KeptReply {
+  readonly module: WasmModule;
+  readonly imports: ModuleImports;
+  /** What each was compiled from, see Shape, in the order of the module's functions. */
+  readonly shapes: Uint32Array;
+  /** Shared with the thread: a byte a region, to be set when it is used. */
+  readonly used: Uint8Array;
+}
+
 /**
  * A thread that compiles for one machine, so that the machine goes on meanwhile. It reads the guest's code in the machine's
  * linear memory; what was stored to meanwhile the machine must notice when the reply comes.
@@ -43,7 +54,7 @@ export interface CompilerThread {
   readonly failed: boolean;
   post(request: CompileRequest): void;
   /** The next reply, if one has come. Never waits. */
-  receive(): CompileReply | undefined;
+  receive(): CompileReply | KeptReply | undefined;
   /** No more replies are wanted. */
   close(): void;
 }
@@ -52,10 +63,22 @@ export interface CompilerThread {
 export class CompileServer {
   readonly #code = new Instructions(new Decoder(TABLE));
   readonly #reply: (reply: CompileReply) => void;
+  readonly #keep: ((region: NewRegion) => void) | undefined;
+  readonly #isClosed: () => boolean;
   #memory: WasmMemory | undefined;
 
-  constructor(reply: (reply: CompileReply) => void) {
+  /**
+   * @param keep is given each region that was compiled, after it has been replied
+   * @param isClosed whether no more replies are wanted
+   */
+  constructor(
+    reply: (reply: CompileReply) => void,
+    keep?: (region: NewRegion) => void,
+    isClosed: () => boolean = () => false,
+  ) {
     this.#reply = reply;
+    this.#keep = keep;
+    this.#isClosed = isClosed;
   }
 
   handle(request: CompileRequest): void {
@@ -74,12 +97,16 @@ export class CompileServer {
       page: pageReader(views, r.page, r.records, r.guarded, new Set(r.devices)),
     }));
     const entered = new Set<number>();
-    while (list.length > 0) {
+    while (list.length > 0 && !this.#isClosed()) {
       const compiled = compileRegions(this.#code, list, entered);
       if (compiled === undefined) continue;
-      const { bytes, imports } = compiled;
+      const { bytes, imports, functions } = compiled;
       const regions = compiled.regions.map(({ candidate: { id }, entries }) => ({ id, entries }));
       this.#reply({ module: new Wasm.Module(bytes), imports, regions });
+      for (const { candidate, region, body } of compiled.regions) {
+        const { guarded } = candidate.page;
+        this.#keep?.({ region, guarded, body: body.portable(), importOf: (index) => functions[index]! });
+      }
     }
   }
 }

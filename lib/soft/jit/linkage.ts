@@ -71,10 +71,19 @@ export const signatureOf = (h: Helper): Signature => ({
   results: h.result === undefined ? [] : [h.result],
 });
 
+/** A function that compiled code imports. */
+export interface ImportedFunction {
+  readonly kind: 'helper' | 'memory';
+  readonly name: string;
+  readonly signature: Signature;
+}
+
 /** A module of compiled code that is being put together. It names what it imports: {@link link} finds it. */
 export class LinkedModule {
   readonly builder = new ModuleBuilder();
   readonly imports: ModuleImports & { readonly helpers: string[]; readonly memoryFunctions: string[] };
+  /** What it imports, by function index. */
+  readonly functions: ImportedFunction[] = [];
   readonly #indices = new Map<string, number>();
   /** The memory functions that were asked for, by function index. */
   readonly memory: MemoryFunctions = {
@@ -92,14 +101,19 @@ export class LinkedModule {
 
   /** Imports what code needs. To be called before any function is added. @param memoryFunctions by name */
   require(helpers: Iterable<Helper>, memoryFunctions: Iterable<string>): void {
-    for (const h of helpers) this.#import(this.imports.helpers, h.name, signatureOf(h));
-    for (const name of memoryFunctions) this.#import(this.imports.memoryFunctions, name, MEMORY_FUNCTION);
+    for (const h of helpers) this.import({ kind: 'helper', name: h.name, signature: signatureOf(h) });
+    for (const name of memoryFunctions) this.import({ kind: 'memory', name, signature: MEMORY_FUNCTION });
   }
 
-  #import(list: string[], name: string, signature: Signature): void {
-    if (this.#indices.has(name)) return;
-    this.#indices.set(name, this.builder.importFunction(name, signature));
-    list.push(name);
+  /** Imports a function. To be called before any is added. @returns its index */
+  import(f: ImportedFunction): number {
+    const known = this.#indices.get(f.name);
+    if (known !== undefined) return known;
+    const index = this.builder.importFunction(f.name, f.signature);
+    this.#indices.set(f.name, index);
+    this.functions.push(f);
+    (f.kind === 'helper' ? this.imports.helpers : this.imports.memoryFunctions).push(f.name);
+    return index;
   }
 
   /** The function index of a helper that was asked for. */

@@ -572,8 +572,7 @@ export abstract class Lowering {
     this.code.u32(index);
   }
   protected call(index: number): void {
-    this.code.u8(W.CALL);
-    this.code.u32(index);
+    this.body.call(index);
   }
   /** A memory instruction with alignment 1 (no hint) and a constant offset. */
   protected memoryOp(opcode: number, offset: number): void {

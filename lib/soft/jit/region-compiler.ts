@@ -1,7 +1,13 @@
 import { REGION_PARAMS, REGION_RESULTS, RegionLowering } from './compiler.js';
 import { MAX_HANDLERS, MAX_REGIONS, RECORD_SHIFT } from './handler.js';
 import type { Instructions } from './instruction.js';
-import { DEVICE_SIZES, deviceFunctionName, LinkedModule, type ModuleImports } from './linkage.js';
+import {
+  DEVICE_SIZES,
+  deviceFunctionName,
+  type ImportedFunction,
+  LinkedModule,
+  type ModuleImports,
+} from './linkage.js';
 import { formRegion, type PageReader, type Region } from './region.js';
 import { TAIL_CALLS } from './tail-calls.js';
 import { FunctionBody } from './wasm-module.js';
@@ -21,8 +27,10 @@ export interface Candidate {
 export interface CompiledRegions<C extends Candidate> {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly imports: ModuleImports;
+  /** The functions imported, by their index. */
+  readonly functions: readonly ImportedFunction[];
   /** The candidates in it; the n-th one's function is exported as `regionExport(n)`. */
-  readonly regions: readonly CompiledRegion<C>[];
+  readonly regions: readonly (CompiledRegion<C> & { readonly region: Region; readonly body: FunctionBody })[];
 }
 
 export interface CompiledRegion<C> {
@@ -40,6 +48,17 @@ const DEVICE_FUNCTIONS = DEVICE_SIZES.flatMap((bytes) => [
 ]);
 
 export const regionExport = (n: number): string => `r${n}`;
+
+export const REGION_SIGNATURE = { params: REGION_PARAMS, results: REGION_RESULTS };
+
+/**
+ * A module for regions' functions, none of which is in it yet.
+ * @returns with the function type of regions, where they call each other: the same in all modules, so that bodies fit into any
+ */
+export function regionModule(): { readonly module: LinkedModule; readonly linkType: number | undefined } {
+  const module = new LinkedModule(TAIL_CALLS ? MAX_HANDLERS + MAX_REGIONS : undefined);
+  return { module, linkType: TAIL_CALLS ? module.builder.type(REGION_SIGNATURE) : undefined };
+}
 
 /**
  * Compiles candidates, taking them off the list's front until enough instructions are together for one module. Those at which
@@ -65,22 +84,17 @@ export function compileRegions<C extends Candidate>(
     for (const block of region.blocks) instructions += block.instructions.length;
   }
   if (regions.length === 0) return undefined;
-  const module = new LinkedModule(TAIL_CALLS ? MAX_HANDLERS + MAX_REGIONS : undefined);
-  const signature = { params: REGION_PARAMS, results: REGION_RESULTS };
-  const linkType = TAIL_CALLS ? module.builder.type(signature) : undefined;
+  const { module, linkType } = regionModule();
   for (const { region } of regions) {
     for (const block of region.blocks)
       for (const { meaning } of block.instructions) module.require(meaning.helpers, meaning.memoryFunctions);
     if (region.devices.size > 0) module.require([], DEVICE_FUNCTIONS);
   }
-  regions.forEach(({ candidate, region }, n) => {
+  const compiled = regions.map(({ candidate, region }, n) => {
     const body = new FunctionBody(REGION_PARAMS.length);
     new RegionLowering(body, module.memory, module.helper, linkType).compile(region);
-    module.builder.addFunction(signature, body, regionExport(n), candidate.name);
+    module.builder.addFunction(REGION_SIGNATURE, body, regionExport(n), candidate.name);
+    return { candidate, entries: region.entries, region, body };
   });
-  return {
-    bytes: module.build(),
-    imports: module.imports,
-    regions: regions.map(({ candidate, region: { entries } }) => ({ candidate, entries })),
-  };
+  return { bytes: module.build(), imports: module.imports, functions: module.functions, regions: compiled };
 }

@@ -88,11 +88,41 @@ export class ByteWriter {
   }
 }
 
+/** An entry of the code section, with its entry in the section of branch hints, if it has any. */
+export interface ModuleFunction {
+  readonly hasHints: boolean;
+  /** Writes its branch hints, without the function's index. */
+  writeHints(out: ByteWriter): void;
+  write(out: ByteWriter): void;
+}
+
+/** A function body that can be put into other modules: what it calls has another index there. */
+export interface PortableBody {
+  /** The locals and the code. */
+  readonly bytes: Uint8Array;
+  /** Where the indices of the functions that it calls are, each {@link CALL_INDEX_SIZE} bytes long. */
+  readonly calls: readonly number[];
+  /** What {@link ModuleFunction.writeHints} writes; empty where there are none. */
+  readonly hints: Uint8Array;
+}
+
+/** Bytes of a called function's index: LEB128 of a fixed length, so that another index takes its place. */
+export const CALL_INDEX_SIZE = 2;
+export const MAX_CALL_INDEX = 0x3fff;
+
+export const callIndex = (bytes: Uint8Array, at: number): number => (bytes[at]! & 0x7f) | (bytes[at + 1]! << 7);
+
+export function setCallIndex(bytes: Uint8Array, at: number, index: number): void {
+  bytes[at] = (index & 0x7f) | 0x80;
+  bytes[at + 1] = index >>> 7;
+}
+
 /** A function body: its locals and its code. Local indices count the parameters first. */
-export class FunctionBody {
+export class FunctionBody implements ModuleFunction {
   readonly code = new ByteWriter(512);
   /** Whether branches in {@link code} are expected to be taken, by their opcode's position there. */
   readonly #hints: { readonly at: number; readonly taken: boolean }[] = [];
+  readonly #calls: number[] = [];
   readonly #locals: WasmType[] = [];
   readonly #params: number;
 
@@ -110,11 +140,18 @@ export class FunctionBody {
     this.#hints.push({ at: this.code.length, taken });
   }
 
+  /** Writes a call of the function with this index. */
+  call(index: number): void {
+    if (index > MAX_CALL_INDEX) throw new RangeError(`function ${index} is behind the last that can be called`);
+    this.code.u8(0x10); // call
+    this.#calls.push(this.code.length);
+    this.code.raw([(index & 0x7f) | 0x80, index >>> 7]);
+  }
+
   get hasHints(): boolean {
     return this.#hints.length > 0;
   }
 
-  /** Writes what {@link expect} was told, as an entry of the section of branch hints without the function's index. */
   writeHints(out: ByteWriter): void {
     const start = this.#head().length;
     out.u32(this.#hints.length);
@@ -123,6 +160,19 @@ export class FunctionBody {
       out.u8(1);
       out.u8(taken ? 1 : 0);
     }
+  }
+
+  /** The body as it is, for other modules. */
+  portable(): PortableBody {
+    const out = new ByteWriter(this.code.length + 64);
+    out.raw(this.#head().bytes);
+    const start = out.length;
+    out.raw(this.code.bytes);
+    out.u8(0x0b);
+    const hints = new ByteWriter();
+    if (this.hasHints) this.writeHints(hints);
+    const calls = this.#calls.map((at) => start + at);
+    return { bytes: out.bytes.slice(), calls, hints: hints.bytes.slice() };
   }
 
   /** Writes the body as a code-section entry. */
@@ -164,7 +214,7 @@ export class ModuleBuilder {
   readonly #imports = new ByteWriter();
   #importCount = 0;
   #importedFunctions = 0;
-  readonly #functions: { type: number; body: FunctionBody }[] = [];
+  readonly #functions: { type: number; body: ModuleFunction }[] = [];
   readonly #exports = new ByteWriter();
   #exportCount = 0;
   #tableSize: number | undefined;
@@ -229,7 +279,7 @@ export class ModuleBuilder {
   }
 
   /** @param name what profilers and stack traces call the function; `exportName` if not given */
-  addFunction(signature: Signature, body: FunctionBody, exportName?: string, name?: string): number {
+  addFunction(signature: Signature, body: ModuleFunction, exportName?: string, name?: string): number {
     const index = this.#importedFunctions + this.#functions.push({ type: this.type(signature), body }) - 1;
     if (exportName !== undefined) {
       this.#exports.name(exportName);

@@ -163,6 +163,7 @@ describe.each([
       }
     }
     expect(lockstep.regions - before).toBeGreaterThan(300);
+    expect(lockstep.reused).toBeGreaterThan(300);
   });
 
   test('in slices of every size', () => {

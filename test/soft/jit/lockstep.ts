@@ -11,8 +11,11 @@ import { LateCompiler } from './late-compiler.ts';
 
 export const CNTV_CVAL_EL0 = sysregIndex(3, 3, 14, 3, 2);
 
-/** The same machine four times: interpreting only, compiling at once, compiling what has run a few times, and on another thread. */
-const THRESHOLDS = { interpreted: undefined, compiled: 1, mixed: 3, threaded: 1 } as const;
+/**
+ * The same machine five times: interpreting only, compiling at once, compiling what has run a few times, on another thread, and
+ * using what that thread seems to have kept of earlier runs.
+ */
+const THRESHOLDS = { interpreted: undefined, compiled: 1, mixed: 3, threaded: 1, kept: 1 } as const;
 type Name = keyof typeof THRESHOLDS;
 const NAMES = Object.keys(THRESHOLDS) as Name[];
 
@@ -45,7 +48,7 @@ export interface LockstepOptions extends Omit<Options, 'threshold' | 'compiler' 
   readonly mmio?: (m: BareMetal) => boolean;
 }
 
-/** Four machines that are given the same and must do the same. */
+/** Five machines that are given the same and must do the same. */
 export class Lockstep {
   readonly machines: readonly BareMetal[];
   /** RAM that is compared after every step; the whole is by {@link compareMemory}. */
@@ -72,7 +75,7 @@ export class Lockstep {
         ...options,
         host,
         threshold: THRESHOLDS[name],
-        ...(name === 'threaded' ? { compiler: new LateCompiler(1) } : {}),
+        ...(name === 'threaded' || name === 'kept' ? { compiler: new LateCompiler(1, name === 'kept') } : {}),
       });
       return machine;
     });
@@ -91,6 +94,11 @@ export class Lockstep {
   /** What the machine that compiles at once has compiled. */
   get regions(): number {
     return (this.machines[1]!.machine as SoftMachine).stats.regions;
+  }
+
+  /** How often kept code was put to use. */
+  get reused(): number {
+    return (this.machines[4]!.machine as SoftMachine).stats.reused;
   }
 
   watch(...ranges: readonly (readonly [address: number, size: number])[]): void {
