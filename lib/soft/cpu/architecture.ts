@@ -32,46 +32,46 @@ export type Vector = (typeof Vector)[keyof typeof Vector];
 export const VectorGroup = { EL1T: 0, EL1H: 0x200, EL0: 0x400 } as const;
 
 /** ESR_ELx.IL, and the bits of a Data Abort's ISS. */
-export const Esr = { IL: 1n << 25n, WNR: 1 << 6, CM: 1 << 8 } as const;
+export const Esr = { IL: 1 << 25, WNR: 1 << 6, CM: 1 << 8 } as const;
 
 /** ISS of a Software Step exception: ISV says that EX is valid, EX that a Load-Exclusive was stepped. */
 export const StepSyndrome = { ISV: 1 << 24, EX: 1 << 6 } as const;
 
-/** Bits of SCTLR_EL1 (D24.2.175). */
+/** Bits of SCTLR_EL1, by number (D24.2.175). */
 export const Sctlr = {
-  M: 1n << 0n,
-  A: 1n << 1n,
-  SA: 1n << 3n,
-  SA0: 1n << 4n,
-  nAA: 1n << 6n,
-  UMA: 1n << 9n,
-  DZE: 1n << 14n,
-  UCT: 1n << 15n,
-  nTWI: 1n << 16n,
-  nTWE: 1n << 18n,
-  WXN: 1n << 19n,
-  TSCXT: 1n << 20n,
-  SPAN: 1n << 23n,
-  UCI: 1n << 26n,
-  EnDB: 1n << 13n,
-  EnDA: 1n << 27n,
-  BT0: 1n << 35n,
-  BT1: 1n << 36n,
-  EnIB: 1n << 30n,
-  EnIA: 1n << 31n,
-  DSSBS: 1n << 44n,
-  EPAN: 1n << 57n,
-  /** ITD, SED, EOS, EIS, nTLSMD, LSMAOE: RES1 without AArch32 and FEAT_ExS. */
-  RES1: (1n << 7n) | (1n << 8n) | (1n << 11n) | (1n << 22n) | (1n << 28n) | (1n << 29n),
+  M: 0,
+  A: 1,
+  SA: 3,
+  SA0: 4,
+  nAA: 6,
+  UMA: 9,
+  DZE: 14,
+  UCT: 15,
+  nTWI: 16,
+  nTWE: 18,
+  WXN: 19,
+  TSCXT: 20,
+  SPAN: 23,
+  UCI: 26,
+  EnDB: 13,
+  EnDA: 27,
+  BT0: 35,
+  BT1: 36,
+  EnIB: 30,
+  EnIA: 31,
+  DSSBS: 44,
+  EPAN: 57,
 } as const;
 
+/** ITD, SED, EOS, EIS, nTLSMD, LSMAOE: RES1 without AArch32 and FEAT_ExS. */
+export const SCTLR_RES1 = (1n << 7n) | (1n << 8n) | (1n << 11n) | (1n << 22n) | (1n << 28n) | (1n << 29n);
+
+const maskOf = (bits: readonly number[]): bigint => bits.reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n);
+
 /** What only a vCPU with pointer authentication can set. */
-export const SCTLR_PAUTH = Sctlr.EnDB | Sctlr.EnDA | Sctlr.EnIB | Sctlr.EnIA;
-/** C and I, which do nothing here but are the guest's to set, and every bit above but RES1 and those. */
-export const SCTLR_WRITABLE =
-  (1n << 2n) |
-  (1n << 12n) |
-  (Object.entries(Sctlr).reduce((mask, [name, bit]) => (name === 'RES1' ? mask : mask | bit), 0n) & ~SCTLR_PAUTH);
+export const SCTLR_PAUTH = maskOf([Sctlr.EnDB, Sctlr.EnDA, Sctlr.EnIB, Sctlr.EnIA]);
+/** C and I, which do nothing here but are the guest's to set, and every bit above but those. */
+export const SCTLR_WRITABLE = maskOf([2, 12, ...Object.values(Sctlr)]) & ~SCTLR_PAUTH;
 
 /** PSTATE.DAIF in its place in SPSR_EL1. */
 export const Daif = { D: 1 << 9, A: 1 << 8, I: 1 << 7, F: 1 << 6, ALL: 0x3c0 } as const;

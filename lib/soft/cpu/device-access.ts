@@ -78,7 +78,7 @@ export class DeviceAccess {
     // The code is left as if the instruction had not been executed: all but these are taken from the state as it is now.
     this.#asked = Asked.ANSWERED;
     this.#pc = state.get64(Offset.PC);
-    this.#nzcv = Number(state.getPstate() & 0xf000_0000n);
+    this.#nzcv = state.getPstate() & 0xf000_0000;
     return state.leave(ExitCode.MMIO);
   }
 

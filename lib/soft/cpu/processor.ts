@@ -4,20 +4,11 @@ import { Mmu } from '../mmu/mmu.js';
 import { TLB_CONTEXTS_AREA } from '../mmu/tlb-contexts.js';
 import { FaultStatus } from '../mmu/translate.js';
 import { Access, fromHalves } from './access.js';
-import {
-  accessSyndrome,
-  Daif,
-  Esr,
-  ExceptionClass,
-  Pstate,
-  Sctlr,
-  StepSyndrome,
-  Vector,
-  VectorGroup,
-} from './architecture.js';
+import { accessSyndrome, Esr, ExceptionClass, Sctlr, StepSyndrome, Vector } from './architecture.js';
 import { type Cpu, type CpuDebug, type CpuHost, CpuStop } from './cpu.js';
 import { DebugUnit, isLoadExclusive, isStoreExclusive } from './debug.js';
 import { type AccessingProcessor, DeviceAccess } from './device-access.js';
+import { enterException, returnedPstate } from './exceptions.js';
 import { InterruptInputs } from './interrupt-inputs.js';
 import { ExitCode, Offset, STATE_SIZE } from './layout.js';
 import type { SoftMachine } from './machine.js';
@@ -33,7 +24,7 @@ export const CPU_AREA = STATE_SIZE + TLB_CONTEXTS_AREA;
 
 const MONITOR_OPEN = 0xffff_ffff_ffff_ffffn;
 /** PSTATE after reset: EL1h, all interrupts masked. */
-const RESET_PSTATE = 0x3c5n;
+const RESET_PSTATE = 0x3c5;
 /** Largest budget of one run: what generated code counts down fits 32 bits with room for an overrun. */
 const MAX_BUDGET = 0x4000_0000;
 /** ISS of what traps unconditionally: CV = 1, COND = 0b1110. */
@@ -44,10 +35,6 @@ const YIELD = 0xd503_203f;
 /** What the last instruction was to software step: not stepped, stepped, or a Load-Exclusive that was stepped. */
 const Stepped = { NO: 0, YES: 1, EXCLUSIVE: 2 } as const;
 type Stepped = (typeof Stepped)[keyof typeof Stepped];
-/** SPSR_EL1.M of what EL1 may return to: EL0t, EL1t, EL1h. */
-const RETURN_MODES: readonly number[] = [0b00000, 0b00100, 0b00101];
-/** PSTATE that an illegal return leaves as it is: SSBS, DIT, UAO and the mode. NZCV, DAIF and PAN come from SPSR_EL1. */
-const KEPT_BY_ILLEGAL_RETURN = BigInt(Pstate.SSBS | Pstate.DIT | Pstate.UAO | 0x1f);
 
 /** ID_AA64ISAR1_EL1, and its fields APA, API, GPA and GPI. */
 const SR_ISAR1 = sysregByIndex(sysregIndex(3, 0, 0, 6, 1))!;
@@ -182,13 +169,16 @@ export class Processor implements Cpu, AccessingProcessor {
     this.#state.set64(at + 8, BigInt.asUintN(64, value >> 64n));
   }
   getPstate(): bigint {
-    return this.#state.getPstate();
+    return BigInt(this.#state.getPstate());
   }
   setPstate(value: bigint): void {
+    this.#setPstate(Number(BigInt.asUintN(32, value)));
+  }
+  #setPstate(bits: number): void {
     this.#machine.changes++;
     this.#leaveEl();
-    this.#state.setPstate(value);
-    this.mmu.regimeSelected();
+    this.#state.setPstate(bits);
+    this.mmu.levelSelected();
   }
   getSpEl1(): bigint {
     return this.#state.get64(this.#state.spOffset(1));
@@ -466,7 +456,7 @@ export class Processor implements Cpu, AccessingProcessor {
     if (isDone && this.#stepActive) this.#stepOver(word);
   }
 
-  #trapWait(control: bigint, isWfe: 0 | 1): boolean {
+  #trapWait(control: number, isWfe: 0 | 1): boolean {
     if (this.#state.el !== 0 || this.#state.sctlr(control)) return false;
     if (isWfe === 1 && this.mmu.currentWord() === YIELD) return false;
     this.#refuse(ExceptionClass.WFX, ISS_ALWAYS | isWfe);
@@ -490,34 +480,14 @@ export class Processor implements Cpu, AccessingProcessor {
 
   // Exceptions.
 
-  /** Takes an exception to EL1 (Arm ARM DDI 0487 D1.3.5, AArch64.TakeException). PC is the preferred return address. */
+  /** Takes an exception to EL1. PC is the preferred return address. */
   #exception(kind: Vector, ec: ExceptionClass, iss: number): void {
-    const state = this.#state;
+    this.#machine.changes++;
     this.#leaveEl();
-    const spsr = state.getPstate();
-    const group =
-      state.el === 0 ? VectorGroup.EL0 : state.get32(Offset.SPSEL) === 0 ? VectorGroup.EL1T : VectorGroup.EL1H;
-    state.set64(SR.ELR_EL1.offset, this.getPc());
-    state.set64(SR.SPSR_EL1.offset, spsr);
-    if (kind === Vector.SYNC || kind === Vector.SERROR) {
-      state.set64(SR.ESR_EL1.offset, (BigInt(ec) << 26n) | Esr.IL | BigInt(iss));
-    }
-    state.bankSp();
-    state.set32(Offset.EL, 1);
-    state.set32(Offset.SPSEL, 1);
-    state.unbankSp();
-    state.set32(Offset.DAIF, Daif.ALL);
-    state.illegal = false;
-    state.singleStep = false;
+    enterException(this.#state, kind, ec, iss);
     this.#stepped = Stepped.NO;
     this.mmu.endWaiver();
-    if (!state.sctlr(Sctlr.SPAN)) state.set32(Offset.PAN, Pstate.PAN);
-    state.set32(Offset.UAO, 0);
-    state.set32(Offset.BTYPE, 0);
-    state.set32(Offset.SSBS, state.sctlr(Sctlr.DSSBS) ? Pstate.SSBS : 0);
-    this.mmu.regimeSelected();
-    const base = state.get64(SR.VBAR_EL1.offset) & ~0x7ffn;
-    this.setPc(BigInt.asUintN(64, base + BigInt(group + kind)));
+    this.mmu.levelSelected();
   }
 
   #eret(): void {
@@ -529,18 +499,13 @@ export class Processor implements Cpu, AccessingProcessor {
     this.#count();
     const target = state.get32(Offset.DETAIL) === 1 ? Offset.SCRATCH : SR.ELR_EL1.offset;
     const wasEnabled = this.#debug.isEnabled;
-    const spsr = state.get64(SR.SPSR_EL1.offset);
     state.set64(Offset.MONITOR_ADDRESS, MONITOR_OPEN);
     this.sendEvent();
-    if (RETURN_MODES.includes(Number(spsr & 0x1fn))) this.setPstate(spsr);
-    else {
-      const kept = state.getPstate() & KEPT_BY_ILLEGAL_RETURN;
-      this.setPstate((spsr & ~KEPT_BY_ILLEGAL_RETURN) | kept | BigInt(Pstate.IL));
-    }
+    this.#setPstate(returnedPstate(state));
     // DebugExceptionReturnSS: only a return from where debug exceptions are disabled starts a step.
     state.singleStep &&= this.#debug.stepping && !wasEnabled && this.#debug.isEnabled;
     if (this.#stepActive) this.#stepped = Stepped.YES;
-    this.setPc(state.get64(target));
+    state.copy64(Offset.PC, target);
   }
 
   // Debug.
@@ -564,7 +529,7 @@ export class Processor implements Cpu, AccessingProcessor {
   /** Takes a debug exception. @param ec the class as from a lower EL @returns whether it is the host's */
   #debugException(ec: ExceptionClass, iss: number): boolean {
     if (this.#debug.isHosts) {
-      this.debugEvent.esr = ((ec << 26) | Number(Esr.IL) | iss) >>> 0;
+      this.debugEvent.esr = ((ec << 26) | Esr.IL | iss) >>> 0;
       return true;
     }
     const same = ec !== ExceptionClass.BRK64 && this.#state.el !== 0;
@@ -616,7 +581,9 @@ export class Processor implements Cpu, AccessingProcessor {
   }
 
   #setFar(): void {
-    this.#state.set64(SR.FAR_EL1.offset, this.#faultAddress());
+    const { lo, hi } = this.mmu.fault;
+    this.#state.set32(SR.FAR_EL1.offset, lo);
+    this.#state.set32(SR.FAR_EL1.offset + 4, hi);
   }
 
   #faultAddress(): bigint {

@@ -44,38 +44,47 @@ export class CpuState {
     return 0;
   }
 
-  /** SCTLR_EL1 has any of these bits. */
-  sctlr(bits: bigint): boolean {
-    return (this.get64(SR.SCTLR_EL1.offset) & bits) !== 0n;
+  /** Copies 64 bits, without a BigInt on the way. */
+  copy64(to: number, from: number): void {
+    this.set32(to, this.get32(from));
+    this.set32(to + 4, this.get32(from + 4));
   }
 
-  /** PSTATE as SPSR_EL1 has it. */
-  getPstate(): bigint {
-    const negative = (offset: number): boolean => this.get64(offset) >> 63n !== 0n;
+  /** Whether SCTLR_EL1 has a bit. @param bit its number */
+  sctlr(bit: number): boolean {
+    return ((this.get32(SR.SCTLR_EL1.offset + (bit < 32 ? 0 : 4)) >>> (bit % 32)) & 1) !== 0;
+  }
+
+  /** PSTATE as SPSR_EL1 has it, whose upper half is zero: unsigned. */
+  getPstate(): number {
     let nzcv = 0;
-    if (negative(Offset.N)) nzcv |= 8;
-    if (this.get64(Offset.Z) === 0n) nzcv |= 4;
+    if (this.get32(Offset.N + 4) < 0) nzcv |= 8;
+    if ((this.get32(Offset.Z) | this.get32(Offset.Z + 4)) === 0) nzcv |= 4;
     if (this.get32(Offset.C) !== 0) nzcv |= 2;
-    if (negative(Offset.V)) nzcv |= 1;
+    if (this.get32(Offset.V + 4) < 0) nzcv |= 1;
     const mode = (this.get32(Offset.EL) << 2) | this.get32(Offset.SPSEL);
     const features = this.get32(Offset.PAN) | this.get32(Offset.UAO) | this.get32(Offset.DIT) | this.get32(Offset.SSBS);
     const low =
       mode | this.get32(Offset.DAIF) | features | (this.illegal ? Pstate.IL : 0) | (this.singleStep ? Pstate.SS : 0);
-    return BigInt(((nzcv << 28) | low | (this.get32(Offset.BTYPE) << BTYPE_SHIFT)) >>> 0);
+    return ((nzcv << 28) | low | (this.get32(Offset.BTYPE) << BTYPE_SHIFT)) >>> 0;
   }
 
   /** Sets the flags from bits 31..28. */
   setNzcv(bits: number): void {
-    this.set64(Offset.N, bits & 0x8000_0000 ? 1n << 63n : 0n);
-    this.set64(Offset.Z, bits & 0x4000_0000 ? 0n : 1n);
+    this.set32(Offset.N, 0);
+    this.set32(Offset.N + 4, bits & 0x8000_0000);
+    this.set32(Offset.Z, bits & 0x4000_0000 ? 0 : 1);
+    this.set32(Offset.Z + 4, 0);
     this.set32(Offset.C, (bits >>> 29) & 1);
-    this.set64(Offset.V, bits & 0x1000_0000 ? 1n << 63n : 0n);
+    this.set32(Offset.V, 0);
+    this.set32(Offset.V + 4, (bits << 3) & 0x8000_0000);
   }
 
-  /** The translation tables of the EL and PAN that are left are still in use: see Mmu.regimeSelected. */
-  setPstate(value: bigint): void {
-    const bits = Number(value & 0xffff_ffffn);
-    this.bankSp();
+  /**
+   * The translation tables of the EL and PAN that are left are still in use: see Mmu.regimeSelected.
+   * @param bits as {@link getPstate}, of either sign
+   */
+  setPstate(bits: number): void {
     this.setNzcv(bits);
     this.set32(Offset.DAIF, bits & Daif.ALL);
     this.set32(Offset.PAN, bits & Pstate.PAN);
@@ -88,8 +97,7 @@ export class CpuState {
     const el = (bits >> 2) & 1;
     this.set32(Offset.EL, el);
     // EL0 has one stack pointer.
-    this.set32(Offset.SPSEL, bits & el);
-    this.unbankSp();
+    this.selectSp(bits & el);
   }
 
   // The stack pointer in use is in SP; while another is in use, it is in the word of its register.
@@ -97,17 +105,12 @@ export class CpuState {
   #spBank(): number {
     return this.get32(Offset.SPSEL) !== 0 ? SR.SP_EL1.offset : SR.SP_EL0.offset;
   }
-  bankSp(): void {
-    this.set64(this.#spBank(), this.get64(Offset.SP));
-  }
-  unbankSp(): void {
-    this.set64(Offset.SP, this.get64(this.#spBank()));
-  }
   /** Sets PSTATE.SP. */
   selectSp(spsel: number): void {
-    this.bankSp();
+    if (this.get32(Offset.SPSEL) === spsel) return;
+    this.copy64(this.#spBank(), Offset.SP);
     this.set32(Offset.SPSEL, spsel);
-    this.unbankSp();
+    this.copy64(Offset.SP, this.#spBank());
   }
   /** Where SP_EL0 or SP_EL1 is now. */
   spOffset(spsel: 0 | 1): number {

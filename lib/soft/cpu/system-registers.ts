@@ -1,6 +1,6 @@
 import { sysregIndex } from '../../kvm/registers.js';
 import type { Mmu } from '../mmu/mmu.js';
-import { Daif, FPCR_MASK, FPSR_MASK, Pstate, SCTLR_PAUTH, SCTLR_WRITABLE, Sctlr } from './architecture.js';
+import { Daif, FPCR_MASK, FPSR_MASK, Pstate, SCTLR_PAUTH, SCTLR_RES1, SCTLR_WRITABLE, Sctlr } from './architecture.js';
 import { BCR_MASK, BCR_RES1, WCR_MASK, WVR_MASK } from './breakpoints.js';
 import type { CpuHost } from './cpu.js';
 import { type DebugUnit, Mdscr, OSDLR_DLK, OSLSR_OSLK } from './debug.js';
@@ -312,7 +312,7 @@ export class SystemRegisters {
 
   /** SCTLR_EL1 as it is after a write. */
   #sctlr(value: bigint): bigint {
-    return (value & (this.#pointerAuth ? SCTLR_WRITABLE | SCTLR_PAUTH : SCTLR_WRITABLE)) | Sctlr.RES1;
+    return (value & (this.#pointerAuth ? SCTLR_WRITABLE | SCTLR_PAUTH : SCTLR_WRITABLE)) | SCTLR_RES1;
   }
 
   /** What the guest's write leaves in a register. */
@@ -385,7 +385,7 @@ export class SystemRegisters {
   // What EL0 may do.
 
   /** An access that is EL1's, and EL0's where SCTLR_EL1 has the bit; else it traps. */
-  #el0Needs(bit: bigint): boolean {
+  #el0Needs(bit: number): boolean {
     if (this.#state.el !== 0 || this.#state.sctlr(bit)) return true;
     this.#trap();
     return false;

@@ -72,6 +72,8 @@ export class Mmu {
   /** Loads are not watched: they are part of a store-exclusive, which architecturally only stores. */
   loadsUnwatched = false;
   #oneByOne = false;
+  /** What {@link regimeSelected} was last done for. */
+  #selectedLevel = -1;
   /** Puts {@link Access} to the host, where the vCPU's state is exact: the linear address of what was read, or 0 with EXIT set. */
   readonly #answer: () => number;
 
@@ -143,11 +145,23 @@ export class Mmu {
     return ((this.#state.get64(SR.TCR_EL1.offset) >> 36n) & 1n) === 1n ? asid : asid & 0xff;
   }
 
+  /** EL, PSTATE.PAN and UAO, each in a bit of its own. */
+  #level(): number {
+    const state = this.#state;
+    return state.el | state.get32(Offset.PAN) | state.get32(Offset.UAO);
+  }
+
+  /** EL, PSTATE.PAN or UAO may have changed. Exceptions within EL1, and returns from them, mostly leave them as they are. */
+  levelSelected(): void {
+    if (this.#level() !== this.#selectedLevel) this.regimeSelected();
+  }
+
   /** Points generated code at the tables for the EL, PSTATE.PAN and UAO of now, and tells it what is checked and trapped there. */
   regimeSelected(): void {
     const state = this.#state;
     const { tlb } = this;
     const { el } = state;
+    this.#selectedLevel = this.#level();
     const regime = this.#regime(el === 0);
     state.set32(Offset.TLB_LOAD, tlb.loadTable(regime));
     state.set32(Offset.TLB_STORE, tlb.storeTable(regime));
@@ -156,7 +170,7 @@ export class Mmu {
     state.set32(Offset.TLB_LOAD_EL0, tlb.loadTable(unprivileged));
     state.set32(Offset.TLB_STORE_EL0, tlb.storeTable(unprivileged));
     this.#fetchTablesSelected();
-    const fpen = Number((state.get64(SR.CPACR_EL1.offset) >> 20n) & 3n);
+    const fpen = (state.get32(SR.CPACR_EL1.offset) >> 20) & 3;
     state.set32(Offset.FP_TRAP, fpen === 3 || (fpen === 1 && el === 1) ? 0 : 1);
     state.set32(Offset.ZVA_CHECKED, el === 0 || !state.sctlr(Sctlr.M) ? 1 : 0);
     state.set32(Offset.SP_MASK, state.sctlr(el === 0 ? Sctlr.SA0 : Sctlr.SA) ? 15 : 0);

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
-import { dcCivac, ldtr, load, msrPan, NOP, store, sys } from '../a64.ts';
+import { dcCivac, ERET, hvc, ldtr, load, msr, msrPan, NOP, store, sys } from '../a64.ts';
 import {
   BareMetal,
   DATA,
@@ -192,6 +192,18 @@ describe('PSTATE.PAN', () => {
     for (const op2 of [0, 1]) {
       vm.execute([msrPan(1), sys(0, 7, 9, op2, 0)], { x });
       expect(vm.sysreg(REG.PAR_EL1) & 1n).toBe(allowed ? 0n : 1n);
+    }
+  });
+  test('is another behind an exception return within EL1', () => {
+    vm = new BareMetal();
+    tables = withMmu(vm);
+    tables.map(VA, DATA, { ap: 1 });
+    const returned = vm.place([LOAD, hvc(0)]);
+    const at = vm.place([LOAD, msr(REG.SPSR_EL1, 3), msr(REG.ELR_EL1, 4), ERET]);
+    for (const pan of [0n, 1n, 0n]) {
+      const o = vm.start(at, { x: { 0: VA, 3: EL1H | MASKED | (pan << 22n), 4: returned } });
+      expect(o.done).toBe(pan === 0n);
+      if (!o.done) expect([o.elr, o.iss]).toEqual([BigInt(returned), PERMISSION_3]);
     }
   });
   test('means nothing with the MMU off', () => {
