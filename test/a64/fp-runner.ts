@@ -87,7 +87,7 @@ export class RowRunner {
       throw new Error('no memory access expected');
     };
     const lowering = new OutOfLineLowering(body, {
-      memory: { load: none, store: none, device: none },
+      memory: { load: none, store: none, find: none, device: none },
       helper: (h) => {
         const found = imported.findIndex((i) => i.name === h.name);
         return found >= 0 ? found : imported.push(h) - 1;

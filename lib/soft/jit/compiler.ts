@@ -1,18 +1,20 @@
-import type { Helper, Stmt, Val, VOperand, XOperand } from '../a64/emitter.js';
+import type { Helper, Val, VOperand, XOperand } from '../a64/emitter.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
 import { findRegion, JUMP_TABLE } from './fetch-table.js';
+import type { SpanAccess } from './guest-access.js';
 import type { Instruction } from './instruction.js';
-import { conditionFrom, FLAG_OPERANDS, FlagState, flagState, flagsAtEntry, wordsFrom } from './lazy-flags.js';
+import { FlagState } from './lazy-flags.js';
 import { MACHINE_HELPERS } from './linkage.js';
-import { Lowering, type MemoryFunctions, W } from './lower.js';
+import { type MemoryFunctions, W } from './lower.js';
 import { RareExits } from './rare-exits.js';
 import { type Block, PAGE_INSTRUCTIONS, type Region } from './region.js';
 import { type BlockEdge, type Edge, graphOf, type RegionGraph } from './region-graph.js';
-import { StateWords } from './state-words.js';
+import { planSpans, type SpanPlan } from './span-plan.js';
+import { StateLowering } from './state-lowering.js';
 import type { FunctionBody } from './wasm-module.js';
 import type { WasmType } from './wasm-opcodes.js';
 import { type Places, planPlaces } from './word-plan.js';
-import { blockWords, FLAG_WORDS, isKept, namedWord, WORDS } from './word-use.js';
+import { blockWords, FLAG_WORDS, namedWord, WORDS } from './word-use.js';
 
 /** Parameters of a region's function: the virtual address of the entry. */
 export const REGION_PARAMS = ['i64'] as const satisfies readonly WasmType[];
@@ -26,10 +28,9 @@ const PAGE_VA = 0;
  * Compiles a region to a function `(pc: i64)`. Registers and flags are locals inside; at every way out they go back to
  * the state with PC and the budget, so that the state is exact wherever anybody else can see it.
  */
-export class RegionLowering extends Lowering {
+export class RegionLowering extends StateLowering {
   readonly #memory: MemoryFunctions;
   readonly #helper: (helper: Helper) => number;
-  readonly #words: StateWords;
   /** Where words are at the start of blocks. */
   #placesAt: readonly Places[] = [];
   readonly #linkType: number | undefined;
@@ -53,11 +54,10 @@ export class RegionLowering extends Lowering {
   #before = 0;
   #instruction!: Instruction;
   #devices!: ReadonlySet<number>;
-  /** Where NZCV are now, and at the start of blocks; states that they wait in anywhere; and the local that says where they vary. */
-  #flags: number = FlagState.WORDS;
-  #flagsAt: readonly number[] = [];
-  #flagStates: readonly number[] = [];
-  readonly #flagsLocal: number;
+  #spans!: SpanPlan;
+  #spanLocals: readonly number[] = [];
+  /** Accesses to memory that the instruction has had, outside branches of its program. */
+  #accesses = 0;
   /** SP was found to be aligned, or moved by a multiple of 16 since. */
   #spAligned = false;
 
@@ -75,66 +75,56 @@ export class RegionLowering extends Lowering {
     this.#budget = body.addLocal('i32');
     this.#pc = body.addLocal('i64');
     this.#result = body.addLocal('i32');
-    this.#flagsLocal = body.addLocal('i32');
     this.#wanted = body.addLocal('i32');
-    this.#words = new StateWords(body);
   }
 
   compile(region: Region): void {
     this.#graph = graphOf(region);
     this.#devices = region.devices;
-    this.#planFlags();
+    const { blocks, successors } = this.#graph;
+    this.planFlags(
+      blocks.map((b) => b?.instructions.map((i) => i.meaning.flags) ?? []),
+      successors,
+    );
     this.#planWords();
+    this.#spans = planSpans(this.#graph, region.devices);
+    this.#spanLocals = Array.from({ length: this.#spans.locals }, () => this.body.addLocal('i32'));
     this.#prologue();
-    this.#wordsStored = this.#open(W.BLOCK);
-    this.#flagsRemembered = this.#open(W.BLOCK);
-    for (const exit of this.#rareExits.list) exit.label = this.#open(W.BLOCK);
-    this.#words.become(this.#placesAt[0]!);
+    this.#wordsStored = this.open(W.BLOCK);
+    this.#flagsRemembered = this.open(W.BLOCK);
+    for (const exit of this.#rareExits.list) exit.label = this.open(W.BLOCK);
+    this.words.become(this.#placesAt[0]!);
     this.#tree(0);
     this.code.u8(0x00); // unreachable: every path branches
     for (const exit of this.#rareExits.list.toReversed()) {
-      this.#close();
-      for (const word of exit.stores) this.#words.storeWord(word);
+      this.close();
+      for (const word of exit.stores) this.words.storeWord(word);
       this.#branchTo(exit.next?.label ?? this.#flagsRemembered);
     }
-    this.#close();
-    this.#storeFlagsAsRemembered();
-    this.#close();
+    this.close();
+    this.storeFlagsAsRemembered();
+    this.close();
     this.#epilogue();
   }
 
   // Control flow.
 
-  /** Finds where NZCV are at the start of each block. */
-  #planFlags(): void {
-    const { blocks, successors } = this.#graph;
-    const effects = blocks.map((b) => b?.instructions.map((i) => i.meaning.flags) ?? []);
-    this.#flagsAt = flagsAtEntry(effects, successors);
-    const left = new Set(effects.flat().map((effect) => effect.leaves ?? FlagState.WORDS));
-    left.delete(FlagState.WORDS);
-    this.#flagStates = [...left];
-    if (left.size === 0) return;
-    for (const variable of [...FLAG_OPERANDS.i32, ...FLAG_OPERANDS.i64])
-      variable.local = this.body.addLocal(variable.type);
-  }
-
   /** Plans where words are at the start of each block. */
   #planWords(): void {
-    const { blocks, successors, flow } = this.#graph;
-    const words = blocks.map((b, node) => blockWords(b?.instructions ?? [], this.#flagsAt[node]!));
-    this.#placesAt = planPlaces(flow, successors, words, WORDS);
+    const { blocks, flow } = this.#graph;
+    const words = blocks.map((b, node) => blockWords(b?.instructions ?? [], this.flagsAt[node]!));
+    this.#placesAt = planPlaces(flow, words, WORDS);
     this.#rareExits = new RareExits(this.#placesAt);
   }
 
-  #open(kind: number): number {
-    this.code.u8(kind);
-    this.code.u8(W.VOID);
-    return ++this.depth;
+  protected override nextSpan(): SpanAccess | undefined {
+    if (this.nesting > 0) return undefined;
+    const place = this.#spans.of(this.#position, this.#accesses++);
+    if (place === undefined) return undefined;
+    const { span, offset, isFirst } = place;
+    return { local: this.#spanLocals[span.local]!, bytes: span.bytes, offset, isFirst };
   }
-  #close(): void {
-    this.code.u8(W.END);
-    this.depth--;
-  }
+
   #branchTo(label: number): void {
     this.code.u8(W.BR);
     this.code.u32(this.depth - label);
@@ -144,9 +134,9 @@ export class RegionLowering extends Lowering {
   #tree(node: number): void {
     const { isLoop, merges } = this.#graph.flow;
     if (isLoop[node] === true) {
-      this.#labels.set(node, this.#open(W.LOOP));
+      this.#labels.set(node, this.open(W.LOOP));
       this.#within(node, merges[node]!);
-      this.#close();
+      this.close();
     } else this.#within(node, merges[node]!);
   }
 
@@ -158,9 +148,9 @@ export class RegionLowering extends Lowering {
       return;
     }
     const outer = this.#labels.get(last);
-    this.#labels.set(last, this.#open(W.BLOCK));
+    this.#labels.set(last, this.open(W.BLOCK));
     this.#within(node, rest);
-    this.#close();
+    this.close();
     if (outer === undefined) this.#labels.delete(last);
     else this.#labels.set(last, outer);
     this.#tree(last);
@@ -180,10 +170,10 @@ export class RegionLowering extends Lowering {
       this.i32Const(0);
       this.code.u8(W.I32_LT_S);
       this.body.expect(false);
-      this.#open(W.IF);
+      this.open(W.IF);
       this.#setExit(ExitCode.BUDGET);
       this.#exitRarely(e.position);
-      this.#close();
+      this.close();
     }
     if (e.isDispatched) {
       this.i32Const(e.position);
@@ -193,8 +183,8 @@ export class RegionLowering extends Lowering {
   }
 
   #goTo(node: number): void {
-    if (this.#flagsAt[node] === FlagState.VARYING) this.#rememberFlags();
-    this.#words.become(this.#placesAt[node]!);
+    if (this.flagsAt[node] === FlagState.VARYING) this.rememberFlags();
+    this.words.become(this.#placesAt[node]!);
     const { numberOf, isMerge } = this.#graph.flow;
     const number = numberOf[node]!;
     if (number <= this.#node || isMerge[number] === true) this.#branchTo(this.#labels.get(number)!);
@@ -226,14 +216,14 @@ export class RegionLowering extends Lowering {
   /** Code for where what is on the stack is not 0, which goes elsewhere: behind it, all is as before. */
   #if(then: () => void): void {
     const node = this.#node;
-    const flags = this.#flags;
-    const { places } = this.#words;
-    this.#open(W.IF);
+    const flags = this.flags;
+    const { places } = this.words;
+    this.open(W.IF);
     then();
-    this.#close();
+    this.close();
     this.#node = node;
-    this.#flags = flags;
-    this.#words.places = places;
+    this.flags = flags;
+    this.words.places = places;
   }
 
   /**
@@ -245,30 +235,30 @@ export class RegionLowering extends Lowering {
     this.i32Const(0);
     this.code.u8(W.I32_LT_S);
     this.body.expect(false);
-    this.#open(W.IF);
+    this.open(W.IF);
     if (btype !== undefined) {
       this.i32Const(0);
       btype();
       this.memoryOp(W.I32_STORE, STATE + Offset.BTYPE);
     }
     this.#setExit(ExitCode.BUDGET);
-    this.#close();
+    this.close();
   }
 
   /** Leaves for the local PC. */
   #exit(): void {
-    if (this.#flags !== FlagState.VARYING) this.#makeWords();
-    this.#words.store();
-    this.#branchTo(this.#flags === FlagState.VARYING ? this.#flagsRemembered : this.#wordsStored);
+    if (this.flags !== FlagState.VARYING) this.makeWords();
+    this.words.store();
+    this.#branchTo(this.flags === FlagState.VARYING ? this.#flagsRemembered : this.#wordsStored);
   }
 
   /** Leaves for a position in the page, on a way that is seldom taken: it shares code with others. */
   #exitRarely(position: number): void {
     this.#pushAddress(position);
     this.setLocal(this.#pc);
-    this.#rememberFlags();
+    this.rememberFlags();
     const shared = this.#rareExits.of(this.#graph.flow.order[this.#node]!);
-    this.#words.store(shared?.words);
+    this.words.store(shared?.words);
     this.#branchTo(shared?.label ?? this.#flagsRemembered);
   }
 
@@ -303,8 +293,8 @@ export class RegionLowering extends Lowering {
     const node = this.#graph.flow.order[number]!;
     const block = this.#graph.blocks[node];
     this.#node = number;
-    this.#flags = this.#flagsAt[node]!;
-    this.#words.places = this.#placesAt[node]!;
+    this.flags = this.flagsAt[node]!;
+    this.words.places = this.#placesAt[node]!;
     if (block !== undefined) this.#lowerBlock(block, this.#graph.edges[node]!);
     else this.#lowerDispatcher(node);
   }
@@ -325,14 +315,15 @@ export class RegionLowering extends Lowering {
     block.instructions.forEach((i, n) => {
       this.#position = block.index + n;
       this.#before = n;
+      this.#accesses = 0;
       this.#instruction = i;
       const program = this.#spAligned ? i.meaning.spAligned : i.meaning.program;
       this.#spAligned ||= i.isSpBased;
       const { reads, leaves } = i.meaning.flags;
-      if (reads === 'words') this.#makeWords();
-      for (const name of i.meaning.words.writesPerhaps) this.#keep(namedWord(i, name, 'writes'));
+      if (reads === 'words') this.makeWords();
+      for (const name of i.meaning.words.writesPerhaps) this.keep(namedWord(i, name, 'writes'));
       this.lower(program);
-      if (leaves !== undefined) this.#flags = leaves;
+      if (leaves !== undefined) this.flags = leaves;
       this.releaseLocals();
     });
     if (block.end.kind !== 'fall' && block.end.kind !== 'leave') return;
@@ -403,87 +394,6 @@ export class RegionLowering extends Lowering {
     this.#exitRarely(this.#position);
   }
 
-  /** What is written on some ways of an instruction only must be in its local on all: it is in one place behind them. */
-  #keep(offset: number): void {
-    if (!isKept(offset)) return;
-    // Flags that wait in operands are written on all.
-    if (FLAG_WORDS.includes(offset) && this.#flags !== FlagState.WORDS) this.#words.write(offset);
-    else this.#words.read(offset);
-  }
-
-  // Flags: in their words, or in the operands that they are to be made from.
-
-  protected override setFlags(s: Extract<Stmt, { k: 'flags' }>): void {
-    if (this.nesting > 0) {
-      super.setFlags(s);
-      return;
-    }
-    const type = s.a.type === 'i64' ? 'i64' : 'i32';
-    const [a, b] = FLAG_OPERANDS[type];
-    this.push(s.a);
-    if (s.operation !== 'logical') this.push(s.b);
-    if (s.operation !== 'logical') this.setLocal(b.local);
-    this.setLocal(a.local);
-    this.#flags = flagState(s.operation, type);
-    for (const offset of FLAG_WORDS) this.#words.forget(offset);
-  }
-
-  protected override pushCondition(n: Extract<Val['node'], { k: 'condition' }>): void {
-    if (this.#flags === FlagState.VARYING) this.#makeWords();
-    if (this.#flags === FlagState.WORDS) {
-      super.pushCondition(n);
-      return;
-    }
-    const { body, value } = conditionFrom(this.#flags, n.cond);
-    this.lower(body);
-    this.push(value);
-  }
-
-  /** Makes the words of NZCV, from wherever they wait. */
-  #makeWords(): void {
-    if (this.#flags === FlagState.VARYING) {
-      for (const offset of FLAG_WORDS) this.#words.read(offset);
-      this.#makeWordsAsRemembered();
-    } else if (this.#flags !== FlagState.WORDS) this.lower(wordsFrom(this.#flags));
-    this.#flags = FlagState.WORDS;
-  }
-
-  #makeWordsAsRemembered(): void {
-    for (const state of this.#flagStates) {
-      this.getLocal(this.#flagsLocal);
-      this.i32Const(state);
-      this.code.u8(W.I32_EQ);
-      this.#open(W.IF);
-      this.#makeWordsOnTheWay(state);
-      this.#close();
-    }
-  }
-
-  /** Makes the words from operands on one way of several: in memory, but for those that are in a local on all of them. */
-  #makeWordsOnTheWay(state: number): void {
-    this.nesting++;
-    this.lower(wordsFrom(state));
-    this.nesting--;
-  }
-
-  /** Makes the words in memory, where they wait elsewhere. */
-  #storeFlagsAsRemembered(): void {
-    if (this.#flagStates.length === 0) return;
-    for (const offset of FLAG_WORDS) this.#words.forget(offset);
-    this.getLocal(this.#flagsLocal);
-    this.body.expect(false);
-    this.#open(W.IF);
-    this.#makeWordsAsRemembered();
-    this.#close();
-  }
-
-  /** Says in the local where NZCV are. */
-  #rememberFlags(): void {
-    if (this.#flags === FlagState.VARYING || this.#flagStates.length === 0) return;
-    this.i32Const(this.#flags);
-    this.setLocal(this.#flagsLocal);
-  }
-
   #prologue(): void {
     if (this.#graph.hasDispatcher) {
       this.getLocal(PAGE_VA);
@@ -540,12 +450,6 @@ export class RegionLowering extends Lowering {
 
   // Operands: everything that the interpreter reads from a record is a constant here.
 
-  protected override stateLocal(offset: number, write: boolean): number | undefined {
-    if (!isKept(offset)) return undefined;
-    // Behind a branch of a program the word would be in two places.
-    if (this.nesting > 0 && !this.#words.has(offset)) return undefined;
-    return write ? this.#words.write(offset) : this.#words.read(offset);
-  }
   protected override fieldOffset(field: string): number | undefined {
     return this.#instruction.reads[field];
   }
@@ -588,19 +492,19 @@ export class RegionLowering extends Lowering {
     this.memoryOp(W.I32_STORE, STATE + Offset.DETAIL);
     this.call(this.#memory.device(kind, bytes));
     this.#loadBudget();
-    this.#words.reload();
+    this.words.reload();
   }
 
   /** Writes to the state what others look for there, for code that goes on here: where words and flags are stays as it was. */
   #makeStateExact(): void {
-    const { places } = this.#words;
-    this.#words.store();
-    if (this.#flags === FlagState.VARYING) this.#storeFlagsAsRemembered();
-    else if (this.#flags !== FlagState.WORDS) {
-      for (const offset of FLAG_WORDS) this.#words.forget(offset);
-      this.#makeWordsOnTheWay(this.#flags);
+    const { places } = this.words;
+    this.words.store();
+    if (this.flags === FlagState.VARYING) this.storeFlagsAsRemembered();
+    else if (this.flags !== FlagState.WORDS) {
+      for (const offset of FLAG_WORDS) this.words.forget(offset);
+      this.makeWordsOnTheWay(this.flags);
     }
-    this.#words.places = places;
+    this.words.places = places;
     this.i32Const(0);
     this.pushPc();
     this.memoryOp(W.I64_STORE, STATE + Offset.PC);
@@ -636,7 +540,7 @@ export class RegionLowering extends Lowering {
     if (offset === Offset.SP && !this.#instruction.movesSpBy16) this.#spAligned = false;
     if (offset === Offset.DISCARD)
       this.code.u8(0x1a); // drop
-    else this.setLocal(this.#words.write(offset));
+    else this.setLocal(this.words.write(offset));
   }
   protected override pushVBase(reg: VOperand): void {
     this.i32Const(this.#instruction.reads[reg.field]!);

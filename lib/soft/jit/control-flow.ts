@@ -11,6 +11,8 @@ export interface FlowGraph {
   readonly dominator: readonly number[];
   /** Children in the dominator tree that are merge points, largest number first: they follow their dominator as blocks. */
   readonly merges: readonly (readonly number[])[];
+  /** Nodes with an edge to a node, once for each edge. */
+  readonly predecessors: readonly (readonly number[])[];
   readonly isLoop: readonly boolean[];
   readonly isMerge: readonly boolean[];
 }
@@ -38,7 +40,19 @@ export function analyse(successors: readonly (readonly number[])[]): FlowGraph {
   const isMerge = forward.map((count) => count > 1);
   const merges: number[][] = order.map(() => []);
   for (let n = order.length - 1; n > 0; n--) if (isMerge[n]) merges[dominator[n]!]!.push(n);
-  return { order, numberOf, dominator, merges, isLoop, isMerge };
+  return { order, numberOf, dominator, predecessors, merges, isLoop, isMerge };
+}
+
+/** The nodes that a loop's head gets back to itself by, and the head. */
+export function loopOf({ predecessors }: Pick<FlowGraph, 'predecessors'>, head: number): Set<number> {
+  const inside = new Set([head]);
+  const work = predecessors[head]!.filter((p) => p >= head);
+  for (let n = work.pop(); n !== undefined; n = work.pop()) {
+    if (inside.has(n)) continue;
+    inside.add(n);
+    work.push(...predecessors[n]!);
+  }
+  return inside;
 }
 
 /** Whether `a` dominates `b`. */

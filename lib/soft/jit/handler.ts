@@ -1,7 +1,8 @@
 import { Emitter, type Helper, type Val, type VOperand, type XOperand } from '../a64/emitter.js';
 import type { Row } from '../a64/row.js';
 import { ExitCode, Offset, STATE } from '../cpu/layout.js';
-import { Lowering, type MemoryFunctions, W } from './lower.js';
+import { GuestAccessLowering } from './guest-access.js';
+import { type MemoryFunctions, W } from './lower.js';
 import type { RawFields } from './operands.js';
 import type { FunctionBody } from './wasm-module.js';
 import type { WasmType } from './wasm-opcodes.js';
@@ -122,7 +123,7 @@ export interface HandlerContext {
 }
 
 /** Lowers handlers: operands come from the record that the local `rec` points to. */
-export abstract class HandlerLowering extends Lowering {
+export abstract class HandlerLowering extends GuestAccessLowering {
   protected readonly context: HandlerContext;
   protected layout: SlotAllocator | undefined;
 

@@ -27,6 +27,8 @@ export interface ModuleImports {
  * be exact in the state when they are called.
  */
 export const MACHINE_HELPERS: ReadonlySet<string> = new Set(['mrs', 'msr', 'pstate']);
+/** Helpers behind which an address may mean another page. */
+export const TRANSLATION_HELPERS: ReadonlySet<string> = new Set(['msr', 'pstate', 'sys']);
 
 /** Signature of a memory function: from a virtual address to a linear one. */
 export const MEMORY_FUNCTION: Signature = { params: ['i64'], results: ['i32'] };
@@ -34,6 +36,8 @@ export const MEMORY_SIZES = [1, 2, 4, 8, 16] as const;
 /** The name under which the interpreter exports the slow half of a memory access. */
 export const memoryFunctionName = (kind: 'load' | 'store', bytes: number, unprivileged: boolean): string =>
   `${kind}${bytes}${unprivileged ? 'u' : ''}`;
+/** The same of a look into the first-level table too, see MemoryFunctions.find. */
+export const findFunctionName = (kind: 'load' | 'store', bytes: number): string => `${kind}${bytes}f`;
 /** The same of an access that may be answered where it is made, see MemoryFunctions.device. */
 export const deviceFunctionName = (kind: 'load' | 'store', bytes: number): string => `${kind}${bytes}d`;
 /** Sizes of the accesses that have a syndrome. */
@@ -60,9 +64,11 @@ export function* helpersOf(stmts: readonly Stmt[]): Generator<Helper> {
 /** The memory functions that a program needs, by name. */
 export function* memoryAccesses(stmts: readonly Stmt[]): Generator<string> {
   for (const s of walk(stmts)) {
-    if (s.k === 'store') yield memoryFunctionName('store', s.bytes, s.unprivileged);
-    else if (s.k === 'def' && s.v.node.k === 'load')
-      yield memoryFunctionName('load', s.v.node.bytes, s.v.node.unprivileged);
+    const access = s.k === 'store' ? s : s.k === 'def' && s.v.node.k === 'load' ? s.v.node : undefined;
+    if (access === undefined) continue;
+    const { bytes, unprivileged, k: kind } = access;
+    yield memoryFunctionName(kind, bytes, unprivileged);
+    if (!unprivileged) yield findFunctionName(kind, bytes);
   }
 }
 
@@ -89,6 +95,7 @@ export class LinkedModule {
   readonly memory: MemoryFunctions = {
     load: (bytes, unprivileged) => this.#indices.get(memoryFunctionName('load', bytes, unprivileged))!,
     store: (bytes, unprivileged) => this.#indices.get(memoryFunctionName('store', bytes, unprivileged))!,
+    find: (kind, bytes) => this.#indices.get(findFunctionName(kind, bytes))!,
     device: (kind, bytes) => this.#indices.get(deviceFunctionName(kind, bytes))!,
   };
 

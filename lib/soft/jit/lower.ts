@@ -1,6 +1,6 @@
 import type { Helper, Stmt, Val, VOperand, XOperand } from '../a64/emitter.js';
 import { Offset, STATE } from '../cpu/layout.js';
-import { type ByteWriter, type FunctionBody, TYPE_BYTE } from './wasm-module.js';
+import type { ByteWriter, FunctionBody } from './wasm-module.js';
 import type { WasmType } from './wasm-opcodes.js';
 
 /** The WebAssembly opcodes that the lowering writes itself (Core Specification 2.0, 5.4). */
@@ -86,6 +86,8 @@ export interface MemoryFunctions {
   readonly load: (bytes: number, unprivileged: boolean) => number;
   /** (va) -> i32: the address to store to (SCRATCH, where the value already is, if the store was done); 0: leave, EXIT is set. */
   readonly store: (bytes: number, unprivileged: boolean) => number;
+  /** The same as {@link load} and {@link store}, for who has not looked in the first-level table. */
+  readonly find: (kind: 'load' | 'store', bytes: number) => number;
   /**
    * The same as {@link load} and {@link store}, where the state of the vCPU, PC and budget with it, is exact and the instruction
    * is in DETAIL: an access to a device is answered in the call, with what was read in SCRATCH. Registers may have changed.
@@ -115,7 +117,6 @@ export abstract class Lowering {
   }
 
   protected abstract helperIndex(helper: Helper): number;
-  protected abstract memoryFunctions(): MemoryFunctions;
   protected abstract pushField(type: WasmType, field: string): void;
   protected abstract pushPc(): void;
   protected abstract pushX(reg: XOperand, wide: boolean): void;
@@ -137,10 +138,9 @@ export abstract class Lowering {
     this.call(this.helperIndex(helper));
   }
 
-  /** Calls the slow half of a memory access, for the address on the stack. What is to be stored is in SCRATCH. */
-  protected callMiss(kind: 'load' | 'store', bytes: number, unprivileged: boolean): void {
-    this.call(this.memoryFunctions()[kind](bytes, unprivileged));
-  }
+  /** Loads from guest memory, and gives the value its local, or both their own. */
+  protected abstract guestLoad(v: Val, n: Extract<Val['node'], { k: 'load' }>): void;
+  protected abstract guestStore(s: Extract<Stmt, { k: 'store' }>): void;
 
   /** The local that holds a word of the state here, where one does. */
   protected stateLocal(_offset: number, _write: boolean): number | undefined {
@@ -177,7 +177,7 @@ export abstract class Lowering {
   }
 
   /** Gives a value or a variable of the program a local. */
-  #place(holder: { readonly type: WasmType; local: number }): number {
+  protected place(holder: { readonly type: WasmType; local: number }): number {
     holder.local = this.local(holder.type);
     this.#placed.push(holder);
     return holder.local;
@@ -229,11 +229,11 @@ export abstract class Lowering {
         return;
       case 'set':
         this.push(s.v);
-        if (s.target.local < 0) this.#place(s.target);
+        if (s.target.local < 0) this.place(s.target);
         this.setLocal(s.target.local);
         return;
       case 'store':
-        this.#guestStore(s);
+        this.guestStore(s);
         return;
       case 'if':
         this.push(s.cond);
@@ -303,13 +303,13 @@ export abstract class Lowering {
       n.k === 'call' ||
       n.k === 'condition';
     if (n.k === 'load') {
-      this.#guestLoad(v, n);
+      this.guestLoad(v, n);
       return;
     }
     if (v.uses === 0 && n.k !== 'call') return;
     if (!impure && v.uses < 2) return;
     this.#compute(v);
-    this.setLocal(this.#place(v));
+    this.setLocal(this.place(v));
   }
 
   /** Pushes a value. */
@@ -348,7 +348,7 @@ export abstract class Lowering {
         return;
       case 'v':
         this.pushVBase(n.reg, false);
-        this.#loadPart(v.type, n.bytes, STATE + n.offset);
+        this.loadPart(v.type, n.bytes, STATE + n.offset);
         return;
       case 'vaddr':
         this.pushVBase(n.reg, false);
@@ -390,11 +390,11 @@ export abstract class Lowering {
     if (local !== undefined) this.getLocal(local);
     else {
       this.i32Const(0);
-      this.#loadPart(type, bytes, STATE + offset);
+      this.loadPart(type, bytes, STATE + offset);
     }
   }
 
-  #loadPart(type: WasmType, bytes: number, offset: number): void {
+  protected loadPart(type: WasmType, bytes: number, offset: number): void {
     if (type === 'v128') this.simdMemoryOp(V128_LOAD, offset);
     else if (type === 'i64') this.memoryOp(W.I64_LOAD, offset);
     else if (type === 'f64') this.memoryOp(W.F64_LOAD, offset);
@@ -402,7 +402,7 @@ export abstract class Lowering {
     else this.memoryOp(bytes === 1 ? W.I32_LOAD8_U : bytes === 2 ? W.I32_LOAD16_U : W.I32_LOAD, offset);
   }
 
-  #storePart(type: WasmType, bytes: number, offset: number): void {
+  protected storePart(type: WasmType, bytes: number, offset: number): void {
     if (type === 'v128') this.simdMemoryOp(V128_STORE, offset);
     else if (type === 'i32')
       this.memoryOp(bytes === 1 ? W.I32_STORE8 : bytes === 2 ? W.I32_STORE16 : W.I32_STORE, offset);
@@ -421,116 +421,12 @@ export abstract class Lowering {
       this.simdMemoryOp(V128_STORE, STATE);
       this.pushVBase(s.reg, true);
       this.getLocal(keep);
-      this.#storePart(value.type, s.bytes, STATE + s.offset);
+      this.storePart(value.type, s.bytes, STATE + s.offset);
       return;
     }
     this.pushVBase(s.reg, true);
     this.push(s.v);
-    this.#storePart(s.v.type, s.bytes, STATE + s.offset);
-  }
-
-  /**
-   * Pushes the linear address of a guest access, from its table or the slow half.
-   * @param va the local with the virtual address
-   * @param slow pushes what the slow half answers for the address on the stack
-   */
-  #pushLinear(va: number, bytes: number, table: number, slow: () => void): void {
-    const c = this.code;
-    const entry = this.local('i32');
-    this.i32Const(0);
-    this.memoryOp(W.I32_LOAD, STATE + table);
-    this.getLocal(va);
-    c.u8(W.I32_WRAP);
-    this.i32Const(TLB_INDEX_SHIFT);
-    c.u8(W.I32_SHR_U);
-    this.i32Const(TLB_INDEX_MASK);
-    c.u8(W.I32_AND);
-    c.u8(W.I32_ADD);
-    this.teeLocal(entry);
-    this.memoryOp(W.I64_LOAD, 0);
-    // The page of the access's last byte: an access that crosses into the next page never matches.
-    this.getLocal(va);
-    if (bytes > 1) {
-      c.u8(W.I64_CONST);
-      c.s32(bytes - 1);
-      c.u8(W.I64_ADD);
-    }
-    c.u8(W.I64_CONST);
-    c.s32(TLB_OFFSET_BITS);
-    c.u8(W.I64_OR);
-    c.u8(W.I64_EQ);
-    this.body.expect(true);
-    c.u8(W.IF);
-    c.u8(TYPE_BYTE.i32);
-    this.depth++;
-    this.getLocal(va);
-    c.u8(W.I32_WRAP);
-    this.getLocal(entry);
-    this.memoryOp(W.I32_LOAD, 8);
-    c.u8(W.I32_ADD);
-    c.u8(W.ELSE);
-    this.getLocal(va);
-    slow();
-    this.teeLocal(entry);
-    c.u8(W.I32_EQZ);
-    this.body.expect(false);
-    c.u8(W.IF);
-    c.u8(W.VOID);
-    this.depth++;
-    this.leave();
-    c.u8(W.END);
-    this.depth--;
-    this.getLocal(entry);
-    c.u8(W.END);
-    this.depth--;
-  }
-
-  #guestLoad(v: Val, n: Extract<Val['node'], { k: 'load' }>): void {
-    const va = this.local('i64');
-    this.push(n.va);
-    this.setLocal(va);
-    this.#pushLinear(va, n.bytes, n.unprivileged ? Offset.TLB_LOAD_EL0 : Offset.TLB_LOAD, () => {
-      this.callMiss('load', n.bytes, n.unprivileged);
-    });
-    if (n.second === undefined) {
-      this.#loadPart(v.type, n.bytes, 0);
-      this.setLocal(this.#place(v));
-      return;
-    }
-    const at = this.local('i32');
-    this.teeLocal(at);
-    this.#loadPart(v.type, n.bytes / 2, 0);
-    this.setLocal(this.#place(v));
-    this.getLocal(at);
-    this.#loadPart(v.type, n.bytes / 2, n.bytes / 2);
-    this.setLocal(this.#place(n.second));
-  }
-
-  #guestStore(s: Extract<Stmt, { k: 'store' }>): void {
-    const va = this.local('i64');
-    this.push(s.va);
-    this.setLocal(va);
-    const values = (s.second === undefined ? [s.v] : [s.v, s.second]).map((v) => {
-      const local = this.local(v.type);
-      this.push(v);
-      this.setLocal(local);
-      return local;
-    });
-    const bytes = s.bytes / values.length;
-    const storeAll = (pushAddress: () => void, offset: number): void => {
-      values.forEach((value, i) => {
-        pushAddress();
-        this.getLocal(value);
-        this.#storePart(s.v.type, bytes, offset + i * bytes);
-      });
-    };
-    this.#pushLinear(va, s.bytes, s.unprivileged ? Offset.TLB_STORE_EL0 : Offset.TLB_STORE, () => {
-      storeAll(() => this.i32Const(0), STATE + Offset.SCRATCH);
-      this.callMiss('store', s.bytes, s.unprivileged);
-    });
-    const at = this.local('i32');
-    this.setLocal(at);
-    storeAll(() => this.getLocal(at), 0);
+    this.storePart(s.v.type, s.bytes, STATE + s.offset);
   }
 
   // Small pieces.

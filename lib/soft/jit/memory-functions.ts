@@ -1,5 +1,12 @@
 import { Offset, STATE } from '../cpu/layout.js';
-import { DEVICE_SIZES, deviceFunctionName, MEMORY_FUNCTION, MEMORY_SIZES, memoryFunctionName } from './linkage.js';
+import {
+  DEVICE_SIZES,
+  deviceFunctionName,
+  findFunctionName,
+  MEMORY_FUNCTION,
+  MEMORY_SIZES,
+  memoryFunctionName,
+} from './linkage.js';
 import {
   type MemoryFunctions,
   SECOND_INDEX_MASK,
@@ -42,6 +49,11 @@ export function addMemoryFunctions(module: ModuleBuilder, miss: MissFunctions): 
         add(memoryFunctionName(kind, bytes, unprivileged), kind, bytes, unprivileged ? UNPRIVILEGED : 0);
       }
     }
+    for (const bytes of MEMORY_SIZES) {
+      const name = findFunctionName(kind, bytes);
+      const body = findFunction(kind, bytes, indices.get(memoryFunctionName(kind, bytes, false))!);
+      indices.set(name, module.addFunction(MEMORY_FUNCTION, body, name, name));
+    }
     for (const bytes of DEVICE_SIZES) add(deviceFunctionName(kind, bytes), kind, bytes, EXACT);
   }
   return indices;
@@ -51,6 +63,7 @@ export function addMemoryFunctions(module: ModuleBuilder, miss: MissFunctions): 
 export const memoryFunctionsAt = (indices: ReadonlyMap<string, number>): MemoryFunctions => ({
   load: (bytes, unprivileged) => indices.get(memoryFunctionName('load', bytes, unprivileged))!,
   store: (bytes, unprivileged) => indices.get(memoryFunctionName('store', bytes, unprivileged))!,
+  find: (kind, bytes) => indices.get(findFunctionName(kind, bytes))!,
   device: (kind, bytes) => indices.get(deviceFunctionName(kind, bytes))!,
 });
 
@@ -161,5 +174,42 @@ function memoryFunction(kind: 'load' | 'store', bytes: number, flags: number, mi
   i32(bytes | flags);
   c.u8(W.CALL);
   c.u32(miss);
+  return body;
+}
+
+/** @param slow what answers where the first-level table does not */
+function findFunction(kind: 'load' | 'store', bytes: number, slow: number): FunctionBody {
+  const body = new FunctionBody(1);
+  const c = body.code;
+  const entry = body.addLocal('i32');
+  const i32 = (value: number): void => {
+    c.u8(W.I32_CONST);
+    c.s32(value);
+  };
+  const i64 = (value: number): void => {
+    c.u8(W.I64_CONST);
+    c.s32(value);
+  };
+  const memory = (opcode: number, offset: number): void => {
+    c.raw([opcode, 0]);
+    c.u32(offset);
+  };
+  i32(0);
+  memory(W.I32_LOAD, STATE + TABLES[kind][0]);
+  c.raw([W.LOCAL_GET, VA, W.I32_WRAP]);
+  i32(TLB_INDEX_SHIFT);
+  c.u8(W.I32_SHR_U);
+  i32(TLB_INDEX_MASK);
+  c.raw([W.I32_AND, W.I32_ADD, W.LOCAL_TEE, entry]);
+  memory(W.I64_LOAD, 0);
+  c.raw([W.LOCAL_GET, VA]);
+  i64(bytes - 1);
+  c.u8(W.I64_ADD);
+  i64(TLB_OFFSET_BITS);
+  c.raw([W.I64_OR, W.I64_EQ, W.IF, W.VOID]);
+  c.raw([W.LOCAL_GET, VA, W.I32_WRAP, W.LOCAL_GET, entry]);
+  memory(W.I32_LOAD, 8);
+  c.raw([W.I32_ADD, W.RETURN, W.END, W.LOCAL_GET, VA, W.CALL]);
+  c.u32(slow);
   return body;
 }

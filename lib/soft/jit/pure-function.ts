@@ -21,7 +21,8 @@ class PureLowering extends Lowering {
     this.getLocal(this.#params.indexOf(field));
   }
   protected override helperIndex = (): never => impure();
-  protected override memoryFunctions = (): never => impure();
+  protected override guestLoad = (): never => impure();
+  protected override guestStore = (): never => impure();
   protected override pushPc = (): never => impure();
   protected override pushX = (): never => impure();
   protected override storeX = (): never => impure();

@@ -1,4 +1,4 @@
-import type { FlowGraph } from './control-flow.js';
+import { type FlowGraph, loopOf } from './control-flow.js';
 
 /**
  * Where a region has the words of the state that it uses, at the start of each block. It reads a word from memory when a path first
@@ -29,34 +29,24 @@ export interface BlockWords {
  * Plans the places at the start of each block. Edges bring them about: what the block before has otherwise is loaded or stored there.
  * In the plan an edge to a loop's head loads what the loop will want; any other edge only stores, what some way to the same block
  * does not have in a local.
- * @param successors by the caller's nodes, as the graph was made from
  * @param blocks by the caller's nodes
  * @param words how many there are
  * @returns by the caller's nodes; for one that is not reached, all in memory
  */
-export function planPlaces(
-  graph: FlowGraph,
-  successors: readonly (readonly number[])[],
-  blocks: readonly BlockWords[],
-  words: number,
-): Places[] {
-  const { order, numberOf, isLoop } = graph;
-  const before: number[][] = order.map(() => []);
-  order.forEach((node, n) => {
-    for (const s of successors[node]!) before[numberOf[s]!]!.push(n);
-  });
+export function planPlaces(graph: FlowGraph, blocks: readonly BlockWords[], words: number): Places[] {
+  const { order, predecessors, isLoop } = graph;
   const starts = blocks.map(() => new Uint8Array(words));
   const ends: Places[] = [];
   order.forEach((node, n) => {
     const places = starts[node]!;
-    const forward = before[n]!.filter((p) => p < n).map((p) => ends[p]!);
+    const forward = predecessors[n]!.filter((p) => p < n).map((p) => ends[p]!);
     // The region is entered with everything in memory.
     const [first, ...others] = n === 0 ? [] : forward;
     if (first !== undefined) places.set(first);
     for (const other of others)
       for (let w = 0; w < words; w++) places[w] = meet(places[w]! as Place, other[w]! as Place);
     if (isLoop[n] === true) {
-      const inside = [...loopOf(n, before)].map((member) => blocks[order[member]!]!);
+      const inside = [...loopOf(graph, n)].map((member) => blocks[order[member]!]!);
       for (const block of inside)
         for (const w of block.reads) {
           if (places[w] === Place.MEMORY)
@@ -74,15 +64,3 @@ export function planPlaces(
 /** Where a word is behind two ways that meet: to store what one has in a local costs that way alone. */
 const meet = (a: Place, b: Place): Place =>
   a === Place.MEMORY || b === Place.MEMORY ? Place.MEMORY : a === Place.LOCAL ? a : b;
-
-/** The numbers of the nodes that a loop's head gets back to itself by. @param before predecessors */
-function loopOf(head: number, before: readonly (readonly number[])[]): Set<number> {
-  const inside = new Set([head]);
-  const work = before[head]!.filter((p) => p >= head);
-  for (let n = work.pop(); n !== undefined; n = work.pop()) {
-    if (inside.has(n)) continue;
-    inside.add(n);
-    work.push(...before[n]!);
-  }
-  return inside;
-}

@@ -57,7 +57,6 @@ function follow(program: Program, visit: (from: number, to: number, loads: numbe
   const graph = analyse(next);
   const plan = planPlaces(
     graph,
-    next,
     program.map((b) => blockWords(b.actions)),
     WORDS,
   );

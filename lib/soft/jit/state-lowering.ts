@@ -1,0 +1,137 @@
+import type { Stmt, Val } from '../a64/emitter.js';
+import { GuestAccessLowering } from './guest-access.js';
+import {
+  conditionFrom,
+  FLAG_OPERANDS,
+  type FlagEffect,
+  FlagState,
+  flagState,
+  flagsAtEntry,
+  wordsFrom,
+} from './lazy-flags.js';
+import { W } from './lower.js';
+import { StateWords } from './state-words.js';
+import type { FunctionBody } from './wasm-module.js';
+import { FLAG_WORDS, isKept } from './word-use.js';
+
+/** Lowers for a region what is the vCPU's state: its words are in locals, NZCV in their words or in the operands that they are to be made from. */
+export abstract class StateLowering extends GuestAccessLowering {
+  protected readonly words: StateWords;
+  /** Where NZCV are now, and at the start of blocks; states that they wait in anywhere; and the local that says where they vary. */
+  protected flags: number = FlagState.WORDS;
+  protected flagsAt: readonly number[] = [];
+  #flagStates: readonly number[] = [];
+  readonly #flagsLocal: number;
+
+  constructor(body: FunctionBody) {
+    super(body);
+    this.#flagsLocal = body.addLocal('i32');
+    this.words = new StateWords(body);
+  }
+
+  protected open(kind: number): number {
+    this.code.u8(kind);
+    this.code.u8(W.VOID);
+    return ++this.depth;
+  }
+  protected close(): void {
+    this.code.u8(W.END);
+    this.depth--;
+  }
+  /** Finds where NZCV are at the start of each block. @param effects of the blocks' instructions */
+  protected planFlags(effects: readonly (readonly FlagEffect[])[], successors: readonly (readonly number[])[]): void {
+    this.flagsAt = flagsAtEntry(effects, successors);
+    const left = new Set(effects.flat().map((effect) => effect.leaves ?? FlagState.WORDS));
+    left.delete(FlagState.WORDS);
+    this.#flagStates = [...left];
+    if (left.size === 0) return;
+    for (const variable of [...FLAG_OPERANDS.i32, ...FLAG_OPERANDS.i64])
+      variable.local = this.body.addLocal(variable.type);
+  }
+
+  protected override stateLocal(offset: number, write: boolean): number | undefined {
+    if (!isKept(offset)) return undefined;
+    // Behind a branch of a program the word would be in two places.
+    if (this.nesting > 0 && !this.words.has(offset)) return undefined;
+    return write ? this.words.write(offset) : this.words.read(offset);
+  }
+
+  /** What is written on some ways of an instruction only must be in its local on all: it is in one place behind them. */
+  protected keep(offset: number): void {
+    if (!isKept(offset)) return;
+    // Flags that wait in operands are written on all.
+    if (FLAG_WORDS.includes(offset) && this.flags !== FlagState.WORDS) this.words.write(offset);
+    else this.words.read(offset);
+  }
+
+  protected override setFlags(s: Extract<Stmt, { k: 'flags' }>): void {
+    if (this.nesting > 0) {
+      super.setFlags(s);
+      return;
+    }
+    const type = s.a.type === 'i64' ? 'i64' : 'i32';
+    const [a, b] = FLAG_OPERANDS[type];
+    this.push(s.a);
+    if (s.operation !== 'logical') this.push(s.b);
+    if (s.operation !== 'logical') this.setLocal(b.local);
+    this.setLocal(a.local);
+    this.flags = flagState(s.operation, type);
+    for (const offset of FLAG_WORDS) this.words.forget(offset);
+  }
+
+  protected override pushCondition(n: Extract<Val['node'], { k: 'condition' }>): void {
+    if (this.flags === FlagState.VARYING) this.makeWords();
+    if (this.flags === FlagState.WORDS) {
+      super.pushCondition(n);
+      return;
+    }
+    const { body, value } = conditionFrom(this.flags, n.cond);
+    this.lower(body);
+    this.push(value);
+  }
+
+  /** Makes the words of NZCV, from wherever they wait. */
+  protected makeWords(): void {
+    if (this.flags === FlagState.VARYING) {
+      for (const offset of FLAG_WORDS) this.words.read(offset);
+      this.#makeWordsAsRemembered();
+    } else if (this.flags !== FlagState.WORDS) this.lower(wordsFrom(this.flags));
+    this.flags = FlagState.WORDS;
+  }
+
+  #makeWordsAsRemembered(): void {
+    for (const state of this.#flagStates) {
+      this.getLocal(this.#flagsLocal);
+      this.i32Const(state);
+      this.code.u8(W.I32_EQ);
+      this.open(W.IF);
+      this.makeWordsOnTheWay(state);
+      this.close();
+    }
+  }
+
+  /** Makes the words from operands on one way of several: in memory, but for those that are in a local on all of them. */
+  protected makeWordsOnTheWay(state: number): void {
+    this.nesting++;
+    this.lower(wordsFrom(state));
+    this.nesting--;
+  }
+
+  /** Makes the words in memory, where they wait elsewhere. */
+  protected storeFlagsAsRemembered(): void {
+    if (this.#flagStates.length === 0) return;
+    for (const offset of FLAG_WORDS) this.words.forget(offset);
+    this.getLocal(this.#flagsLocal);
+    this.body.expect(false);
+    this.open(W.IF);
+    this.#makeWordsAsRemembered();
+    this.close();
+  }
+
+  /** Says in the local where NZCV are. */
+  protected rememberFlags(): void {
+    if (this.flags === FlagState.VARYING || this.#flagStates.length === 0) return;
+    this.i32Const(this.flags);
+    this.setLocal(this.#flagsLocal);
+  }
+}
