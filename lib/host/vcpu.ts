@@ -14,6 +14,7 @@ import {
 } from '../kvm/index.js';
 import { getAttr, hasAttr, setAttr } from './attributes.js';
 import { check, checkHandle, kvmError } from './call.js';
+import { CoalescedRing } from './coalesced-mmio.js';
 import { HostDirtyRing } from './dirty-ring.js';
 import { RunArea } from './exits.js';
 import type { Native, StatsHandle, VcpuHandle } from './native.js';
@@ -29,8 +30,6 @@ const TIME_OVER = 1;
 const EVENTS = { SIZE: 64, SERROR_PENDING: 0, SERROR_HAS_ESR: 1, EXT_DABT_PENDING: 2, SERROR_ESR: 8 } as const;
 /** `struct kvm_guest_debug` of arm64: registers in four arrays of 16. */
 const DEBUG = { SIZE: 520, REGISTERS: 8, COUNT: 16 } as const;
-/** KVM_COALESCED_MMIO_PAGE_OFFSET. */
-const COALESCED_MMIO_PAGE = 1;
 /** KVM_REG_SIZE_U2048. */
 const MAX_REG_SIZE = 256;
 
@@ -43,6 +42,7 @@ export class HostVcpu implements Vcpu {
   readonly #handle: VcpuHandle;
   readonly #area: RunArea;
   readonly #dirtyRing: HostDirtyRing | undefined;
+  #coalescedRing: CoalescedRing | undefined;
   #closed = false;
   #immediateExit = false;
   #stats: StatsHandle | undefined;
@@ -238,11 +238,11 @@ export class HostVcpu implements Vcpu {
     return this.#dirtyRing?.collect() ?? [];
   }
 
-  /** The page after `struct kvm_run`, which all vCPUs of a VM share; `undefined` once closed. */
-  get coalescedRing(): Uint8Array<ArrayBuffer> | undefined {
+  /** @internal `undefined` once closed. */
+  get coalescedRing(): CoalescedRing | undefined {
     if (this.#closed) return undefined;
-    const page = this.#native.pageSize();
-    return new Uint8Array(this.#area.buffer, page * COALESCED_MMIO_PAGE, page);
+    this.#coalescedRing ??= new CoalescedRing(this.#area.buffer, this.#native.pageSize());
+    return this.#coalescedRing;
   }
 
   setGuestDebug(debug: GuestDebugControl): void {

@@ -18,7 +18,6 @@ import {
 } from '../kvm/index.js';
 import { getAttr, hasAttr, setAttr } from './attributes.js';
 import { check, checkHandle, kvmError } from './call.js';
-import { takeCoalescedMmio } from './coalesced-mmio.js';
 import { HostEventFd } from './eventfd.js';
 import { HostMemory } from './memory.js';
 import type { DeviceHandle, Native, VmHandle } from './native.js';
@@ -169,9 +168,9 @@ export class HostVm implements Vm {
     check(this.#native.coalescedMmio(this.#handle, addr, size, false), 'KVM_UNREGISTER_COALESCED_MMIO');
   }
 
-  takeCoalescedMmio(): CoalescedMmio[] {
+  takeCoalescedMmio(): readonly CoalescedMmio[] {
     this.#check('KVM_REGISTER_COALESCED_MMIO');
-    for (const vcpu of this.#vcpus) if (vcpu.coalescedRing !== undefined) return takeCoalescedMmio(vcpu.coalescedRing);
+    for (const { coalescedRing } of this.#vcpus) if (coalescedRing !== undefined) return coalescedRing.take();
     return [];
   }
 

@@ -263,7 +263,7 @@ export interface Vm extends Closable, DeviceAttrs {
    * Takes the writes that are in the ring of coalesced MMIO (`struct kvm_coalesced_mmio_ring`), the oldest first. To be called
    * before an MMIO exit is answered: what is in the ring came before it.
    */
-  takeCoalescedMmio(): CoalescedMmio[];
+  takeCoalescedMmio(): readonly CoalescedMmio[];
   /** KVM_GET_DIRTY_LOG: one bit a page of the slot. @throws KvmError ENOENT the slot does not log; EINVAL */
   getDirtyLog(slot: number): Uint8Array;
   /** KVM_CLEAR_DIRTY_LOG. @param firstPage a multiple of 64 @throws KvmError EINVAL, ENOENT */

@@ -1,6 +1,7 @@
 import type { ExitReason, SystemEvent, Vcpu, Vm } from '../kvm/index.js';
 import type { Schedule, VmClock, VmTimers } from './devices/device.js';
 import type { MmioBus } from './mmio-bus.js';
+import type { PrintRegister } from './print-burst.js';
 import type { Scheduler } from './scheduler.js';
 
 /** What the run loop reports to the machine's owner. */
@@ -65,6 +66,10 @@ export interface RunLoop extends VmTimers {
   readonly inRun: boolean;
   /** Runs a task soon, at the next turn of the event loop at the latest: what devices put off. */
   readonly defer: Schedule;
+  /** As {@link defer}, but output that a guest makes much of may be gathered for some milliseconds. */
+  readonly gather: Schedule;
+  /** Lets the guest's stores to a register be told together, where that is faster. */
+  coalesce(register: PrintRegister): void;
   /** Stops for good, forgets the VM, and drops what was put off. */
   close(): void;
 }

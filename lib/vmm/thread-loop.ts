@@ -1,5 +1,7 @@
 import { KvmError, type Vcpu, type VcpuExit, type VcpuListener } from '../kvm/index.js';
+import type { Schedule } from './devices/device.js';
 import { type ExitHandler, exitHandler } from './exit-handler.js';
+import { PrintBurst, type PrintRegister } from './print-burst.js';
 import { type ExitCounts, noExits, type RunLoop, type RunLoopEvents, type RunLoopInit } from './run-loop.js';
 import type { Cancel, Scheduler } from './scheduler.js';
 
@@ -17,6 +19,7 @@ export class ThreadLoop implements RunLoop {
   readonly #scheduler: Scheduler;
   readonly #events: RunLoopEvents;
   readonly #handle: ExitHandler;
+  readonly #burst: PrintBurst;
   readonly #deferred: (() => void)[] = [];
   #deferral: Cancel | undefined;
   #hold: Cancel | undefined;
@@ -32,6 +35,8 @@ export class ThreadLoop implements RunLoop {
       this.stop();
       init.events.systemEvent(type);
     });
+    const run = (tasks: readonly (() => void)[]): void => this.#runTasks(tasks);
+    this.#burst = new PrintBurst({ ...init, defer: this.defer, run });
   }
 
   start(): void {
@@ -54,6 +59,7 @@ export class ThreadLoop implements RunLoop {
     // All first: while one is waited for, the others leave the guest.
     for (const vcpu of this.#vcpus) vcpu.kick();
     for (const vcpu of this.#vcpus) vcpu.stop!();
+    this.#burst.end();
   }
 
   get inRun(): boolean {
@@ -64,6 +70,14 @@ export class ThreadLoop implements RunLoop {
     this.#deferred.push(task);
     this.#deferral ??= this.#scheduler.soon(this.#runDeferred);
   };
+
+  get gather(): Schedule {
+    return this.#burst.gather;
+  }
+
+  coalesce(register: PrintRegister): void {
+    this.#burst.register = register;
+  }
 
   setTimer(delayMs: number, callback: () => void): () => void {
     return this.#scheduler.after(delayMs, callback);
@@ -78,15 +92,19 @@ export class ThreadLoop implements RunLoop {
 
   readonly #runDeferred = (): void => {
     this.#deferral = undefined;
-    this.turns++;
     // What a task defers in turn waits for the next time: a device that splits long work must not hold the thread.
+    this.#runTasks(this.#deferred.splice(0));
+  };
+
+  #runTasks(tasks: readonly (() => void)[]): void {
+    this.turns++;
     try {
-      for (const task of this.#deferred.splice(0)) task();
+      for (const task of tasks) task();
       this.#events.handOut();
     } catch (error) {
       this.#fail(error);
     }
-  };
+  }
 
   #listenerOf(vcpu: Vcpu): VcpuListener {
     return {
@@ -103,6 +121,7 @@ export class ThreadLoop implements RunLoop {
         this.#entered = true;
         this.#events.entered();
       }
+      this.#burst.drain();
       if (exit.reason !== 'intr') this.#handle(vcpu, exit);
     } catch (error) {
       this.#fail(error);

@@ -1,5 +1,5 @@
 import { KvmError, type Vcpu, type VcpuExit, type Vm } from '../kvm/index.js';
-import type { VmClock } from './devices/device.js';
+import type { Schedule, VmClock } from './devices/device.js';
 import { type ExitHandler, exitHandler } from './exit-handler.js';
 import { type ExitCounts, noExits, type RunLoop, type RunLoopEvents, type RunLoopInit } from './run-loop.js';
 import type { Cancel, Scheduler } from './scheduler.js';
@@ -104,6 +104,13 @@ export class TurnLoop implements RunLoop {
     this.#deferred.push(task);
     if (!this.#inTurn) this.#deferral ??= this.#scheduler.soon(this.#runDeferral);
   };
+
+  get gather(): Schedule {
+    return this.defer;
+  }
+
+  /** A device is asked from within `run()`: there is no exit to be spared. */
+  coalesce(): void {}
 
   setTimer(delayMs: number, callback: () => void): () => void {
     if (!this.#virtual) return this.#scheduler.after(delayMs, callback);

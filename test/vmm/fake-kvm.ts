@@ -3,6 +3,7 @@
  * processor in between. A script is a generator: it yields what the guest does next, and gets what a read returned.
  */
 import {
+  type CoalescedMmio,
   type Device,
   type ErrnoCode,
   type EventFd,
@@ -35,6 +36,8 @@ export type Step =
 export type Script = (guest: FakeVm, vcpu: FakeVcpu) => Generator<Step, void, number>;
 
 export const PL011_DR = 0x0900_0000;
+/** Stores that a VM coalesces before the next is an exit. */
+const RING_SIZE = 50;
 
 /** The steps that print `text` on the PL011. */
 export function* print(text: string): Generator<Step, void, number> {
@@ -153,6 +156,7 @@ export class FakeVcpu {
         const data = new Uint8Array(8);
         for (let i = 0, v = step.value; i < len; i++, v = Math.floor(v / 256)) data[i] = v & 0xff;
         if (this.vm.notify(step.write, len, step.value)) continue;
+        if (this.vm.coalesce({ physAddr: step.write, len, data: data.slice(0, len) })) continue;
         return { reason: 'mmio', physAddr: step.write, len, isWrite: true, data };
       }
       if ('read' in step) {
@@ -308,6 +312,28 @@ export class FakeVm {
     this.runnable = listener;
   }
   onMmio(): void {}
+  /** Zones of coalesced MMIO, and what came to them. */
+  readonly zones = new Map<number, number>();
+  #ring: CoalescedMmio[] = [];
+  /** How many stores were no exits. */
+  coalesced = 0;
+  registerCoalescedMmio(addr: number, size: number): void {
+    this.zones.set(addr, size);
+  }
+  unregisterCoalescedMmio(addr: number): void {
+    this.zones.delete(addr);
+  }
+  takeCoalescedMmio(): CoalescedMmio[] {
+    return this.#ring.splice(0);
+  }
+  coalesce(write: CoalescedMmio): boolean {
+    const isTaken = this.#ring.length < RING_SIZE && (this.zones.get(write.physAddr) ?? 0) >= write.len;
+    if (isTaken) {
+      this.#ring.push(write);
+      this.coalesced++;
+    }
+    return isTaken;
+  }
   resetDirtyRings(): number {
     return 0;
   }

@@ -7,6 +7,10 @@ import { MicroVmBase, prepare } from '#lib/vmm/micro-vm.js';
 import type { MicroVmOptions } from '#lib/vmm/options.js';
 import { FakeKvm, type FakeThreadVcpu, PL011_DR, print, type Script, tinyKernel } from './fake-kvm.ts';
 
+/** UARTIMSC, and its bit for transmission. */
+const PL011_IMSC = PL011_DR + 0x038;
+const TXIM = 1 << 5;
+
 /** A VM whose ports are the bare consoles. */
 class TestVm extends MicroVmBase<VmConsole> {
   static async create(options: MicroVmOptions): Promise<TestVm> {
@@ -34,12 +38,12 @@ const vcpusOf = (fake: FakeKvm, vm = 0): FakeThreadVcpu[] => fake.vms[vm]!.vcpus
 describe('vCPUs on threads of their own', () => {
   test('a guest prints and powers off', async () => {
     const { vm, fake } = await create(function* () {
-      yield* print('hello\n');
+      yield* print('hi\n');
       yield { event: SystemEvent.SHUTDOWN };
     });
     await vm.boot();
-    expect(await vm.exited).toMatchObject({ reason: 'poweroff', consoleTail: 'hello\n' });
-    expect(vm.stats().exits).toMatchObject({ mmio: 6, system_event: 1 });
+    expect(await vm.exited).toMatchObject({ reason: 'poweroff', consoleTail: 'hi\n' });
+    expect(vm.stats().exits).toMatchObject({ mmio: 3, system_event: 1 });
     expect(vcpusOf(fake)[0]!.listener).toBeUndefined();
   });
 
@@ -88,6 +92,66 @@ describe('vCPUs on threads of their own', () => {
     await Promise.allSettled([vm.boot()]);
     expect(await vm.exited).toMatchObject({ reason: 'killed' });
     expect([closedInside, fake.vms[0]!.closed]).toEqual([false, true]);
+  });
+
+  test('a guest that prints much is told to be in rows; what is in the ring comes before the next exit', async () => {
+    const line = '0123456789abcde\n';
+    const text = line.repeat(100);
+    const { vm, fake } = await create(function* () {
+      for (let i = 0; i < 100; i++) {
+        yield* print(line.slice(0, -1));
+        // Beyond the register's end: always an exit.
+        yield { write: PL011_DR, value: 0x0a, len: 8 };
+      }
+      yield { event: SystemEvent.SHUTDOWN };
+    });
+    const pieces: number[] = [];
+    vm.console.onOutput = (bytes) => pieces.push(bytes.length);
+    await vm.boot();
+    await vm.exited;
+    expect(vm.console.transcript()).toBe(text);
+    expect(pieces.reduce((sum, length) => sum + length, 0)).toBe(text.length);
+    // By itself each would be an exit, and a piece.
+    expect(pieces.length).toBeLessThan(text.length / 4);
+    expect(fake.vms[0]!.coalesced).toBeGreaterThan(text.length / 4);
+    expect(fake.vms[0]!.zones.size).toBe(0);
+  });
+
+  test('what is in the ring is seen although the guest never exits again, and its stores are exits then', async () => {
+    const { vm, fake } = await create(function* () {
+      yield* print('x'.repeat(500));
+      yield* print('the last');
+      for (;;) yield { spin: true };
+    });
+    await vm.boot();
+    await vm.console.waitFor('the last');
+    while (fake.vms[0]!.zones.size > 0) await turn();
+    expect(fake.vms[0]!.coalesced).toBeGreaterThan(0);
+  });
+
+  test('paused, a guest that prints much keeps nothing back', async () => {
+    const { vm, fake } = await create(function* () {
+      for (let i = 0; ; i++) yield { write: PL011_DR, value: 97 + (i % 26), len: 1 };
+    });
+    await vm.boot();
+    while (fake.vms[0]!.coalesced === 0) await turn();
+    vm.pause();
+    expect(fake.vms[0]!.zones.size).toBe(0);
+    expect(fake.vms[0]!.takeCoalescedMmio()).toEqual([]);
+    await vm.kill();
+    expect('abcdefghijklmnopqrstuvwxyz'.repeat(100)).toContain(vm.console.transcript(100));
+  });
+
+  test('no store waits while the guest is to be interrupted when it can transmit', async () => {
+    const { vm, fake } = await create(function* () {
+      yield { write: PL011_IMSC, value: TXIM };
+      yield* print('x'.repeat(500));
+      yield { event: SystemEvent.SHUTDOWN };
+    });
+    await vm.boot();
+    expect(await vm.exited).toMatchObject({ reason: 'poweroff' });
+    expect(vm.console.transcript()).toBe('x'.repeat(500));
+    expect(fake.vms[0]!.coalesced).toBe(0);
   });
 
   test('a reset is a new machine, whose vCPUs are started', async () => {

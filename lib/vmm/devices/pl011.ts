@@ -2,9 +2,12 @@ import type { Accepted, IrqLine, MmioDevice, Schedule } from './device.js';
 import { OutputBuffer } from './output-buffer.js';
 import { idRegister, lane, PRIMECELL_SIZE, primecellId } from './primecell.js';
 
+/** The offset of the data register. */
+export const UARTDR = 0x000;
+
 /** Register offsets (PrimeCell UART PL011 TRM DDI 0183G, table 3-1). */
 const Reg = {
-  DR: 0x000,
+  DR: UARTDR,
   RSR: 0x004,
   FR: 0x018,
   ILPR: 0x020,
@@ -136,6 +139,11 @@ export class Pl011 implements MmioDevice {
   /** Hands out what waits for the scheduled flush; for the end of the VM. */
   flush(): void {
     this.#out.flush();
+  }
+
+  /** Whether the guest is to be interrupted when it can transmit (UARTIMSC.TXIM). */
+  get interruptsToTransmit(): boolean {
+    return (this.#imsc & INT_TX) !== 0;
   }
 
   /** Ends the hold that an `onTransmit` answering `false` began. */
