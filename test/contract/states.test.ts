@@ -1,8 +1,20 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { type Kvm, MpState, Reg, TARGET_GENERIC_V8, TimerAttr, type Vcpu, VcpuGroup } from '#lib/kvm/index.js';
-import { b, hvc, mov } from './asm.ts';
+import {
+  DeviceType,
+  type Kvm,
+  MpState,
+  Reg,
+  TARGET_GENERIC_V8,
+  TimerAttr,
+  type Vcpu,
+  VcpuGroup,
+  VgicAddr,
+  VgicCtrl,
+  VgicGroup,
+} from '#lib/kvm/index.js';
+import { addImm, b, hvc, mov, store } from './asm.ts';
 import { backends, onSoftOnly, whereGicv3 } from './backends.ts';
-import { errnoOf, makeVm, RAM, runToExit } from './machine.ts';
+import { DEVICE, errnoOf, makeVm, RAM, runToExit, Sysreg } from './machine.ts';
 
 /** The vCPU calls whose answer depends on its state, with what they answer: before KVM_ARM_VCPU_INIT, and after it. */
 const CALLS: readonly (readonly [string, (vcpu: Vcpu) => unknown, string, string])[] = [
@@ -98,6 +110,77 @@ describe.each(backends)('every vCPU call in every state on $name', (backend) => 
     two.setMpState(MpState.RUNNABLE);
     two.run(0.1);
     expect([two.getOneReg(Reg.x(5)), two.getOneReg(Reg.PC)]).toEqual([6n, BigInt(RAM + 0x100)]);
+  });
+
+  const runsInListeners = onSoftOnly(backend, 'no listener of a kernel is called inside KVM_RUN');
+
+  runsInListeners('running: what the kernel would let wait for the vCPU is done at once, a second run is EBUSY', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm);
+    // Counts in X5 what its stores to an ioeventfd are.
+    put(RAM, mov(9, DEVICE), addImm(5, 5, 1), store(4, 5, 9), b(-2));
+    put(RAM + 0x1000, addImm(6, 6, 1), b(-1));
+    const seen: Record<number, unknown> = {};
+    const acts: Record<number, () => unknown> = {
+      100: () => answers(vcpu).filter(([name]) => name !== 'KVM_SET_ONE_REG'),
+      200: () => vcpu.setOneReg(Reg.x(5), 1000n),
+      300: () => vcpu.getOneReg(Reg.x(5)),
+      400: () => [errnoOf(() => vcpu.init(TARGET_GENERIC_V8, 0)), errnoOf(() => vcpu.setMpState(MpState.STOPPED))],
+      401: () => init(vcpu),
+    };
+    let count = 0;
+    const fd = kvm.createEventFd();
+    fd.onSignal(() => {
+      count++;
+      const act = acts[count];
+      if (act !== undefined) seen[count] = act();
+    });
+    vm.ioeventfd({ fd, addr: DEVICE, len: 4 });
+    // Stopped between two instructions, and gone on with from there.
+    expect(vcpu.run()).toMatchObject({ reason: 'intr', idleMs: Number.POSITIVE_INFINITY });
+    expect([count, vcpu.getOneReg(Reg.x(5))]).toEqual([400, 1200n]);
+    vcpu.setMpState(MpState.RUNNABLE);
+    // Reset in the middle, the vCPU starts at address 0, where nothing is: an abort that leads there again.
+    while (count < 401) vcpu.run(0.01);
+    expect([count, vcpu.getOneReg(Reg.x(5))]).toEqual([401, 0n]);
+    const expected = CALLS.filter(([name]) => name !== 'KVM_SET_ONE_REG').map(([name, , , answer]) => [name, answer]);
+    expect(seen).toEqual({
+      100: expected.map(([name, answer]) => [name, name === 'KVM_RUN' ? 'EBUSY' : answer]),
+      200: undefined,
+      300: 1100n,
+      400: ['EINVAL', 'OK'],
+      401: undefined,
+    });
+  });
+
+  runsInListeners("running: what needs the VM's vCPUs to stand still is EBUSY", () => {
+    const { vm, vcpu, gic, load: put } = makeVm(kvm, { gic: true, vcpus: 2 });
+    const its = vm.createDevice(DeviceType.ARM_VGIC_ITS);
+    its.setDeviceAttr(VgicGroup.ADDR, VgicAddr.ITS, 0x808_0000);
+    its.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.INIT);
+    const other = vm.createDevice(DeviceType.ARM_VGIC_ITS);
+    const calls: Record<string, () => unknown> = {
+      counterOffset: () => vm.setCounterOffset(1n),
+      distributor: () => gic!.getDeviceAttr(VgicGroup.DIST_REGS, 0),
+      redistributor: () => gic!.setDeviceAttr(VgicGroup.REDIST_REGS, 0, 0),
+      cpuInterface: () => gic!.getDeviceAttr(VgicGroup.CPU_SYSREGS, Sysreg.ICC_PMR),
+      levels: () => gic!.getDeviceAttr(VgicGroup.LEVEL_INFO, 32),
+      pendingTables: () => gic!.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.SAVE_PENDING_TABLES),
+      itsRegister: () => its.getDeviceAttr(VgicGroup.ITS_REGS, 0),
+      itsTables: () => its.setDeviceAttr(VgicGroup.CTRL, VgicCtrl.ITS_SAVE_TABLES),
+    };
+    const answer = (): [string, string][] => Object.entries(calls).map(([name, call]) => [name, errnoOf(call)]);
+    const inside: unknown[] = [];
+    const fd = kvm.createEventFd();
+    fd.onSignal(() => {
+      inside.push(answer());
+      vcpu.kick();
+    });
+    vm.ioeventfd({ fd, addr: DEVICE, len: 4 });
+    put(RAM, mov(9, DEVICE), store(4, 31, 9), b(0));
+    expect(vcpu.run().reason).toBe('intr');
+    expect(inside).toEqual([Object.keys(calls).map((name) => [name, 'EBUSY'])]);
+    expect(answer()).toEqual(Object.keys(calls).map((name) => [name, 'OK']));
+    other.close();
   });
 
   onSoftOnly(backend, 'Linux 6.1 takes it at the next run()')(

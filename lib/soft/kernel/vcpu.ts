@@ -18,11 +18,10 @@ import { DirtyRing } from './dirty-ring.js';
 import { prepareFirstRun } from './first-run.js';
 import { VcpuDebug } from './guest-debug.js';
 import { Halt } from './halt.js';
-import { ID_AA64DFR0, PMUVER_SHIFT } from './id-regs.js';
 import { KeptRegisters } from './kept-registers.js';
 import { VcpuMmio } from './mmio.js';
 import { getOneReg, getRegList, setOneReg } from './one-reg.js';
-import { PMU_VERSION, Pmu } from './pmu.js';
+import type { Pmu } from './pmu.js';
 import { PSCI_0_1, PSCI_1_3 } from './psci.js';
 import { StolenTime } from './pvtime.js';
 import { resetProcessor } from './reset.js';
@@ -31,8 +30,8 @@ import { VcpuStats } from './stats.js';
 import { readTrapped, writeTrapped } from './trapped-registers.js';
 import { getVcpuAttr, hasVcpuAttr, setVcpuAttr } from './vcpu-attributes.js';
 import { affinityOf, checkInit } from './vcpu-init.js';
+import { createPmu, showPmu } from './vcpu-pmu.js';
 import type { CpuInterface, VgicVcpu } from './vgic/cpu-interface.js';
-import { NR_PRIVATE } from './vgic/irq.js';
 import type { SoftVm } from './vm.js';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -159,26 +158,11 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     this.#features = kept;
     this.cpu.pointerAuth = this.hasFeature(VcpuFeature.PTRAUTH_ADDRESS);
     if (this.hasFeature(VcpuFeature.PMU_V3)) {
-      if (isFirst) this.vm.setIdRegister(ID_AA64DFR0, this.#dfr0 | (BigInt(PMU_VERSION) << PMUVER_SHIFT));
-      this.pmu ??= this.#createPmu();
+      if (isFirst) showPmu(this);
+      this.pmu ??= createPmu(this);
     }
     this.#resetState();
     this.#mpState = (features & (1 << VcpuFeature.POWER_OFF)) === 0 ? MpState.RUNNABLE : MpState.STOPPED;
-  }
-
-  get #dfr0(): bigint {
-    return this.cpu.getSysreg(ID_AA64DFR0)!;
-  }
-
-  #createPmu(): Pmu {
-    const { vm, cpu, id } = this;
-    const version = (): number => Number((this.#dfr0 >> PMUVER_SHIFT) & 0xfn);
-    return new Pmu(vm.pmu, cpu, version, (level) => {
-      const intid = this.pmu?.interrupt;
-      if (intid === undefined) return;
-      if (intid < NR_PRIVATE) vm.vgic?.injectPpi(id, intid, level, true);
-      else vm.vgic?.injectSpi(intid, level, true);
-    });
   }
 
   #resetState(): void {

@@ -4,6 +4,7 @@ import {
   type Device,
   type EventFd,
   type GuestMemory,
+  type HostPower,
   type Kvm,
   KvmError,
   Reg,
@@ -94,7 +95,7 @@ function startedVm(kvm: Kvm, random: Arguments, stage: number): Objects {
   const fds = [kvm.createEventFd()];
   const memories = [vm.createMemory(0x8_0000)];
   const [vcpus, devices]: [Vcpu[], Device[]] = [[], []];
-  const objects = { vm, vcpus, devices, memories, fds, makeFd: () => kvm.createEventFd() };
+  const objects = { vm, vcpus, devices, memories, fds, power: kvm.power!, makeFd: () => kvm.createEventFd() };
   if (stage === 0) return objects;
   const code = [...mov(1, RAM + 0x2000), store(8, 1, 1), ...mov(1, DEVICE), store(4, 1, 1), WFI, b(-2)];
   new Uint32Array(memories[0]!.bytes.buffer, memories[0]!.bytes.byteOffset).set(code);
@@ -116,12 +117,13 @@ interface Objects {
   readonly devices: Device[];
   readonly memories: GuestMemory[];
   readonly fds: EventFd[];
+  readonly power: HostPower;
   makeFd(): EventFd;
 }
 
 function contractCalls(
   random: Arguments,
-  { vm, vcpus, devices, memories, fds, makeFd }: Objects,
+  { vm, vcpus, devices, memories, fds, power, makeFd }: Objects,
 ): Record<string, () => unknown> {
   const caps = Object.values(Cap);
   const enabled = [Cap.ARM_NISV_TO_USER, Cap.ARM_SYSTEM_SUSPEND, Cap.MANUAL_DIRTY_LOG_PROTECT2, Cap.HALT_POLL];
@@ -228,7 +230,24 @@ function contractCalls(
     resetDirtyRings: () => vm.resetDirtyRings(),
     setCounterOffset: () => vm.setCounterOffset(random.interesting64()),
     setVmAttr: () => vm.setDeviceAttr(random.below(2), attr(), value()),
-    readStats: () => vm.readStats(),
+    readStats: () => [vm, ...vcpus].map((of) => of.readStats()),
+    // A host that sleeps for good would leave nothing to be tried.
+    hostPower: () => {
+      power.suspend();
+      if (vcpus.length > 0 && random.below(2) === 0) random.pick(vcpus).run(0.001);
+      power.resume();
+    },
+    notifier: () => {
+      const { notifier } = random.pick(memories);
+      const [offset, length] = [random.below(4) * 4096, random.pick([4096, a()])];
+      random.pick([
+        () => notifier!.protect(offset, length, random.pick(['none', 'read', 'read-write', 'read-write'] as const)),
+        () =>
+          notifier!.onFault(random.below(2) === 0 ? undefined : () => notifier!.protect(offset, 4096, 'read-write')),
+        () => notifier!.discard(offset, length),
+        () => notifier!.clearYoung(offset, length),
+      ])();
+    },
     init: withVcpu((vcpu) => vcpu.init(random.pick([5, 5, 5, a()]), features())),
     finalize: withVcpu((vcpu) => vcpu.finalize(a())),
     run: withVcpu((vcpu) => vcpu.run(random.pick([0.001, 0.01]))),
