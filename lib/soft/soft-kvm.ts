@@ -1,4 +1,4 @@
-import { type EventFd, type Kvm, KvmError, type Vm } from '../kvm/index.js';
+import { type EventFd, type HostPower, type Kvm, KvmError, type Vm } from '../kvm/index.js';
 import type { Machine } from './cpu/cpu.js';
 import { capability, IPA_BITS_DEFAULT, IPA_BITS_MAX, IPA_BITS_MIN, VM_ONLY } from './kernel/capabilities.js';
 import { HostClock, VirtualClock } from './kernel/clock.js';
@@ -35,7 +35,8 @@ export interface SoftKvmOptions {
  */
 export class SoftKvm implements Kvm {
   readonly backend = 'soft';
-  readonly power = new SoftHostPower();
+  readonly #power = new SoftHostPower();
+  readonly power: HostPower = this.#power;
   readonly #clock: 'host' | 'virtual';
   readonly #createMachine: () => Machine;
   #closed = false;
@@ -88,9 +89,9 @@ export class SoftKvm implements Kvm {
     if (ipaBits < IPA_BITS_MIN || ipaBits > IPA_BITS_MAX) {
       throw new KvmError('EINVAL', syscall, `${ipaBits} IPA bits are not within ${IPA_BITS_MIN} to ${IPA_BITS_MAX}`);
     }
-    this.power.checkOn(syscall);
+    this.#power.checkOn(syscall);
     const clock = this.#clock === 'virtual' ? new VirtualClock() : new HostClock();
-    return new SoftVm(this.#createMachine(), clock, ipaBits, this.power);
+    return new SoftVm(this.#createMachine(), clock, ipaBits, this.#power);
   }
 
   createEventFd(): EventFd {
