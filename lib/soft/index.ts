@@ -10,7 +10,8 @@ export {
   type KeptReply,
   type RegionRequest,
 } from './jit/compiler-thread.js';
-export { engineId, KeptArchive, type KeptModule, type NewRegion } from './jit/kept-archive.js';
+export { engineId, KeptArchive, type NewRegion } from './jit/kept-archive.js';
+export { type KeptModule, parseKeptModule, serializeKeptModule } from './jit/kept-module.js';
 export type { ModuleImports } from './jit/linkage.js';
 export { parseRegionName, type RegionName } from './jit/region-name.js';
 export { Wasm, type WasmMemory } from './jit/webassembly.js';

@@ -1,37 +1,42 @@
-import { KeptArchive, type KeptReply, type NewRegion, Wasm } from '../soft/index.js';
+import { KeptArchive, type NewRegion } from '../soft/index.js';
 import type { CodeStore } from './code-store.js';
 
 /** What is new is written after so long, and then after twice as long each time, up to the second: programs end when they like. */
 const FIRST_SAVE_MS = 1000;
 const LAST_SAVE_MS = 60_000;
-/** An archive of so many bytes is written for the times of use alone, which say what is dropped first. */
-const CROWDED = 8 * 2 ** 20;
 
 const minutes = (): number => Math.floor(Date.now() / 60_000);
 
-/** Keeps what a thread compiles in a {@link CodeStore}, and has what was kept before ready for machines. */
+/** What a machine uses of an archive. */
+export interface Use {
+  /** Which archive. */
+  readonly digest: string;
+  /** A byte for each of its regions, other than 0 where it is used; the machine goes on setting them. */
+  readonly used: Uint8Array;
+  /** So much is kept that the times of use are worth writing alone: they say what is dropped first. */
+  readonly isCrowded: boolean;
+}
+
+/** Keeps what a thread compiles in a {@link CodeStore}. */
 export class CodeKeeper {
   readonly #store: CodeStore;
-  readonly #archive: KeptArchive;
-  readonly #used: Uint8Array;
-  /** What machines are sent; `undefined` where nothing was kept. */
-  readonly reply: KeptReply | undefined;
-  #hasNew = false;
+  #added: KeptArchive | undefined;
+  readonly #uses: Use[] = [];
   #timer: NodeJS.Timeout | undefined;
   #delay = FIRST_SAVE_MS;
 
   constructor(store: CodeStore) {
     this.#store = store;
-    const found = store.read();
-    this.#used = new Uint8Array(new SharedArrayBuffer(found?.size ?? 0));
-    this.reply = found === undefined || found.size === 0 ? undefined : replyOf(found, this.#used);
-    // What V8 does not take is replaced.
-    this.#archive = this.reply === undefined ? new KeptArchive() : found!;
+  }
+
+  /** Has the times of use be kept. */
+  use(use: Use): void {
+    this.#uses.push(use);
   }
 
   add(region: NewRegion): void {
-    if (!this.#archive.add(region, minutes())) return;
-    this.#hasNew = true;
+    this.#added ??= new KeptArchive();
+    this.#added.add(region, minutes());
     if (this.#timer !== undefined) return;
     this.#timer = setTimeout(() => this.save(), this.#delay).unref();
     this.#delay = Math.min(this.#delay * 2, LAST_SAVE_MS);
@@ -41,18 +46,13 @@ export class CodeKeeper {
   save(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    if (!this.#hasNew && this.#archive.bytes < CROWDED) return;
-    this.#hasNew = false;
-    this.#archive.markUsed(this.#used, minutes());
-    this.#store.write(this.#archive);
-  }
-}
-
-function replyOf(archive: KeptArchive, used: Uint8Array): KeptReply | undefined {
-  const { bytes, imports, shapes } = archive.link();
-  try {
-    return { module: new Wasm.Module(bytes), imports, shapes, used };
-  } catch {
-    return undefined;
+    const added = this.#added;
+    this.#added = undefined;
+    if (added === undefined && !this.#uses.some(({ isCrowded }) => isCrowded)) return;
+    const found = this.#store.read();
+    const archive = found?.archive ?? new KeptArchive();
+    for (const { digest, used } of this.#uses) if (digest === found?.digest) archive.markUsed(used, minutes());
+    if (added !== undefined) archive.merge(added);
+    this.#store.write(archive);
   }
 }

@@ -8,34 +8,51 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  type Stats,
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { threadId } from 'node:worker_threads';
-import { engineId, KeptArchive } from '../soft/index.js';
+import { engineId, KeptArchive, type KeptModule, parseKeptModule, serializeKeptModule } from '../soft/index.js';
 import { engineBuild } from './engine-build.js';
 import { isPrivate, privateDirectory } from './private-directory.js';
 
-/** `elvisor code`, and the format. */
-const MAGIC = Buffer.from('elvicode1\n\0\0\0\0\0\0', 'latin1');
-/** Behind it: SHA-256 of engine and everything that follows the head. */
+/** First in each file: what it is, and the version of that. */
+const MAGIC = Buffer.from('elvisor code 1\n\0', 'latin1');
+/** Behind it: SHA-256 of the engine and of everything that follows. */
 const DIGEST = 32;
 const HEAD = MAGIC.length + DIGEST;
-/** Bytes of regions that a file holds about; those that were not used for longest go first. */
+/** Bytes of regions that are kept, about; those that were not used for longest go first. */
 const LIMIT = 16 * 2 ** 20;
-/** What one process writes others may have grown a little. */
 const MAX_FILE = 2 * LIMIT;
 /** Files of other builds of the engine are removed when nobody wrote them for so long. */
 const FORGOTTEN_MS = 30 * 24 * 3600 * 1000;
 
-const NAME = /^[0-9a-f]{32}\.code(\.[0-9]+-[0-9]+\.tmp)?$/;
+const NAME = /^[0-9a-f]{32}\.(code|wasm)(\.[0-9]+-[0-9]+\.tmp)?$/;
 
-/** Where compiled code is kept from one run to the next: a file for each build of the engine, in a directory that is the user's own. */
+/** An archive as it was found, and which one it is. */
+export interface FoundArchive {
+  readonly archive: KeptArchive;
+  readonly digest: string;
+}
+
+/** The module of an archive, and which one's. */
+export interface FoundModule {
+  readonly module: KeptModule;
+  readonly digest: string;
+}
+
+/**
+ * Where compiled code is kept from one run to the next, in a directory that is the user's own: for each build of the engine an
+ * archive, to which regions can be added, and the module that is linked of it, which machines can use as it is.
+ */
 export class CodeStore {
   readonly #directory: string;
   readonly #engine: string;
-  readonly #file: string;
+  readonly #archive: string;
+  readonly #module: string;
 
   /** @returns `undefined` where the directory is not one to be trusted */
   static open(directory: string): CodeStore | undefined {
@@ -48,31 +65,54 @@ export class CodeStore {
     this.#directory = directory;
     this.#engine = engine;
     const name = createHash('sha256').update(engine).digest('hex').slice(0, 32);
-    this.#file = join(directory, `${name}.code`);
+    this.#archive = join(directory, `${name}.code`);
+    this.#module = join(directory, `${name}.wasm`);
   }
 
   /** What is kept; `undefined` where there is nothing, or nothing to be trusted. */
-  read(): KeptArchive | undefined {
-    const file = readOwn(this.#file);
-    if (file === undefined || file.length < HEAD || !file.subarray(0, MAGIC.length).equals(MAGIC)) return undefined;
-    const rest = file.subarray(HEAD);
-    if (!file.subarray(MAGIC.length, HEAD).equals(this.#digest(rest))) return undefined;
-    return KeptArchive.parse(rest);
+  read(): FoundArchive | undefined {
+    const found = this.#open(readOwn(this.#archive));
+    const archive = found === undefined ? undefined : KeptArchive.parse(found);
+    return archive === undefined ? undefined : { archive, digest: this.#digest(found!).toString('hex') };
+  }
+
+  /** The module of what is kept, without holding up the thread. */
+  async readModule(): Promise<FoundModule | undefined> {
+    const found = this.#open(await readOwnLater(this.#module));
+    if (found === undefined || found.length < DIGEST) return undefined;
+    const module = parseKeptModule(found.subarray(DIGEST));
+    if (module === undefined) return undefined;
+    return { module, digest: Buffer.from(found.subarray(0, DIGEST)).toString('hex') };
   }
 
   /** Keeps an archive, with what others have kept meanwhile. What can't be written is not kept. */
   write(archive: KeptArchive): void {
-    const temporary = `${this.#file}.${process.pid}-${threadId}.tmp`;
+    const there = this.read();
+    if (there !== undefined) archive.merge(there.archive);
+    archive.trim(LIMIT);
+    const bytes = archive.serialize();
+    const linked = serializeKeptModule(archive.link());
+    this.#put(this.#archive, [bytes]);
+    this.#put(this.#module, [this.#digest(bytes), linked]);
+    this.#removeForgotten();
+  }
+
+  #put(path: string, parts: readonly Uint8Array[]): void {
+    const temporary = `${path}.${process.pid}-${threadId}.tmp`;
+    const rest = Buffer.concat(parts);
     try {
-      const there = this.read();
-      if (there !== undefined) archive.merge(there);
-      const bytes = archive.serialize(LIMIT);
-      writeFileSync(temporary, Buffer.concat([MAGIC, this.#digest(bytes), bytes]), { mode: 0o600 });
-      renameSync(temporary, this.#file);
-      this.#removeForgotten();
+      writeFileSync(temporary, Buffer.concat([MAGIC, this.#digest(rest), rest]), { mode: 0o600 });
+      renameSync(temporary, path);
     } catch {
       discard(temporary);
     }
+  }
+
+  /** What is behind the head of a file of this engine's. */
+  #open(file: Buffer<ArrayBuffer> | undefined): Uint8Array<ArrayBuffer> | undefined {
+    if (file === undefined || file.length < HEAD || !file.subarray(0, MAGIC.length).equals(MAGIC)) return undefined;
+    const rest = new Uint8Array(file.buffer, file.byteOffset + HEAD, file.length - HEAD);
+    return file.subarray(MAGIC.length, HEAD).equals(this.#digest(rest)) ? rest : undefined;
   }
 
   #digest(bytes: Uint8Array): Buffer {
@@ -80,9 +120,13 @@ export class CodeStore {
   }
 
   #removeForgotten(): void {
-    for (const name of readdirSync(this.#directory)) {
-      const path = join(this.#directory, name);
-      if (NAME.test(name) && path !== this.#file && statSync(path).mtimeMs < Date.now() - FORGOTTEN_MS) rmSync(path);
+    try {
+      for (const name of readdirSync(this.#directory)) {
+        const path = join(this.#directory, name);
+        if (NAME.test(name) && statSync(path).mtimeMs < Date.now() - FORGOTTEN_MS) rmSync(path);
+      }
+    } catch {
+      // Another process was quicker.
     }
   }
 }
@@ -95,17 +139,30 @@ function discard(path: string): void {
   }
 }
 
+const READ = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0);
+const isTrusted = (stat: Stats): boolean => stat.isFile() && isPrivate(stat) && stat.size <= MAX_FILE;
+
 /** Reads a file that only this user can have written; `undefined` where there is none. */
 function readOwn(path: string): Buffer<ArrayBuffer> | undefined {
   let fd: number | undefined;
   try {
-    fd = openSync(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0));
-    const stat = fstatSync(fd);
-    if (!stat.isFile() || !isPrivate(stat) || stat.size > MAX_FILE) return undefined;
-    return readFileSync(fd);
+    fd = openSync(path, READ);
+    return isTrusted(fstatSync(fd)) ? readFileSync(fd) : undefined;
   } catch {
     return undefined;
   } finally {
     if (fd !== undefined) closeSync(fd);
+  }
+}
+
+/** The same on another thread. */
+async function readOwnLater(path: string): Promise<Buffer<ArrayBuffer> | undefined> {
+  const file = await open(path, READ).catch(() => undefined);
+  try {
+    return file !== undefined && isTrusted(await file.stat()) ? await file.readFile() : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    await file?.close();
   }
 }

@@ -1,5 +1,6 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
-import type { CompileReply, CompileRequest, CompilerThread, KeptReply } from '../soft/index.js';
+import { type CompileReply, type CompileRequest, type CompilerThread, type KeptReply, Wasm } from '../soft/index.js';
+import type { Use } from './code-keeper.js';
 
 /** What the worker is sent: a channel to a machine. */
 export interface Connection {
@@ -28,6 +29,9 @@ const START_DELAY_MS = 1;
 /** How long the end of the process waits at most for compiled code to be kept; as a rule it takes a fiftieth of it. */
 const SAVE_MS = 500;
 
+/** A module of so many bytes is half of what is kept at most. */
+const CROWDED = 8 * 2 ** 20;
+
 /** The worker, shared by the machines of this thread; there only while a machine is. */
 let worker: Worker | undefined;
 const open = new Set<Channel>();
@@ -40,6 +44,7 @@ class Channel implements CompilerThread {
   readonly #words = new Int32Array(new SharedArrayBuffer(12));
   readonly #codeDirectory: string | undefined;
   #received = 0;
+  #kept: KeptReply | undefined;
 
   /** The worker's end, until it is connected. */
   #end: MessagePort | undefined;
@@ -67,7 +72,26 @@ class Channel implements CompilerThread {
     if (!this.failed) this.#port.postMessage(request);
   }
 
+  /** Gets what was kept, which comes while the event loop turns. */
+  async load(directory: string): Promise<void> {
+    const { CodeStore } = await import('./code-store.js');
+    const found = await CodeStore.open(directory)?.readModule();
+    if (found === undefined) return;
+    const { module, digest } = found;
+    const { bytes, imports, shapes } = module;
+    const compiled = await Wasm.compile(bytes);
+    const used = new Uint8Array(new SharedArrayBuffer(shapes.length));
+    const use: Use = { digest, used, isCrowded: bytes.length > CROWDED };
+    if (open.has(this)) this.#port.postMessage(use);
+    this.#kept = { module: compiled, imports, shapes, used };
+  }
+
   receive(): CompileReply | KeptReply | undefined {
+    if (this.#kept !== undefined) {
+      const kept = this.#kept;
+      this.#kept = undefined;
+      return kept;
+    }
     // A look at the channel costs a microsecond, one at the word nothing.
     if (Atomics.load(this.#words, Word.REPLIES) === this.#received) return undefined;
     const found = receiveMessageOnPort(this.#port) as { readonly message: CompileReply | KeptReply } | undefined;
@@ -123,6 +147,8 @@ function saveAtExit(): void {
  */
 export function connectCompiler(codeDirectory?: string): CompilerThread {
   const channel = new Channel(codeDirectory);
+  // A module that V8 does not take is one that is not there.
+  if (codeDirectory !== undefined) channel.load(codeDirectory).catch(() => {});
   open.add(channel);
   if (worker === undefined) setTimeout(connectAll, START_DELAY_MS).unref();
   else channel.connect(worker);

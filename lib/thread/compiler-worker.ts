@@ -1,7 +1,7 @@
 /** The worker behind {@link connectCompiler}: one {@link CompileServer} for each machine that it is connected to. */
 import { parentPort } from 'node:worker_threads';
-import { type CompileReply, type CompileRequest, CompileServer, type KeptReply } from '../soft/index.js';
-import { CodeKeeper } from './code-keeper.js';
+import { type CompileReply, type CompileRequest, CompileServer } from '../soft/index.js';
+import { CodeKeeper, type Use } from './code-keeper.js';
 import { CodeStore } from './code-store.js';
 import { CLOSE, type Connection, Word } from './compiler-thread.js';
 import { lowerThisThread } from './priority.js';
@@ -22,16 +22,16 @@ function keeperOf(directory: string): CodeKeeper | undefined {
 parentPort?.on('message', ({ port, words, codeDirectory }: Connection) => {
   const shared = new Int32Array(words);
   const isClosed = (): boolean => Atomics.load(shared, Word.CLOSED) !== 0;
-  const reply = (message: CompileReply | KeptReply): void => {
+  const reply = (message: CompileReply): void => {
     port.postMessage(message);
     Atomics.add(shared, Word.REPLIES, 1);
   };
   const keeper = codeDirectory === undefined ? undefined : keeperOf(codeDirectory);
-  if (keeper?.reply !== undefined) reply(keeper.reply);
   const server = new CompileServer(reply, (region) => keeper?.add(region), isClosed);
-  port.on('message', (request: CompileRequest | typeof CLOSE) => {
+  port.on('message', (request: CompileRequest | Use | typeof CLOSE) => {
     if (request !== CLOSE) {
-      server.handle(request);
+      if ('used' in request) keeper?.use(request);
+      else server.handle(request);
       return;
     }
     keeper?.save();

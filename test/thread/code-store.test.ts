@@ -56,116 +56,123 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(top, { recursive: true, force: true }));
 
-const file = (): string => join(dir, readdirSync(dir)[0]!);
+const paths = (): string[] => readdirSync(dir).map((name) => join(dir, name));
+/** The archive's file, and the module's. */
+const fileOf = (kind: string): string => paths().find((path) => path.endsWith(kind))!;
 
-test('what is written is there for the next, for this user alone', () => {
+test('what is written is there for the next, for this user alone', async () => {
   expect(store.read()).toBeUndefined();
+  expect(await store.readModule()).toBeUndefined();
   store.write(archiveOf(3, 4));
   expect(statSync(dir).mode & 0o777).toBe(0o700);
-  expect(statSync(file()).mode & 0o777).toBe(0o600);
-  expect(readdirSync(dir)).toHaveLength(1);
-  expect(CodeStore.open(dir)!.read()!.link()).toEqual(archiveOf(3, 4).link());
+  expect(paths()).toHaveLength(2);
+  for (const path of paths()) expect(statSync(path).mode & 0o777).toBe(0o600);
+  const next = CodeStore.open(dir)!;
+  const archive = next.read()!;
+  const module = (await next.readModule())!;
+  expect(archive.archive.link()).toEqual(archiveOf(3, 4).link());
+  expect(module.module).toEqual(archiveOf(3, 4).link());
+  expect(module.digest).toBe(archive.digest);
 });
 
-test('of two that write, each keeps what the other has', () => {
+test('of two that write, each keeps what the other has', async () => {
   const other = CodeStore.open(dir)!;
   store.write(archiveOf(3, 4));
   other.write(archiveOf(4, 5));
   store.write(archiveOf(6));
-  expect(store.read()!.size).toBe(4);
+  const found = store.read()!;
+  expect(found.archive.size).toBe(4);
+  expect((await store.readModule())!.digest).toBe(found.digest);
 });
 
-test('each build of the engine has a file of its own; one that nobody writes for a month goes', () => {
+test('each build of the engine has files of its own; those that nobody writes for a month go', () => {
   const older = new CodeStore(dir, 'another engine');
   older.write(archiveOf(3));
-  const path = file();
+  const theirs = paths();
   expect(store.read()).toBeUndefined();
   store.write(archiveOf(4));
-  expect(readdirSync(dir)).toHaveLength(2);
-  expect(older.read()!.size).toBe(1);
+  expect(paths()).toHaveLength(4);
+  expect(older.read()!.archive.size).toBe(1);
   writeFileSync(join(dir, 'notes'), 'of the user');
-  for (const name of readdirSync(dir)) utimesSync(join(dir, name), new Date(), new Date(Date.now() - 31 * DAY_MS));
+  for (const path of paths()) utimesSync(path, new Date(), new Date(Date.now() - 31 * DAY_MS));
   store.write(archiveOf(5));
-  expect(older.read()).toBeUndefined();
-  expect(readdirSync(dir).map((name) => join(dir, name))).not.toContain(path);
+  for (const path of theirs) expect(paths()).not.toContain(path);
   expect(readdirSync(dir)).toContain('notes');
-  expect(store.read()!.size).toBe(2);
+  expect(store.read()!.archive.size).toBe(2);
 });
 
-test('the file of another build is none, whatever it is called', () => {
-  new CodeStore(dir, 'another engine').write(archiveOf(3));
-  const theirs = file();
-  store.write(archiveOf(4));
-  const ours = readdirSync(dir)
-    .map((name) => join(dir, name))
-    .find((path) => path !== theirs)!;
-  renameSync(theirs, ours);
-  expect(store.read()).toBeUndefined();
-});
-
-describe('a file that is not as it was written', () => {
-  const isReplaced = (): void => {
-    expect(store.read()).toBeUndefined();
+describe.each(['.code', '.wasm'])('a file that is not as it was written (%s)', (kind) => {
+  const isAbsent = async (): Promise<boolean> =>
+    (kind === '.code' ? store.read() : await store.readModule()) === undefined;
+  const isReplaced = async (): Promise<void> => {
+    expect(await isAbsent()).toBe(true);
     store.write(archiveOf(7));
-    expect(store.read()!.size).toBe(1);
+    expect(await isAbsent()).toBe(false);
   };
 
-  test('cut off anywhere: as if there were none', () => {
-    store.write(archiveOf(3, 4));
-    const whole = readFileSync(file());
-    for (let length = 0; length < whole.length; length++) {
-      writeFileSync(file(), whole.subarray(0, length));
-      expect(store.read()).toBeUndefined();
+  test('cut off anywhere: as if there were none', async () => {
+    store.write(archiveOf(3));
+    const whole = readFileSync(fileOf(kind));
+    for (let length = 0; length < whole.length; length += 3) {
+      writeFileSync(fileOf(kind), whole.subarray(0, length));
+      expect(await isAbsent()).toBe(true);
     }
-    isReplaced();
+    await isReplaced();
   });
 
-  test('any byte changed: as if there were none', () => {
-    store.write(archiveOf(3, 4));
-    const whole = readFileSync(file());
-    for (let at = 0; at < whole.length; at++) {
+  test('any byte changed: as if there were none', async () => {
+    store.write(archiveOf(3));
+    const whole = readFileSync(fileOf(kind));
+    for (let at = 0; at < whole.length; at += at < 64 ? 1 : 5) {
       const changed = Buffer.from(whole);
       changed[at]! ^= 1 << (at % 8);
-      writeFileSync(file(), changed);
-      expect(store.read()).toBeUndefined();
+      writeFileSync(fileOf(kind), changed);
+      expect(await isAbsent()).toBe(true);
     }
-    isReplaced();
+    await isReplaced();
   });
 
-  test('too long by far: is not read', () => {
-    store.write(archiveOf(3));
-    truncateSync(file(), 2 ** 40);
-    isReplaced();
-  });
-
-  test.each([0o666, 0o660, 0o602])('writable by others (%o): is not trusted', (mode) => {
-    store.write(archiveOf(3));
-    chmodSync(file(), mode);
-    isReplaced();
-    expect(statSync(file()).mode & 0o777).toBe(0o600);
-  });
-
-  test('a link: is not followed, and what it leads to stays', () => {
-    store.write(archiveOf(3));
-    const elsewhere = join(top, 'elsewhere');
-    renameSync(file(), elsewhere);
+  test("another build's, by whatever name: as if there were none", async () => {
+    new CodeStore(dir, 'another engine').write(archiveOf(3));
+    const theirs = fileOf(kind);
     store.write(archiveOf(4));
-    const path = file();
-    rmSync(path);
+    const ours = paths().find((path) => path.endsWith(kind) && path !== theirs)!;
+    renameSync(theirs, ours);
+    await isReplaced();
+  });
+
+  test('too long by far: is not read', async () => {
+    store.write(archiveOf(3));
+    truncateSync(fileOf(kind), 2 ** 40);
+    await isReplaced();
+  });
+
+  test.each([0o666, 0o660, 0o602])('writable by others (%o): is not trusted', async (mode) => {
+    store.write(archiveOf(3));
+    chmodSync(fileOf(kind), mode);
+    await isReplaced();
+    expect(statSync(fileOf(kind)).mode & 0o777).toBe(0o600);
+  });
+
+  test('a link: is not followed, and what it leads to stays', async () => {
+    store.write(archiveOf(3));
+    const path = fileOf(kind);
+    const elsewhere = join(top, 'elsewhere');
+    renameSync(path, elsewhere);
     symlinkSync(elsewhere, path);
     const before = readFileSync(elsewhere);
-    isReplaced();
+    await isReplaced();
     expect(readFileSync(elsewhere)).toEqual(before);
   });
 
-  test('a directory: is not replaced, and nothing is left behind', () => {
+  test('a directory: is not replaced, and nothing is left behind', async () => {
     store.write(archiveOf(3));
-    const path = file();
+    const path = fileOf(kind);
     rmSync(path);
     mkdirSync(join(path, 'full'), { recursive: true });
     store.write(archiveOf(4));
-    expect(store.read()).toBeUndefined();
-    expect(readdirSync(dir)).toHaveLength(1);
+    expect(await isAbsent()).toBe(true);
+    expect(paths()).toHaveLength(2);
   });
 });
 

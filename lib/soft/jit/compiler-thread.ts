@@ -35,13 +35,13 @@ export interface CompileReply {
   readonly regions: readonly { readonly id: number; readonly entries: readonly number[] }[];
 }
 
-/** Regions of earlier runs, all in one module: what a thread that keeps code sends first of all. */
+/** Regions of earlier runs, all in one module: what comes first from who keeps code. */
 export interface KeptReply {
   readonly module: WasmModule;
   readonly imports: ModuleImports;
   /** What each was compiled from, see Shape, in the order of the module's functions. */
   readonly shapes: Uint32Array;
-  /** Shared with the thread: a byte a region, to be set when it is used. */
+  /** A byte a region, to be set when it is used. */
   readonly used: Uint8Array;
 }
 

@@ -1,3 +1,4 @@
+import type { KeptModule } from './kept-module.js';
 import {
   codeLength,
   equalShapes,
@@ -9,7 +10,7 @@ import {
   shapeOf,
   usedAt,
 } from './kept-shape.js';
-import type { ImportedFunction, ModuleImports } from './linkage.js';
+import type { ImportedFunction } from './linkage.js';
 import type { Region } from './region.js';
 import { REGION_SIGNATURE, regionExport, regionModule } from './region-compiler.js';
 import { TAIL_CALLS } from './tail-calls.js';
@@ -37,14 +38,6 @@ interface Kept {
   readonly shape: Uint32Array;
   /** See {@link encodeCode}. */
   readonly code: Uint8Array;
-}
-
-/** The archive's kept regions in one module. */
-export interface KeptModule {
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly imports: ModuleImports;
-  /** The shapes one behind the other, in the order of the module's functions. */
-  readonly shapes: Uint32Array<ArrayBuffer>;
 }
 
 /** What compiled code depends on besides the engine itself: what V8 can do. */
@@ -156,9 +149,9 @@ export class KeptArchive {
     return { bytes: module.build(), imports: module.imports, shapes };
   }
 
-  /** The archive as bytes. @param limit of bytes, about: what was not used for longest is left out beyond it */
-  serialize(limit: number): Uint8Array<ArrayBuffer> {
-    const kept = this.#latest(limit);
+  /** The archive as bytes. */
+  serialize(): Uint8Array<ArrayBuffer> {
+    const kept = this.#regions;
     const imports = new TextEncoder().encode(JSON.stringify(this.#imports));
     const words = kept.reduce((sum, { shape }) => sum + shape.length, 0);
     const codes = kept.reduce((sum, { code }) => sum + code.length, 0);
@@ -177,15 +170,17 @@ export class KeptArchive {
     return out;
   }
 
-  /** Regions that together have at most so many bytes, those used last first. */
-  #latest(limit: number): readonly Kept[] {
-    if (this.#bytes <= limit) return this.#regions;
+  /** Drops what was not used for longest, as long as there are more bytes than so many. */
+  trim(limit: number): void {
+    if (this.#bytes <= limit) return;
     const byUse = this.#regions.toSorted((a, b) => usedAt(b.shape) - usedAt(a.shape));
-    let left = limit;
-    return byUse.filter(({ shape, code }) => {
-      left -= shape.byteLength + code.length;
-      return left >= 0;
-    });
+    this.#regions = [];
+    this.#byHash.clear();
+    this.#bytes = 0;
+    for (const kept of byUse) {
+      if (this.#bytes + kept.shape.byteLength + kept.code.length > limit) return;
+      this.#add(kept);
+    }
   }
 
   /** Reads what {@link serialize} wrote. @returns `undefined` where that is not what the bytes are */

@@ -13,6 +13,7 @@ export interface WasmInstance {
 export type WasmModule = object;
 
 interface WasmApi {
+  readonly compile: (bytes: Uint8Array<ArrayBuffer>) => Promise<WasmModule>;
   readonly validate: (bytes: Uint8Array<ArrayBuffer>) => boolean;
   readonly Memory: new (descriptor: { initial: number; maximum: number; shared?: boolean }) => WasmMemory;
   readonly Module: new (bytes: Uint8Array<ArrayBuffer>) => WasmModule;

@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { Decoder } from '#lib/soft/a64/decode.js';
 import { TABLE } from '#lib/soft/a64/table.js';
-import { KeptArchive, type NewRegion } from '#lib/soft/index.js';
+import { KeptArchive, type NewRegion, parseKeptModule, serializeKeptModule } from '#lib/soft/index.js';
 import { Instructions } from '#lib/soft/jit/instruction.js';
 import { readShape, shapeLength } from '#lib/soft/jit/kept-shape.js';
 import { compileRegions } from '#lib/soft/jit/region-compiler.js';
@@ -46,14 +46,13 @@ function archiveOf(...regions: readonly NewRegion[]): KeptArchive {
 }
 
 const ALL = archiveOf(LOOP, CLOCK, DEVICE);
-const LIMIT = 2 ** 24;
-const BYTES = ALL.serialize(LIMIT);
+const BYTES = ALL.serialize();
 
 test('what is read is what was written', () => {
   const read = KeptArchive.parse(BYTES.slice())!;
   expect(read.size).toBe(3);
   expect(read.link()).toEqual(ALL.link());
-  expect(read.serialize(LIMIT)).toEqual(BYTES);
+  expect(read.serialize()).toEqual(BYTES);
 });
 
 test('its module is one that V8 takes, with the functions as they were compiled', () => {
@@ -90,8 +89,12 @@ test('beyond the limit, what was not used for longest is left out', () => {
   const used = new Uint8Array(SUMS.length);
   used[0] = used[7] = 1;
   archive.markUsed(used, 5000);
-  const half = KeptArchive.parse(archive.serialize(archive.bytes / 2))!;
-  expect(half.bytes).toBeLessThanOrEqual(archive.bytes / 2);
+  const { bytes } = archive;
+  archive.trim(bytes);
+  expect(archive.size).toBe(SUMS.length);
+  archive.trim(bytes / 2);
+  const half = KeptArchive.parse(archive.serialize())!;
+  expect(half.bytes).toBeLessThanOrEqual(bytes / 2);
   expect(half.size).toBeGreaterThan(SUMS.length / 3);
   expect(half.add(SUMS[0]!, 0)).toBe(false);
   expect(half.add(SUMS[7]!, 0)).toBe(false);
@@ -114,13 +117,35 @@ describe('bytes that are something else', () => {
   const isHarmless = (bytes: Uint8Array<ArrayBuffer>): void => {
     const read = KeptArchive.parse(bytes);
     if (read === undefined) return;
-    const { bytes: module, shapes } = read.link();
-    expect(typeof Wasm.validate(module)).toBe('boolean');
+    const linked = read.link();
+    expect(typeof Wasm.validate(linked.bytes)).toBe('boolean');
+    areRead(linked.shapes);
+  };
+
+  const areRead = (shapes: Uint32Array): void => {
     for (let at = 0; at < shapes.length; at += shapeLength(shapes, at)) {
       const { positions, entries } = readShape(shapes, at);
       expect(Math.max(...positions, ...entries)).toBeLessThan(1024);
     }
   };
+
+  const module = serializeKeptModule(ALL.link());
+
+  test('a module that is read is the one that was written; one that ends before its code is none', () => {
+    expect(parseKeptModule(module)).toEqual(ALL.link());
+    const { length } = ALL.link().bytes;
+    for (let end = 0; end < module.length - length; end++)
+      expect(parseKeptModule(module.slice(0, end))).toBeUndefined();
+  });
+
+  test('a bit of a module turned: none, or one whose shapes can be read', () => {
+    for (let bit = 0; bit < module.length * 8; bit += 5) {
+      const bytes = module.slice();
+      bytes[bit >> 3]! ^= 1 << (bit & 7);
+      const read = parseKeptModule(bytes);
+      if (read !== undefined) areRead(read.shapes);
+    }
+  });
 
   test('a bit turned', () => {
     for (let bit = 0; bit < BYTES.length * 8; bit += 3) {
