@@ -15,7 +15,7 @@ import {
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { threadId } from 'node:worker_threads';
-import { engineId, KeptArchive, type KeptModule, parseKeptModule, serializeKeptModule } from '../soft/index.js';
+import { engineId, KeptArchive, type KeptModule, parseKeptModule, serializeKeptModule, Wasm } from '../soft/index.js';
 import { engineBuild } from './engine-build.js';
 import { isPrivate, privateDirectory } from './private-directory.js';
 
@@ -38,9 +38,11 @@ export interface FoundArchive {
   readonly digest: string;
 }
 
-/** The module of an archive, and which one's. */
-export interface FoundModule {
-  readonly module: KeptModule;
+/** The module of an archive, compiled, and which one's. */
+export interface FoundModule extends Pick<KeptModule, 'imports' | 'shapes'> {
+  readonly module: object;
+  /** How long it was. */
+  readonly bytes: number;
   readonly digest: string;
 }
 
@@ -80,9 +82,13 @@ export class CodeStore {
   async readModule(): Promise<FoundModule | undefined> {
     const found = this.#open(await readOwnLater(this.#module));
     if (found === undefined || found.length < DIGEST) return undefined;
-    const module = parseKeptModule(found.subarray(DIGEST));
-    if (module === undefined) return undefined;
-    return { module, digest: Buffer.from(found.subarray(0, DIGEST)).toString('hex') };
+    const kept = parseKeptModule(found.subarray(DIGEST));
+    if (kept === undefined) return undefined;
+    const { bytes, imports, shapes } = kept;
+    const digest = Buffer.from(found.subarray(0, DIGEST)).toString('hex');
+    // What V8 does not take is as good as absent.
+    const module = await Wasm.compile(bytes).catch(() => undefined);
+    return module === undefined ? undefined : { module, imports, shapes, bytes: bytes.length, digest };
   }
 
   /** Keeps an archive, with what others have kept meanwhile. What can't be written is not kept. */

@@ -1,5 +1,5 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
-import { type CompileReply, type CompileRequest, type CompilerThread, type KeptReply, Wasm } from '../soft/index.js';
+import type { CompileReply, CompileRequest, CompilerThread, KeptReply } from '../soft/index.js';
 import type { Use } from './code-keeper.js';
 
 /** What the worker is sent: a channel to a machine. */
@@ -77,13 +77,11 @@ class Channel implements CompilerThread {
     const { CodeStore } = await import('./code-store.js');
     const found = await CodeStore.open(directory)?.readModule();
     if (found === undefined) return;
-    const { module, digest } = found;
-    const { bytes, imports, shapes } = module;
-    const compiled = await Wasm.compile(bytes);
+    const { module, digest, bytes, imports, shapes } = found;
     const used = new Uint8Array(new SharedArrayBuffer(shapes.length));
-    const use: Use = { digest, used, isCrowded: bytes.length > CROWDED };
+    const use: Use = { digest, used, isCrowded: bytes > CROWDED };
     if (open.has(this)) this.#port.postMessage(use);
-    this.#kept = { module: compiled, imports, shapes, used };
+    this.#kept = { module, imports, shapes, used };
   }
 
   receive(): CompileReply | KeptReply | undefined {
@@ -147,7 +145,7 @@ function saveAtExit(): void {
  */
 export function connectCompiler(codeDirectory?: string): CompilerThread {
   const channel = new Channel(codeDirectory);
-  // A module that V8 does not take is one that is not there.
+  // Where that fails, the machine begins with nothing.
   if (codeDirectory !== undefined) channel.load(codeDirectory).catch(() => {});
   open.add(channel);
   if (worker === undefined) setTimeout(connectAll, START_DELAY_MS).unref();
