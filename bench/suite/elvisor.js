@@ -8,10 +8,10 @@ import { residentBytes, watchPauses } from './process.js';
 lowerHelperThreads();
 limitYoungGeneration();
 
-const { files, ...options } = JSON.parse(process.argv[2]);
+const { files, codeCache, ...options } = JSON.parse(process.argv[2]);
 
 /** A KVM that lets the guest's RAM be seen. */
-const kvm = open({ backend: 'soft' });
+const kvm = open({ backend: 'soft', codeCache });
 let ram;
 const createVm = kvm.createVm.bind(kvm);
 kvm.createVm = (...args) => {

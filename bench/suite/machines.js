@@ -15,9 +15,12 @@ const BOOT_MS = 180_000;
 const ROW_MS = 300_000;
 const CLOSE_MS = 10_000;
 
-/** Command lines. `hvc` and `port` are the files that the virtio console and its named port write to. */
+/**
+ * Command lines. `hvc` and `port` are the files that the virtio console and its named port write to, `codeCache` is where elvisor
+ * keeps compiled code.
+ */
 const COMMANDS = {
-  elvisor({ guest, disks, cpus, hvc, port, node, nodeOptions }) {
+  elvisor({ guest, disks, cpus, hvc, port, node, nodeOptions, codeCache }) {
     const options = {
       kernel: guest.kernel,
       initrd: guest.initrd,
@@ -26,6 +29,7 @@ const COMMANDS = {
       cpus,
       disks: [disks.root, disks.data].map((path) => ({ path, readOnly: true })),
       files: { hvc, port },
+      codeCache,
     };
     return [node, [...nodeOptions, ELVISOR, JSON.stringify(options)]];
   },
@@ -79,7 +83,9 @@ export class Machine {
 
   constructor(name, parts) {
     this.#name = name;
-    const [command, args] = COMMANDS[name]({ ...parts, hvc: join(this.#dir, 'hvc0'), port: join(this.#dir, 'port') });
+    const own = (file) => join(this.#dir, file);
+    const files = { hvc: own('hvc0'), port: own('port'), codeCache: parts.codeCache ?? own('code') };
+    const [command, args] = COMMANDS[name]({ ...parts, ...files });
     const stdio = ['pipe', 'pipe', 'pipe', ...(name === 'elvisor' ? ['ipc'] : [])];
     this.#child = spawn(command, args, { stdio });
     this.#child.stdout.on('data', (chunk) => this.#onData?.(chunk));

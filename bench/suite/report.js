@@ -31,8 +31,8 @@ export function summarize(rows, times) {
 const cells = ({ name, qemu, elvisor, speed }) => [name, seconds(qemu), seconds(elvisor), speed.toFixed(2)];
 const closing = ({ mean, worst }) =>
   `geometric mean ${mean.toFixed(2)}, worst row ${worst.speed.toFixed(2)} (${worst.name})`;
-const origin = ({ date, cpu, node, qemu, guest, pairs, measure }) =>
-  `${date}, ${cpu}, Node ${node}, ${qemu}, ${guest}; ${measure} of ${pairs} ${pairs === 1 ? 'pair' : 'pairs'}`;
+const origin = ({ date, cpu, node, qemu, guest, pairs, measure, state }) =>
+  `${date}, ${cpu}, Node ${node}, ${qemu}, ${guest}; ${measure} of ${pairs} ${pairs === 1 ? 'pair' : 'pairs'}; ${state}`;
 
 /** The engine's own figures, each with the most that it may be. */
 function figureRows({ figures }) {

@@ -5,12 +5,15 @@
  * measures, between two marks on the guest's console. What comes out is checked. speed = QEMU's time / elvisor's, of medians.
  *
  *   node bench/suite/suite.js [ROW...] [--pairs 5] [--node PATH] [--qemu PATH] [--docs] [--linear] [--cpu-time] [--json FILE]
- *                             [--list] [--only elvisor|qemu] ['--node-options=--cpu-prof …']
+ *                             [--code-cache empty|kept] [--list] [--only elvisor|qemu] ['--node-options=--cpu-prof …']
  *
  * ROW is a row's name or its group's; all if none is given. --linear measures 0.1 to 10 G instructions too. --docs writes
- * docs/performance.md. --cpu-time counts the processes' CPU time instead, for a machine that others use as well.
+ * docs/performance.md. --code-cache says what elvisor begins with: nothing (as in a first run), or the code that a round before, which
+ * is not counted, has compiled and kept (as in later runs). --cpu-time counts the processes' CPU time instead, for a machine that others use as well.
  */
-import { writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { fetchDefaultGuest } from '../../dist/guest/index.js';
 import { facts, median, textTable, wholeNumber } from '../common.js';
@@ -27,6 +30,7 @@ const { values, positionals } = parseArgs({
     node: { type: 'string', default: process.execPath },
     'node-options': { type: 'string', default: '' },
     qemu: { type: 'string', default: 'qemu-system-aarch64' },
+    'code-cache': { type: 'string', default: 'empty' },
     only: { type: 'string' },
     docs: { type: 'boolean', default: false },
     linear: { type: 'boolean', default: false },
@@ -47,6 +51,7 @@ if (values.list) {
   process.exit(0);
 }
 if (values.only !== undefined && !['elvisor', 'qemu'].includes(values.only)) fail('--only is elvisor or qemu');
+if (!['empty', 'kept'].includes(values['code-cache'])) fail('--code-cache is empty or kept');
 if (values.only !== undefined && values.docs) fail('--docs needs both machines: leave --only out');
 const unknown = positionals.filter((word) => !ROWS.some(({ name, group }) => word === name || word === group));
 if (unknown.length > 0) fail(`there is no row ${unknown.join(', ')}; --list has them`);
@@ -59,12 +64,18 @@ const guest = await fetchDefaultGuest();
 const disks = await suiteDisks({ say });
 const data = makeData();
 const thrice = Buffer.concat(new Array(3).fill(data.get('text')));
+/** Where code is kept from pair to pair; else each machine has a directory of its own, which is empty. */
+const codeCache = values['code-cache'] === 'kept' ? mkdtempSync(join(tmpdir(), 'elvisor-code-')) : undefined;
+process.on('exit', () => {
+  if (codeCache !== undefined) rmSync(codeCache, { recursive: true, force: true });
+});
 const parts = {
   guest,
   disks,
   node: values.node,
   nodeOptions: values['node-options'].split(' ').filter((word) => word !== ''),
   qemu: values.qemu,
+  codeCache,
 };
 /** Milliseconds by row and machine. */
 const times = new Map();
@@ -116,6 +127,16 @@ async function runLinear() {
 }
 
 try {
+  if (codeCache !== undefined && machines.includes('elvisor')) {
+    say('a round that is not counted');
+    for (const cpus of new Set(rows.map((row) => row.cpus)))
+      await runPair(
+        rows.filter((row) => row.cpus === cpus),
+        cpus,
+        ['elvisor'],
+        () => {},
+      );
+  }
   for (let pair = 0; pair < pairs; pair++) {
     const order = pair % 2 === 0 ? machines : machines.toReversed();
     say(`pair ${pair + 1} of ${pairs}`);
@@ -143,6 +164,7 @@ try {
       guest: guest.description,
       pairs,
       measure: values['cpu-time'] ? 'medians of the CPU time' : 'medians',
+      state: codeCache === undefined ? 'first runs, with no code kept' : 'later runs, with the code of one before',
     },
     summary: summarize(rows, times),
     figures: {
