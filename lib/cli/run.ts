@@ -10,7 +10,7 @@ import type { MicroVmOptions } from '../vmm/options.js';
 import type { RunArgs } from './args.js';
 import { createProgress } from './progress.js';
 import { Status } from './status.js';
-import { Terminal } from './terminal.js';
+import { Terminal, type TerminalEvents } from './terminal.js';
 
 /** Signals that end elvisor, and with it the guest, with 128 + their number, as a shell would report it. */
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
@@ -98,35 +98,34 @@ export async function profiled<T>(
 export async function runConsole(options: MicroVmOptions, { eof }: { readonly eof: boolean }): Promise<number> {
   const vm = await MicroVm.create(options);
   const guard = watchSignals(vm);
-  const { stdin, stdout, stderr } = process;
+  const { stdout, stderr } = process;
+  let terminal: Terminal | undefined;
   let left = false;
   let unread = false;
   const readerGone = (): void => {
     unread = true;
     void vm.kill();
   };
-  const terminal = new Terminal({
-    stdin,
-    sendsEof: eof,
-    events: {
-      input: (bytes) => {
-        if (vm.console.write(bytes)) return;
-        terminal.setFlowing(false);
-        vm.console.once('drain', () => terminal.setFlowing(true));
-      },
-      leave: () => {
-        left = true;
-        void vm.kill();
-      },
-      notice: (text) => void stderr.write(text),
+  const events: TerminalEvents = {
+    input: (bytes) => {
+      if (vm.console.write(bytes)) return;
+      terminal?.setFlowing(false);
+      vm.console.once('drain', () => terminal?.setFlowing(true));
     },
-  });
+    leave: () => {
+      left = true;
+      void vm.kill();
+    },
+    notice: (text) => void stderr.write(text),
+  };
   try {
     const outputs = vm.console === vm.serial ? [vm.serial] : [vm.serial, vm.console];
     const ended = outputs.map((output) => drain(output, stdout, readerGone));
-    terminal.start();
     // The guest may end before it is entered; `exited` says how.
     await vm.boot().catch(() => {});
+    // Node takes some milliseconds to open stdin: by now the guest has begun. What comes before waits in the pipe or the terminal.
+    terminal = new Terminal({ stdin: process.stdin, sendsEof: eof, events });
+    terminal.start();
     const exit = await vm.exited;
     await Promise.all(ended);
     terminal.restore();
@@ -135,7 +134,7 @@ export async function runConsole(options: MicroVmOptions, { eof }: { readonly eo
     if (unread) return Status.GUEST_DIED;
     return guard.status ?? report(exit);
   } finally {
-    terminal.restore();
+    terminal?.restore();
     guard.end();
     await vm.close();
   }

@@ -23,8 +23,8 @@ export const Word = {
   SAVED: 2,
 } as const;
 
-/** A machine's first instructions are no work for the compiler: the thread starts, and takes its time, behind them. */
-const START_DELAY_MS = 1;
+/** A machine's first instructions are no work for the compiler: where nothing is to be compiled earlier, the thread starts behind them. */
+const START_DELAY_MS = 50;
 
 /** How long the end of the process waits at most for compiled code to be kept; as a rule it takes a fiftieth of it. */
 const SAVE_MS = 500;
