@@ -303,9 +303,9 @@ export class Tlb implements SecondTlbUser {
     const { i32 } = this.#env;
     const end = table + JUMPS_USED;
     fill(this.#env, ALL_ONES, table + JUMP_TABLE, end);
-    // A branch may go to the address of all ones, and looks here in the last entry: what that holds must be another entry's.
-    i32[(end - 16) >>> 2] = 0;
-    i32[(end - 12) >>> 2] = 0;
+    // A branch may go to the address of all ones, and looks here in the first entry: what that holds must be another entry's.
+    i32[(table + JUMP_TABLE) >>> 2] = 4;
+    i32[(table + JUMP_TABLE + 4) >>> 2] = 0;
   }
 
   /**
