@@ -39,7 +39,10 @@ export const MAX_CASES = 12_000;
 
 const QEMU = 'qemu-aarch64-static';
 /** Whether the reference is there; tests skip themselves by name where it is not. */
-export const haveQemu = spawnSync(QEMU, ['--version']).status === 0;
+const version = spawnSync(QEMU, ['--version'], { encoding: 'utf8' });
+export const haveQemu = version.status === 0;
+/** Its major version; 0 where there is none. */
+export const qemuMajor = haveQemu ? Number(/version (\d+)/.exec(version.stdout)?.[1] ?? 0) : 0;
 
 const BASE = 0x4000_0000;
 const BLOCKS = BASE + 0x1000;

@@ -12,8 +12,7 @@ import { Random } from './random.ts';
 
 /** Extensions that are not there, by the mnemonics that binutils gives their instructions. */
 const ABSENT: Readonly<Record<string, RegExp>> = {
-  FEAT_MOPS: /^(cpyf?|setg?)[pme]/,
-  FEAT_MTE: /^(addg|subg|subps?|irg|gmi|stgp?|stzg|st2g|stz2g|ldg|ldgm|stgm|stzgm)\b/,
+  FEAT_MTE: /^(setg[pme]t?n?|addg|subg|subps?|irg|gmi|stgp?|stzg|st2g|stz2g|ldg|ldgm|stgm|stzgm)\b/,
   FEAT_SM3_SM4: /^(sm3|sm4)/,
   FEAT_I8MM: /^(usdot|sudot|smmla|ummla|usmmla)\b/,
   FEAT_BF16: /^bf(dot|mlal[bt]|mmla|cvt|cvtn2?)\b/,
@@ -33,6 +32,13 @@ const UNNAMED = /^(msr|mrs) .*\bs0_|^sysl\b/;
 const FMLAL = /^fml[as]l2? v\d+\.[24]s, v\d+\.[24]h, v\d+\.[24]h$/;
 /** Ordered accesses whose Rs and Rt2 should be ones: where they are not, they may be UNDEFINED. */
 const ORDERED = /^(stll?r|ldl?ar)[bh]?\b/;
+/** Memory copies and sets whose registers are the same, or 31, as they must not be. */
+const COPY = /^(cpyf?|set)[pme]/;
+const areApart = (word: number): boolean => {
+  const [rd, rn, rs] = [word & 31, (word >>> 5) & 31, (word >>> 16) & 31];
+  const isSet = ((word >>> 22) & 3) === 3;
+  return rd !== rn && rd !== rs && rn !== rs && rd !== 31 && rn !== 31 && (isSet || rs !== 31);
+};
 const hasOnes = (word: number): boolean => ((word >>> 16) & 31) === 31 && ((word >>> 10) & 31) === 31;
 
 const hex = (word: number): string => (word >>> 0).toString(16).padStart(8, '0');
@@ -63,6 +69,7 @@ const hex = (word: number): string => (word >>> 0).toString(16).padStart(8, '0')
             Object.values(ABSENT).some((absent) => absent.test(text)) ||
             UNNAMED.test(text) ||
             FMLAL.test(text) ||
+            (COPY.test(text) && !areApart(word)) ||
             (ORDERED.test(text) && !hasOnes(word));
           if (!isKnown) wrong.push(`${hex(word)} is not decoded: ${text}`);
         }

@@ -113,3 +113,19 @@ export const halves = (value: bigint): [lo: number, hi: number] => [
   Number(BigInt.asUintN(32, value)),
   Number(BigInt.asUintN(64, value) >> 32n),
 ];
+
+/** Stages of a memory copy or set: prologue, main, epilogue. */
+export const P = 0;
+export const M = 1;
+export const E = 2;
+interface CopyRegisters {
+  readonly rd: number;
+  readonly rs: number;
+  readonly rn: number;
+  readonly options?: number;
+}
+/** CPYF*, or with `move` CPY*. */
+export const cpy = (stage: number, move: boolean, { rd, rs, rn, options = 0 }: CopyRegisters): number =>
+  (0x19000400 | (move ? 1 << 26 : 0) | (stage << 22) | (rs << 16) | (options << 12) | (rn << 5) | rd) >>> 0;
+export const memset = (stage: number, { rd, rs, rn, options = 0 }: CopyRegisters): number =>
+  (0x19c00400 | (rs << 16) | (stage << 14) | (options << 12) | (rn << 5) | rd) >>> 0;

@@ -6,6 +6,7 @@ import { dataProcessingImmediate } from './data-processing-immediate.js';
 import { dataProcessingRegister } from './data-processing-register.js';
 import { fp } from './fp.js';
 import { loadStore } from './load-store.js';
+import { memoryCopy } from './memory-copy.js';
 import { pointerAuth } from './pointer-auth.js';
 import type { Row } from './row.js';
 import { simdLoadStore } from './simd-load-store.js';
@@ -19,6 +20,7 @@ export const TABLE: readonly Row[] = [
   ...system,
   ...loadStore,
   ...atomics,
+  ...memoryCopy,
   ...simdLoadStore,
   ...dataProcessingRegister,
   ...fp,

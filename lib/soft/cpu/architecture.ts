@@ -15,6 +15,8 @@ export const ExceptionClass = {
   DATA_ABORT_LOWER: 0x24,
   DATA_ABORT: 0x25,
   SP_ALIGNMENT: 0x26,
+  /** Memory Copy and Memory Set (FEAT_MOPS). */
+  MEMORY_COPY: 0x27,
   SERROR: 0x2f,
   /** Debug exceptions from a lower EL; from the same EL it is one more. */
   BREAKPOINT_LOWER: 0x30,
@@ -55,6 +57,7 @@ export const Sctlr = {
   UCI: 26,
   EnDB: 13,
   EnDA: 27,
+  MSCEn: 33,
   BT0: 35,
   BT1: 36,
   EnIB: 30,

@@ -127,5 +127,9 @@ export const ExitCode = {
   BRANCH_TARGET: 20,
   /** An access to RAM that may not be used: {@link MachineMemory.protect}. */
   MEMORY_FAULT: 21,
+  /** A memory copy or set has something left to do: DETAIL is a CopyDetail. */
+  COPY: 22,
+  /** One that was prepared for another option, or ill: DETAIL is the ISS. */
+  WRONG_COPY: 23,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];

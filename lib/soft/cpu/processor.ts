@@ -13,6 +13,7 @@ import { InterruptInputs } from './interrupt-inputs.js';
 import { ExitCode, Offset, STATE_SIZE } from './layout.js';
 import type { SoftMachine } from './machine.js';
 import { Maintenance } from './maintenance.js';
+import { MemoryCopy } from './memory-copy.js';
 import { PAUTH_ID_FIELDS } from './pointer-auth.js';
 import { CpuState } from './state.js';
 import { isPointerAuthKey, PSEUDO, SR, SYSREGS, sysregByIndex } from './sysregs.js';
@@ -56,6 +57,7 @@ export class Processor implements Cpu, AccessingProcessor {
   readonly #debug: DebugUnit;
   readonly #registers: SystemRegisters;
   readonly #maintenance: Maintenance;
+  readonly #memoryCopy: MemoryCopy;
   /** Where the state rests while another vCPU runs; the translation tables follow it. */
   #area: number;
   readonly access = new Access();
@@ -98,6 +100,12 @@ export class Processor implements Cpu, AccessingProcessor {
       () => this.#debugChanged(),
     );
     this.#maintenance = new Maintenance(this.#state, this.mmu, () => machine.cpus.map((cpu) => cpu.mmu));
+    this.#memoryCopy = new MemoryCopy(
+      this.#state,
+      this.mmu,
+      () => machine.views,
+      (cost) => this.charge(cost),
+    );
     for (const r of SYSREGS) if (isIdentification(r)) this.#state.set64(r.offset, r.reset);
     if (host.random64 !== undefined) {
       const isar0 = sysregByIndex(sysregIndex(3, 0, 0, 6, 0))!;
@@ -299,6 +307,10 @@ export class Processor implements Cpu, AccessingProcessor {
       }
       this.mmu.endWaiver();
       machine.worked(Work.EXCEPTION);
+      if (state.get32(Offset.EXIT) === ExitCode.COPY && this.#memoryCopy.afterExit()) {
+        this.#pass();
+        continue;
+      }
       switch (state.get32(Offset.EXIT)) {
         case ExitCode.BUDGET:
           if (state.get32(Offset.BUDGET) < 0) return CpuStop.BUDGET;
@@ -368,6 +380,9 @@ export class Processor implements Cpu, AccessingProcessor {
           break;
         case ExitCode.BRANCH_TARGET:
           this.#refuse(ExceptionClass.BRANCH_TARGET, state.get32(Offset.BTYPE) >> 2);
+          break;
+        case ExitCode.WRONG_COPY:
+          this.#refuse(ExceptionClass.MEMORY_COPY, state.get32(Offset.DETAIL));
           break;
         case ExitCode.FP_TRAP:
           this.#refuse(ExceptionClass.FP, ISS_ALWAYS);

@@ -68,6 +68,8 @@ const ID_VALUES: Readonly<Record<string, bigint>> = {
     field(2n, 56n),
   // DPB2, JSCVT, FCMA, LRCPC2, FRINTTS, SB.
   ID_AA64ISAR1_EL1: 2n | field(1n, 12n) | field(1n, 16n) | field(2n, 20n) | field(1n, 32n) | field(1n, 36n),
+  // MOPS.
+  ID_AA64ISAR2_EL1: field(1n, 16n),
   // 40-bit physical addresses, 16-bit ASIDs, granules of 4K, 16K and 64K.
   ID_AA64MMFR0_EL1: 2n | field(2n, 4n) | field(1n, 20n),
   // Hardware management of access flag and dirty state, hierarchical permission disables, PAN with EPAN.

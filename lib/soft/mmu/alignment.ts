@@ -5,6 +5,8 @@
  * @param bytes size of the access
  */
 export function alignmentOf(word: number, bytes: number): number {
+  // Memory copies and sets move bytes: 00011x01…
+  if ((word & 0xfb20_0c00) === 0x1900_0400) return 1;
   // Pairs: xx101x0x.
   if ((word & 0x3a00_0000) === 0x2800_0000) {
     const opc = word >>> 30;

@@ -481,6 +481,11 @@ export class Mmu {
     return at >= 0;
   }
 
+  /** Whether every access to the page must be looked at. */
+  isWatched(lo: number, hi: number): boolean {
+    return this.#debug.watchesPage(lo, hi);
+  }
+
   /** DC IVAC is watched as a store to its whole line. */
   watchInvalidation(lo: number, hi: number): void {
     const line = lo & -CACHE_LINE;

@@ -141,7 +141,7 @@ test('SCTLR_EL1: RES1 bits read as one and what is not there as zero; KVM resets
     }).done,
   ).toBe(true);
   // No EE, E0E (mixed endianness), no pointer authentication, no MTE.
-  expect(vm.cpu.getX(6)).toBe(0x0200_1018_34dd_dbdcn);
+  expect(vm.cpu.getX(6)).toBe(0x0200_101a_34dd_dbdcn);
   expect(vm.cpu.getX(7)).toBe(0x3040_0980n);
 });
 
