@@ -277,8 +277,8 @@ export class Mmu {
     const { u32 } = this.#machine.views;
     const at = (state.base + Offset.PC) >>> 2;
     const lo = u32[at]!;
-    const slot = this.tlb.findFetch(state.el, lo, u32[at + 1]!);
     const fetched = state.get32(Offset.FETCHED);
+    const slot = this.tlb.findFetch(state.el, lo, u32[at + 1]!, (fetched >> 2) & 3);
     if (slot !== undefined && fetched >>> RECORD_SHIFT === (slot >>> RECORD_SHIFT) + ((lo & 0xffc) >> 2))
       state.set32(Offset.BTYPE, fetched & 0b1100);
   }

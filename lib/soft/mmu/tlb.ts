@@ -183,10 +183,13 @@ export class Tlb implements SecondTlbUser {
     return this.fetchTable(el, btype);
   }
 
-  /** The records of the page that an instruction was just fetched from, or `undefined` where its entry is gone. */
-  findFetch(el: number, lo: number, hi: number): number | undefined {
+  /**
+   * The records of the page that an instruction was just fetched from, or `undefined` where its entry is gone.
+   * @param btype the table
+   */
+  findFetch(el: number, lo: number, hi: number, btype = 0): number | undefined {
     const { i32, u32 } = this.#env;
-    const at = (this.fetchTable(el) + ((lo >>> 8) & FETCH_INDEX_MASK)) >>> 2;
+    const at = (this.fetchTable(el, btype) + ((lo >>> 8) & FETCH_INDEX_MASK)) >>> 2;
     return i32[at] === (lo & ~0xfff) && i32[at + 1] === (hi | 0) ? u32[at + 2] : undefined;
   }
 

@@ -168,10 +168,11 @@ test('an interrupt behind the branch: BTYPE is in SPSR_EL1, and comes back', () 
 
 test('BRK says which branch came to it, and none where another instruction was between', () => {
   onSync();
-  const callee = place([brk(1), NOP, brk(2)]);
-  const free = map(callee, false, GUARDED * 2);
   const adr30 = 0x1000_005e; // adr x30, #8
   const caller = place([blr(4), blr(5), blr(6), adr30, br(4), subsImm(3, 3, 1), bne(-6), hvc(DONE)]);
+  const callee = place([brk(1), NOP, brk(2)]);
+  // Where the caller's page takes its entry in the table of fetches.
+  const free = map(callee, false, GUARDED * 2 + (caller - RAM));
   const x = { 3: 60, 4: free, 5: at(free, 1), 6: map(callee, true) };
   const check =
     (jump: bigint) =>
