@@ -121,6 +121,22 @@ describe.each([12, 14, 16] as const)('granule 2^%d', (granule: Granule) => {
     expect(vm.cpu.getX(1)).toBe(77n);
   });
 
+  test('the contiguous bit is a hint: each page is where its own descriptor says', () => {
+    const { vm, tables } = machine({ granule });
+    const page = 1 << granule;
+    const base = VA + 2n ** BigInt(tables.shift(1)) * 5n;
+    const frames = Array.from({ length: 8 }, (_, n) => DATA + (n < 4 ? n : n - 4) * page);
+    frames.forEach((pa, n) => {
+      const leaf = tables.map(base + BigInt(n * page), pa);
+      vm.write64(leaf, vm.read64(leaf) | (1n << 52n));
+      vm.write64(pa, BigInt(n % 4));
+    });
+    for (let n = 0; n < 8; n++) {
+      expect(read(vm, base + BigInt(n * page))).toBe('ok');
+      expect(vm.cpu.getX(1)).toBe(BigInt(n % 4));
+    }
+  });
+
   test.each(levels)('an invalid descriptor at level %d is a translation fault there', (level) => {
     const { vm, tables } = machine({ granule });
     const va = VA + 2n ** BigInt(tables.shift(1));
