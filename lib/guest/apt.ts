@@ -31,6 +31,8 @@ export interface AptProgress {
 export interface PrivateAptOptions {
   signal?: AbortSignal | undefined;
   override: SourceOverride;
+  /** Debian's name of the packages' architecture. Default: `arm64`. */
+  architecture?: string | undefined;
   /** The host's sources, in place of those that its own apt reads. For tests. */
   sources?: readonly AptSource[] | undefined;
 }
@@ -43,7 +45,7 @@ const HOST_SETTINGS =
 const KEYRINGS = ['/usr/share/keyrings/debian-archive-keyring.pgp', '/usr/share/keyrings/debian-archive-keyring.gpg'];
 
 /**
- * An apt of our own: for arm64, with its own state, cache and sources, all below one directory. Of the host's apt it
+ * An apt of our own: for arm64, or another architecture, with its own state, cache and sources, all below one directory. Of the host's apt it
  * reads the sources, the proxy and the trusted keys; it writes nothing of the host's. apt checks the signatures.
  */
 export class PrivateApt {
@@ -72,6 +74,7 @@ export class PrivateApt {
         `guest: the cache directory ${JSON.stringify(dir)} has a character that apt's configuration can't hold; set XDG_CACHE_HOME to another`,
       );
     }
+    const { architecture = 'arm64' } = options;
     const dump = await host(['dump'], options.signal);
     const settings = dump.split('\n').filter((line) => HOST_SETTINGS.test(line));
     const sources = chooseSources(
@@ -94,8 +97,8 @@ export class PrivateApt {
       join(dir, 'apt.conf'),
       [
         ...settings,
-        'APT::Architecture "arm64";',
-        'APT::Architectures { "arm64"; };',
+        `APT::Architecture "${architecture}";`,
+        `APT::Architectures { "${architecture}"; };`,
         // As root, apt would fetch as a user that can't write here.
         'APT::Sandbox::User "root";',
         'APT::Get::AllowUnauthenticated "false";',

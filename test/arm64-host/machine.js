@@ -14,6 +14,7 @@ const PREFIX = 'lane: ';
  * @property {readonly string[]} [errors]
  *
  * @param {object} options
+ * @param {string} [options.qemu] the program
  * @param {import('./modes.js').Mode} options.mode
  * @param {number} options.seed of its random numbers
  * @param {string} options.kernel
@@ -23,7 +24,7 @@ const PREFIX = 'lane: ';
  * @param {((line: string) => void) | undefined} options.onLine all that the machine prints
  * @returns {Promise<void>} when it is off
  */
-export async function boot({ mode, seed, kernel, initrd, groups, onResult, onLine }) {
+export async function boot({ qemu = 'qemu-system-aarch64', mode, seed, kernel, initrd, groups, onResult, onLine }) {
   const { board, cpu, append } = mode;
   const args = [
     ...['-M', board, '-cpu', cpu, '-accel', 'tcg', '-smp', '1', '-m', '2048'],
@@ -36,7 +37,7 @@ export async function boot({ mode, seed, kernel, initrd, groups, onResult, onLin
       `console=ttyAMA0 quiet loglevel=1 panic=-1 cryptomgr.notests hugepagesz=2M hugepages=4 ${append}`.trim(),
     ],
   ];
-  const child = spawn('qemu-system-aarch64', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(qemu, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   // However slow the host is, a machine that gets on says so; one that hangs says nothing.
   let hung = false;
   const watchdog = setTimeout(() => {

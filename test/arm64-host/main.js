@@ -17,7 +17,7 @@ import { planLayer, projectLayer, systemLayer } from './layers.js';
 import { boot } from './machine.js';
 import { DEFAULT_MODES, GROUPS, MODES } from './modes.js';
 import { SKIPPED, Skip } from './skip.js';
-import { cacheDir, debianGuest, hostKernel, nodeForArm64 } from './sources.js';
+import { cacheDir, debianGuest, hostKernel, newerQemu, nodeForArm64 } from './sources.js';
 import { needProgram, qemuVersion } from './spawn.js';
 
 const TEST = fileURLToPath(new URL('../', import.meta.url));
@@ -79,7 +79,7 @@ async function makeBase() {
 
 async function runMode(name, { qemu, cache, guest, layers }) {
   const mode = MODES[name];
-  if (qemu < mode.qemu) throw new Skip(`it needs QEMU ${mode.qemu}, and this is ${qemu}`);
+  const program = qemu < mode.qemu ? await newerQemu(mode.qemu, cache) : undefined;
   const kernel = await hostKernel(mode.kernel, cache, guest);
   const groups = await filesOf(mode.groups, new RegExp(values.files));
   const env = {
@@ -93,6 +93,7 @@ async function runMode(name, { qemu, cache, guest, layers }) {
   await writeFile(initrd, Buffer.concat([...layers, planLayer({ groups, env })]));
   console.log(`${name}: ${mode.title}; ${kernel.description}`);
   await boot({
+    ...(program === undefined ? {} : { qemu: program }),
     mode,
     seed: Number(values.seed),
     kernel: kernel.path,

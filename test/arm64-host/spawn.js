@@ -8,10 +8,10 @@ export function needProgram(program, where) {
   }
 }
 
-/** @returns {number} QEMU's major version @throws {Skip} */
-export function qemuVersion() {
-  needProgram('qemu-system-aarch64', 'qemu-system-arm');
-  const { stdout } = spawnSync('qemu-system-aarch64', ['--version'], { encoding: 'utf8' });
+/** @param {string} [program] @returns {number} QEMU's major version @throws {Skip} */
+export function qemuVersion(program = 'qemu-system-aarch64') {
+  needProgram(program, 'qemu-system-arm');
+  const { stdout } = spawnSync(program, ['--version'], { encoding: 'utf8' });
   return Number(/version (\d+)/.exec(stdout)?.[1] ?? 0);
 }
 
