@@ -38,6 +38,7 @@ export abstract class StateLowering extends GuestAccessLowering {
     this.code.u8(W.END);
     this.depth--;
   }
+
   /** Finds where NZCV are at the start of each block. @param effects of the blocks' instructions */
   protected planFlags(effects: readonly (readonly FlagEffect[])[], successors: readonly (readonly number[])[]): void {
     this.flagsAt = flagsAtEntry(effects, successors);
