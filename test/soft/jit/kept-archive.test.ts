@@ -59,7 +59,7 @@ test('its module is one that V8 takes, with the functions as they were compiled'
   const { bytes, imports, shapes } = ALL.link();
   expect(Wasm.validate(bytes)).toBe(true);
   expect(imports.helpers).toEqual(['mrs']);
-  expect(imports.memoryFunctions).toEqual(expect.arrayContaining(['load1', 'load8', 'store4', 'load16', 'load4d']));
+  expect(imports.memoryFunctions).toEqual(expect.arrayContaining(['load1', 'load8f', 'store4f', 'load16f', 'load4d']));
   const clock = readShape(shapes, shapeLength(shapes, 0));
   expect([...clock.positions]).toEqual([0, 1, 2, 3]);
   expect([...clock.entries]).toEqual([0]);
