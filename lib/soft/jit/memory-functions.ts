@@ -72,16 +72,8 @@ const TABLES = {
   store: [Offset.TLB_STORE, Offset.TLB_STORE_EL0],
 } as const;
 
-/** @param flags what the import is told beside the size */
-function memoryFunction(kind: 'load' | 'store', bytes: number, flags: number, miss: number): FunctionBody {
-  const body = new FunctionBody(1);
-  const c = body.code;
-  const table = body.addLocal('i32');
-  const lo = body.addLocal('i32');
-  const entry = body.addLocal('i32');
-  const page = body.addLocal('i32');
-  const get = (local: number): void => c.raw([W.LOCAL_GET, local]);
-  const tee = (local: number): void => c.raw([W.LOCAL_TEE, local]);
+/** Writes the operations with an operand that these functions are made of. */
+function operationsOf({ code: c }: FunctionBody) {
   const i32 = (value: number): void => {
     c.u8(W.I32_CONST);
     c.s32(value);
@@ -94,6 +86,20 @@ function memoryFunction(kind: 'load' | 'store', bytes: number, flags: number, mi
     c.raw([opcode, 0]);
     c.u32(offset);
   };
+  return { i32, i64, memory };
+}
+
+/** @param flags what the import is told beside the size */
+function memoryFunction(kind: 'load' | 'store', bytes: number, flags: number, miss: number): FunctionBody {
+  const body = new FunctionBody(1);
+  const c = body.code;
+  const table = body.addLocal('i32');
+  const lo = body.addLocal('i32');
+  const entry = body.addLocal('i32');
+  const page = body.addLocal('i32');
+  const get = (local: number): void => c.raw([W.LOCAL_GET, local]);
+  const tee = (local: number): void => c.raw([W.LOCAL_TEE, local]);
+  const { i32, i64, memory } = operationsOf(body);
   /** Pushes the byte offset of the address's entry. */
   const offset = (mask: number): void => {
     get(lo);
@@ -182,18 +188,7 @@ function findFunction(kind: 'load' | 'store', bytes: number, slow: number): Func
   const body = new FunctionBody(1);
   const c = body.code;
   const entry = body.addLocal('i32');
-  const i32 = (value: number): void => {
-    c.u8(W.I32_CONST);
-    c.s32(value);
-  };
-  const i64 = (value: number): void => {
-    c.u8(W.I64_CONST);
-    c.s32(value);
-  };
-  const memory = (opcode: number, offset: number): void => {
-    c.raw([opcode, 0]);
-    c.u32(offset);
-  };
+  const { i32, i64, memory } = operationsOf(body);
   i32(0);
   memory(W.I32_LOAD, STATE + TABLES[kind][0]);
   c.raw([W.LOCAL_GET, VA, W.I32_WRAP]);
