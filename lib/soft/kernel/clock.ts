@@ -46,6 +46,8 @@ export interface Clock {
   learn(instructions: number, ns: number): void;
   /** Skips idle time up to `ns`. `false` on a clock that can't. */
   skipTo(ns: number): boolean;
+  /** Comes back at `ns`, and keeps the thread until then where time can't be skipped. */
+  pollUntil(ns: number): void;
 }
 
 /** Follows the host's monotonic clock. */
@@ -93,6 +95,10 @@ export class HostClock implements Clock {
 
   skipTo(): boolean {
     return false;
+  }
+
+  pollUntil(ns: number): void {
+    while (this.nowNs() < ns);
   }
 }
 
@@ -153,6 +159,10 @@ export class VirtualClock implements Clock {
     const now = this.nowNs();
     if (ns > now) this.#skipped += ns - now;
     return true;
+  }
+
+  pollUntil(ns: number): void {
+    this.skipTo(ns);
   }
 }
 

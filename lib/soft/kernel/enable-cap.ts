@@ -48,9 +48,9 @@ export function enableCap(vm: SoftVm, cap: number, argument: number | bigint): v
       if (!vm.memslots.isEmpty) throw fail('only before the first memslot');
       if (value !== 0) throw fail(`a chunk of ${value} bytes is none of KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES`);
       return;
-    // Nothing polls for a halted vCPU (stats.ts), which is within any limit.
     case Cap.HALT_POLL:
       if (!(Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff)) throw fail('the limit has 32 bits');
+      vm.maxHaltPollNs = value;
       return;
     default:
       throw fail(`capability ${cap} can't be enabled`);

@@ -18,6 +18,8 @@ export class VcpuMmio {
   readonly #vm: SoftVm;
   readonly #cpu: Cpu;
   readonly #stats: VcpuStats;
+  /** In this run user space was told of an access, by its listener or an eventfd. */
+  toldUser = false;
   #pending: Pending = Pending.NONE;
   readonly #exit: Mutable<MmioExit> = { reason: 'mmio', physAddr: 0, len: 0, isWrite: false, data: new Uint8Array(8) };
   /** The same bytes: linear memory, too, is only for hosts with the low byte first. */
@@ -28,6 +30,12 @@ export class VcpuMmio {
     this.#vm = vm;
     this.#cpu = cpu;
     this.#stats = stats;
+  }
+
+  /** KVM_RUN begins. */
+  enter(): void {
+    this.complete();
+    this.toldUser = false;
   }
 
   /** Completes the instruction of the last exit, if it was one of these (kernel: kvm_handle_mmio_return). */
@@ -74,6 +82,7 @@ export class VcpuMmio {
   #describe(): MmioExit {
     const { ipa, size, isWrite, valueLo, valueHi } = this.#cpu.access;
     this.#stats.mmioUser++;
+    this.toldUser = true;
     this.#words[0] = isWrite ? valueLo : 0;
     this.#words[1] = isWrite ? valueHi : 0;
     this.#exit.physAddr = ipa;
@@ -91,6 +100,7 @@ export class VcpuMmio {
     if (io !== undefined) {
       // Listeners look at the vCPU: the instruction is done before they are called.
       this.#cpu.skipInstruction();
+      this.toldUser = true;
       io.fd.signalFromGuest();
       return true;
     }

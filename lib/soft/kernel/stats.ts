@@ -1,4 +1,4 @@
-import { EMPTY_HISTOGRAM, type Halt } from './halt.js';
+import type { Halt } from './halt.js';
 
 /** A vCPU's statistics, by the kernel's names (`Documentation/virt/kvm/api.rst` 4.133), and one of our own. */
 export class VcpuStats {
@@ -12,24 +12,23 @@ export class VcpuStats {
   signalExits = 0;
 
   /**
-   * In the kernel's order. Nothing polls for a vCPU that waits, because there always is something else for its thread to do, the
-   * event loop (kernel: kvm_vcpu_can_poll).
+   * In the kernel's order. No wake-up is invalid on arm64 (CONFIG_HAVE_KVM_INVALID_WAKEUPS).
    * @param instructions retired by the processor
    */
   read(halt: Halt, instructions: number): ReadonlyMap<string, readonly bigint[]> {
     const one = (value: number | bigint): readonly bigint[] => [BigInt(value)];
     return new Map([
-      ['halt_successful_poll', one(0)],
-      ['halt_attempted_poll', one(0)],
+      ['halt_successful_poll', one(halt.successfulPolls)],
+      ['halt_attempted_poll', one(halt.successfulPolls + halt.failedPolls)],
       ['halt_poll_invalid', one(0)],
       ['halt_wakeup', one(halt.wakeups)],
-      ['halt_poll_success_ns', one(0)],
-      ['halt_poll_fail_ns', one(0)],
-      ['halt_wait_ns', one(halt.waitedNs)],
-      ['halt_poll_success_hist', EMPTY_HISTOGRAM],
-      ['halt_poll_fail_hist', EMPTY_HISTOGRAM],
-      ['halt_wait_hist', halt.histogram],
-      ['blocking', one(halt.isOn ? 1 : 0)],
+      ['halt_poll_success_ns', one(halt.pollSuccess.sum)],
+      ['halt_poll_fail_ns', one(halt.pollFail.sum)],
+      ['halt_wait_ns', one(halt.waits.sum)],
+      ['halt_poll_success_hist', halt.pollSuccess.histogram],
+      ['halt_poll_fail_hist', halt.pollFail.histogram],
+      ['halt_wait_hist', halt.waits.histogram],
+      ['blocking', one(halt.isBlocking ? 1 : 0)],
       ['hvc_exit_stat', one(this.hvcExits)],
       ['wfe_exit_stat', one(this.wfeExits)],
       ['wfi_exit_stat', one(this.wfiExits)],

@@ -18,6 +18,7 @@ import { DirtyRing } from './dirty-ring.js';
 import { prepareFirstRun } from './first-run.js';
 import { VcpuDebug } from './guest-debug.js';
 import { Halt } from './halt.js';
+import { block, pollForTimer } from './idle.js';
 import { KeptRegisters } from './kept-registers.js';
 import { VcpuMmio } from './mmio.js';
 import { getOneReg, getRegList, setOneReg } from './one-reg.js';
@@ -29,6 +30,7 @@ import { callSmccc } from './smccc.js';
 import { VcpuStats } from './stats.js';
 import { readTrapped, writeTrapped } from './trapped-registers.js';
 import { getVcpuAttr, hasVcpuAttr, setVcpuAttr } from './vcpu-attributes.js';
+import { getEvents, setEvents } from './vcpu-events.js';
 import { affinityOf, checkInit } from './vcpu-init.js';
 import { createPmu, showPmu } from './vcpu-pmu.js';
 import type { CpuInterface, VgicVcpu } from './vgic/cpu-interface.js';
@@ -87,7 +89,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     this.stolenTime = new StolenTime(vm.clock, vm.guestMemory);
     this.dirtyRing = vm.dirtyRingSize === 0 ? undefined : new DirtyRing(vm.dirtyRingSize);
     this.cpu = vm.machine.createCpu(this);
-    this.#halt = new Halt(vm.clock);
+    this.#halt = new Halt(vm.clock, () => vm.maxHaltPollNs);
     this.#mmio = new VcpuMmio(this, vm, this.cpu, this.stats);
     this.#guestDebug = new VcpuDebug(this.cpu);
     this.mpidr = MPIDR_RES1 | BigInt(affinityOf(id));
@@ -203,7 +205,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
   }
 
   #run(quantumMs: number): VcpuExit {
-    this.#mmio.complete();
+    this.#mmio.enter();
     if (this.immediateExit) {
       this.stats.signalExits++;
       return this.#exitIntr(undefined);
@@ -250,7 +252,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
       this.timer.update(now);
       if (this.vm.vgic === undefined && this.#deviceOutputs !== this.deviceIrqLevel) return this.#exitIntr(undefined);
       if (this.#halt.isOn || this.#mpState !== MpState.RUNNABLE) {
-        const exit = this.#wait(now, hasCommands);
+        const exit = this.#wait(now, end, hasCommands);
         if (exit !== undefined) return exit;
         now = clock.nowNs();
         continue;
@@ -322,28 +324,26 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     return undefined;
   }
 
-  /** Waits, in WFI or not powered on. @returns the exit, or `undefined` where there is something to execute */
-  #wait(now: number, hasCommands: boolean): VcpuExit | undefined {
+  /**
+   * Waits, in WFI, suspended or not powered on.
+   * @param end of the quantum, without the time that was skipped
+   * @returns the exit, or `undefined` where there is something to execute, or to be looked at again
+   */
+  #wait(now: number, end: number, hasCommands: boolean): VcpuExit | undefined {
     if (this.#mpState === MpState.STOPPED) return this.#exitIntr(Number.POSITIVE_INFINITY);
+    this.#halt.begin();
     if (this.cpu.interruptPending) {
-      // A suspended vCPU stays so until user space, told of the wake-up, says otherwise.
-      if (this.#mpState === MpState.SUSPENDED) return this.exitSystemEvent(SystemEvent.WAKEUP);
       this.#halt.wake();
-      return undefined;
+      // A suspended vCPU stays so until user space, told of the wake-up, says otherwise.
+      return this.#mpState === MpState.SUSPENDED ? this.exitSystemEvent(SystemEvent.WAKEUP) : undefined;
     }
     // What an ITS still has to do may be the interrupt that is waited for.
     if (hasCommands) return this.#exitIntr(0);
-    const { clock } = this.vm;
-    const idleMs = (this.timer.nextDeadlineNs(now) - now) / 1e6;
-    if (clock.kind === 'host') return this.#exitIntr(idleMs);
-    // The last vCPU to go idle moves the virtual clock to the VM's next event. For the others time moves as that one
-    // executes: nothing to sleep for, but to come back and see.
-    if (!this.vm.othersIdle(this)) return this.#exitIntr(idleMs === Number.POSITIVE_INFINITY ? idleMs : 0);
-    const next = this.vm.nextDeadlineNs(now);
-    if (next === Number.POSITIVE_INFINITY) return this.#exitIntr(next);
-    clock.skipTo(next);
-    this.vm.updateTimers();
-    return this.cpu.interruptPending ? undefined : this.#exitIntr(0);
+    // Whom this run has told of an access may want the thread for it.
+    if (!this.#mmio.toldUser && pollForTimer(this, this.#halt, now, end)) return undefined;
+    this.#halt.block();
+    const idleMs = block(this, now);
+    return this.cpu.interruptPending ? undefined : this.#exitIntr(idleMs);
   }
 
   /** Does what a PSCI CPU_ON has left to do: before the vCPU runs, and before its registers are looked at. */
@@ -539,6 +539,7 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
     if (state !== MpState.RUNNABLE && state !== MpState.STOPPED && state !== MpState.SUSPENDED) {
       throw new KvmError('EINVAL', 'KVM_SET_MP_STATE', `${state} is no state of an arm64 vCPU`);
     }
+    if (this.#mpState === MpState.SUSPENDED) this.#halt.end();
     this.#mpState = state;
     if (state === MpState.RUNNABLE) this.#wake();
     else if (this.#inGuest) this.cpu.requestStop();
@@ -546,21 +547,12 @@ export class SoftVcpu implements Vcpu, CpuHost, VgicVcpu {
 
   getVcpuEvents(): VcpuEvents {
     this.#checkInitialized('KVM_GET_VCPU_EVENTS');
-    return { serrorPending: this.cpu.serrorPending, serrorHasEsr: false, serrorEsr: 0n, extDabtPending: false };
+    return getEvents(this.cpu);
   }
 
-  /** An external abort is taken at once, in place of what an MMIO exit left to do. */
   setVcpuEvents(events: Partial<VcpuEvents>): void {
-    const syscall = 'KVM_SET_VCPU_EVENTS';
-    this.#checkInitialized(syscall);
-    if (events.extDabtPending === true) {
-      this.#mmio.cancel();
-      this.cpu.injectExternalAbort();
-    }
-    if (events.serrorPending !== true) return;
-    // Without RAS an SError has no syndrome (KVM_CAP_ARM_INJECT_SERROR_ESR is 0).
-    if (events.serrorHasEsr === true) throw new KvmError('EINVAL', syscall, 'an SError has no syndrome here');
-    this.cpu.injectSerror(0n);
+    this.#checkInitialized('KVM_SET_VCPU_EVENTS');
+    setEvents(this.cpu, events, () => this.#mmio.cancel());
   }
 
   collectDirtyPages(): DirtyPage[] {

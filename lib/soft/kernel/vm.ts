@@ -7,7 +7,6 @@ import {
   type Ioeventfd,
   type Irqfd,
   type IrqRoutingEntry,
-  IrqType,
   KvmError,
   type MemoryOptions,
   type MmioListener,
@@ -29,10 +28,12 @@ import { CoalescedZones } from './coalesced-mmio.js';
 import { enableCap, MANUAL_PROTECT_ENABLE } from './enable-cap.js';
 import { GuestAccess } from './guest-access.js';
 import { GUEST_MEMFD_FLAGS, SoftGuestMemory } from './guest-memory.js';
+import { HALT_POLL_NS } from './halt.js';
 import type { PoweredVm, SoftHostPower } from './host-power.js';
 import { readWritableMasks } from './id-regs.js';
 import { IoBus } from './io-bus.js';
 import { setIoeventfd } from './ioeventfd.js';
+import { setIrqLine } from './irq-line.js';
 import { IrqRouting } from './irq-routing.js';
 import { Irqfds } from './irqfd.js';
 import { Memslots, NR_MEMSLOTS, PAGE_SIZE } from './memslots.js';
@@ -45,7 +46,6 @@ import { SoftVcpu } from './vcpu.js';
 import { MPIDR_AFFINITY } from './vcpu-init.js';
 import { VgicV2Device } from './vgic/device-v2.js';
 import { VgicV3Device } from './vgic/device-v3.js';
-import { NR_PRIVATE, NR_SGIS } from './vgic/irq.js';
 import { Its } from './vgic/its.js';
 import { ItsDeviceFd } from './vgic/its-device.js';
 import { Lpis } from './vgic/lpis.js';
@@ -90,6 +90,8 @@ export class SoftVm implements Vm, PoweredVm {
   nisvToUser = false;
   systemSuspend = false;
   implementationIds = false;
+  /** The most that a vCPU polls when it waits, in nanoseconds (KVM_CAP_HALT_POLL). */
+  maxHaltPollNs = HALT_POLL_NS;
   /** Bytes of each vCPU's dirty ring (KVM_CAP_DIRTY_LOG_RING_ACQ_REL); 0 without. */
   dirtyRingSize = 0;
   /** What the processor had in the ID registers that were changed. */
@@ -208,6 +210,10 @@ export class SoftVm implements Vm, PoweredVm {
 
   vcpuList(): Iterable<SoftVcpu> {
     return this.#vcpus.values();
+  }
+
+  vcpuOf(id: number): SoftVcpu | undefined {
+    return this.#vcpus.get(id);
   }
 
   /** The vCPU with this MPIDR affinity. */
@@ -467,35 +473,8 @@ export class SoftVm implements Vm, PoweredVm {
   // --- Interrupts ---------------------------------------------------------------------------------------------------
 
   irqLine(irq: number, level: boolean): void {
-    const syscall = 'KVM_IRQ_LINE';
-    this.#check(syscall);
-    const type = (irq >>> 24) & 0xf;
-    const number = irq & 0xffff;
-    const vcpu = this.#vcpus.get(((irq >>> 16) & 0xff) + ((irq >>> 28) & 0xf) * 256);
-    if (type !== IrqType.CPU && type !== IrqType.SPI && type !== IrqType.PPI) {
-      throw new KvmError('EINVAL', syscall, `interrupt type ${type} is not known`);
-    }
-    if ((type === IrqType.CPU) !== (this.vgic === undefined)) {
-      throw new KvmError('ENXIO', syscall, this.vgic === undefined ? 'there is no vGIC' : 'the vGIC has the lines');
-    }
-    if (type !== IrqType.SPI && vcpu === undefined) throw new KvmError('EINVAL', syscall, 'no such vCPU');
-    if (type === IrqType.CPU) {
-      if (number > 1) throw new KvmError('EINVAL', syscall, `a vCPU has lines 0 (IRQ) and 1 (FIQ), not ${number}`);
-      vcpu!.setCpuLine(number === 1, level);
-      return;
-    }
-    const isPpi = number >= NR_SGIS && number < NR_PRIVATE;
-    if (type === IrqType.PPI ? !isPpi : number < NR_PRIVATE) {
-      throw new KvmError('EINVAL', syscall, `INTID ${number} is not of this type`);
-    }
-    const vgic = this.vgic!;
-    // A GICv2 is initialised by what comes first.
-    if (vgic.model === 2) vgic.init();
-    if (!vgic.initialized) throw new KvmError('EBUSY', syscall, 'the vGIC is not initialised');
-    if (type === IrqType.PPI) vgic.injectPpi(vcpu!.id, number, level, false);
-    else if (!vgic.injectSpi(number, level)) {
-      throw new KvmError('EINVAL', syscall, `INTID ${number} is not below NR_IRQS (${vgic.nrIrqs})`);
-    }
+    this.#check('KVM_IRQ_LINE');
+    setIrqLine(this, irq, level);
   }
 
   setGsiRouting(entries: readonly IrqRoutingEntry[]): void {
