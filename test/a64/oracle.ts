@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { sysregIndex } from '#lib/kvm/registers.js';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import { createMachine } from '#lib/soft/cpu/machine.js';
+import { newerQemuPath, oracleCache } from '../../scripts/newer-qemu.js';
 
 /**
  * Runs instructions on given states, in Debian's qemu-aarch64 and in our engine, and gives back the states that they leave.
@@ -38,11 +39,16 @@ export const WINDOW_SIZE = 256;
 export const MAX_CASES = 12_000;
 
 const QEMU = 'qemu-aarch64-static';
+/** Its major version; 0 where it does not start. */
+const majorOf = (program: string): number => {
+  const { status, stdout } = spawnSync(program, ['--version'], { encoding: 'utf8' });
+  return status === 0 ? Number(/version (\d+)/.exec(stdout)?.[1] ?? 0) : 0;
+};
 /** Whether the reference is there; tests skip themselves by name where it is not. */
-const version = spawnSync(QEMU, ['--version'], { encoding: 'utf8' });
-export const haveQemu = version.status === 0;
-/** Its major version; 0 where there is none. */
-export const qemuMajor = haveQemu ? Number(/version (\d+)/.exec(version.stdout)?.[1] ?? 0) : 0;
+export const haveQemu = majorOf(QEMU) > 0;
+/** One for instructions that QEMU has from this version on: the distribution's, or what `npm run fetch:oracles` has fetched. */
+export const qemuFrom = (major: number): string | undefined =>
+  [QEMU, newerQemuPath('user', oracleCache())].find((program) => majorOf(program) >= major);
 
 const BASE = 0x4000_0000;
 const BLOCKS = BASE + 0x1000;
@@ -259,16 +265,16 @@ export function elf(image: Uint8Array, base = BASE, entry = BLOCKS): Uint8Array 
 }
 
 /** The states that QEMU's user emulator leaves. @throws Error where it ends early: an instruction that it does not have, a fault */
-export function runInQemu(cases: readonly Case[]): State[] {
+export function runInQemu(cases: readonly Case[], qemu = QEMU): State[] {
   const bytes = cases.length * STATE_SIZE;
   const directory = mkdtempSync(join(tmpdir(), 'elvisor-oracle-'));
   try {
     const file = join(directory, 'program');
     writeFileSync(file, elf(program(cases, linuxEnd(bytes))));
     chmodSync(file, 0o755);
-    const { stdout, status, signal, stderr } = spawnSync(QEMU, ['-cpu', 'max', file], { maxBuffer: bytes + 4096 });
+    const { stdout, status, signal, stderr } = spawnSync(qemu, ['-cpu', 'max', file], { maxBuffer: bytes + 4096 });
     if (status !== 0 || stdout.length !== bytes) {
-      throw new Error(`${QEMU} ended with ${signal ?? status} after ${stdout.length} of ${bytes} bytes: ${stderr}`);
+      throw new Error(`${qemu} ended with ${signal ?? status} after ${stdout.length} of ${bytes} bytes: ${stderr}`);
     }
     return statesIn(new Uint8Array(stdout));
   } finally {
@@ -336,12 +342,15 @@ export function runInEngine(cases: readonly Case[]): State[] {
 }
 
 /** Runs at most {@link MAX_CASES} cases on both. */
-export function runCases(cases: readonly Case[]): {
+export function runCases(
+  cases: readonly Case[],
+  qemu = QEMU,
+): {
   readonly qemu: readonly State[];
   readonly engine: readonly State[];
 } {
   if (cases.length > MAX_CASES) throw new RangeError(`${cases.length} cases, but a program holds ${MAX_CASES}`);
-  return { qemu: runInQemu(cases), engine: runInEngine(cases) };
+  return { qemu: runInQemu(cases, qemu), engine: runInEngine(cases) };
 }
 
 /** What differs between two states, in words. */

@@ -4,6 +4,7 @@ import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { PrivateApt } from '../../dist/guest/apt.js';
 import { fetchDefaultGuest, guestPath } from '../../dist/guest/index.js';
+import { fetchNewerQemu } from '../../scripts/newer-qemu.js';
 import { Skip } from './skip.js';
 import { needProgram, qemuVersion, run } from './spawn.js';
 
@@ -72,9 +73,6 @@ export async function hostKernel(which, cache, guest) {
   return { path, description: await description() };
 }
 
-/** QEMU for this machine, newer than Debian 12's own and made for it. It runs with the libraries of Debian's own QEMU. */
-const NEWER_QEMU = { suite: 'bookworm-backports', name: 'qemu-system-arm' };
-
 /**
  * @param {number} version the major version that is needed
  * @param {string} cache
@@ -82,32 +80,12 @@ const NEWER_QEMU = { suite: 'bookworm-backports', name: 'qemu-system-arm' };
  * @throws {Skip}
  */
 export async function newerQemu(version, cache) {
-  const { suite, name } = NEWER_QEMU;
-  const dir = join(cache, `${name}-${suite}`);
-  const program = join(dir, 'usr/bin/qemu-system-aarch64');
-  const isThere = await readdir(dir).then(Boolean, () => false);
-  if (!isThere) {
-    const work = `${dir}.${process.pid}`;
-    try {
-      await mkdir(join(work, 'apt'), { recursive: true });
-      const architecture = (await run('dpkg', ['--print-architecture'])).trim();
-      const mirror = process.env.ELVISOR_DEBIAN_MIRROR;
-      const override = { suite, ...(mirror ? { mirror } : {}) };
-      const apt = await PrivateApt.create(join(work, 'apt'), { override, architecture });
-      await apt.update(() => {});
-      const found = await apt.show(name);
-      if (found === undefined) throw new Error(`${suite} has no ${name}`);
-      const [file] = await apt.download([found], join(work, 'debs'), () => {});
-      await run('dpkg-deb', ['-x', file, join(work, 'root')]);
-      await moveInto(join(work, 'root'), dir);
-    } catch (error) {
-      throw new Skip(`it needs QEMU ${version}, and that of ${suite} cannot be fetched: ${error.message}`);
-    } finally {
-      await rm(work, { recursive: true, force: true });
-    }
-  }
+  const program = await fetchNewerQemu('system', cache).catch((error) => {
+    throw new Skip(`it needs QEMU ${version}, and ${error.message}`);
+  });
   const has = qemuVersion(program);
-  if (has < version) throw new Skip(`it needs QEMU ${version}, and that of ${suite} is ${has} or does not start here`);
+  if (has < version)
+    throw new Skip(`it needs QEMU ${version}, and that of Debian's backports is ${has} or does not start here`);
   return program;
 }
 
