@@ -1,10 +1,11 @@
 /** The worker behind {@link connectCompiler}: one {@link CompileServer} for each machine that it is connected to. */
 import { parentPort } from 'node:worker_threads';
-import { type CompileReply, type CompileRequest, CompileServer } from '../soft/index.js';
+import { type CompileReply, type CompileRequest, CompileServer, Wasm } from '../soft/index.js';
 import { CodeKeeper, type Use } from './code-keeper.js';
 import { CodeStore } from './code-store.js';
 import { CLOSE, type Connection, Word } from './compiler-thread.js';
 import { lowerThisThread } from './priority.js';
+import { compilingWhole } from './v8-flags.js';
 
 lowerThisThread();
 
@@ -27,7 +28,11 @@ parentPort?.on('message', ({ port, words, codeDirectory }: Connection) => {
     Atomics.add(shared, Word.REPLIES, 1);
   };
   const keeper = codeDirectory === undefined ? undefined : keeperOf(codeDirectory);
-  const server = new CompileServer(reply, (region) => keeper?.add(region), isClosed);
+  const server = new CompileServer(reply, {
+    keep: (region) => keeper?.add(region),
+    isClosed,
+    makeModule: (bytes) => compilingWhole(() => new Wasm.Module(bytes)),
+  });
   port.on('message', (request: CompileRequest | Use | typeof CLOSE) => {
     if (request !== CLOSE) {
       if ('used' in request) keeper?.use(request);

@@ -59,26 +59,26 @@ export interface CompilerThread {
   close(): void;
 }
 
+/** What a {@link CompileServer} may be given. */
+export interface CompileServerOptions {
+  /** Is given each region that was compiled, after it has been replied. */
+  readonly keep?: ((region: NewRegion) => void) | undefined;
+  /** Whether no more replies are wanted. */
+  readonly isClosed?: () => boolean;
+  /** Makes a module, in the way that is best on this platform. */
+  readonly makeModule?: (bytes: Uint8Array<ArrayBuffer>) => WasmModule;
+}
+
 /** The other end of a {@link CompilerThread}: what the thread does with what it is sent. */
 export class CompileServer {
   readonly #code = new Instructions(new Decoder(TABLE));
   readonly #reply: (reply: CompileReply) => void;
-  readonly #keep: ((region: NewRegion) => void) | undefined;
-  readonly #isClosed: () => boolean;
+  readonly #options: CompileServerOptions;
   #memory: WasmMemory | undefined;
 
-  /**
-   * @param keep is given each region that was compiled, after it has been replied
-   * @param isClosed whether no more replies are wanted
-   */
-  constructor(
-    reply: (reply: CompileReply) => void,
-    keep?: (region: NewRegion) => void,
-    isClosed: () => boolean = () => false,
-  ) {
+  constructor(reply: (reply: CompileReply) => void, options: CompileServerOptions = {}) {
     this.#reply = reply;
-    this.#keep = keep;
-    this.#isClosed = isClosed;
+    this.#options = options;
   }
 
   handle(request: CompileRequest): void {
@@ -96,16 +96,17 @@ export class CompileServer {
       name: r.name,
       page: pageReader(views, r.page, r.records, r.guarded, new Set(r.devices)),
     }));
+    const { keep, isClosed, makeModule = (bytes) => new Wasm.Module(bytes) } = this.#options;
     const entered = new Set<number>();
-    while (list.length > 0 && !this.#isClosed()) {
+    while (list.length > 0 && isClosed?.() !== true) {
       const compiled = compileRegions(this.#code, list, entered);
       if (compiled === undefined) continue;
       const { bytes, imports, functions } = compiled;
       const regions = compiled.regions.map(({ candidate: { id }, entries }) => ({ id, entries }));
-      this.#reply({ module: new Wasm.Module(bytes), imports, regions });
+      this.#reply({ module: makeModule(bytes), imports, regions });
       for (const { candidate, region, body } of compiled.regions) {
         const { guarded } = candidate.page;
-        this.#keep?.({ region, guarded, body: body.portable(), importOf: (index) => functions[index]! });
+        keep?.({ region, guarded, body: body.portable(), importOf: (index) => functions[index]! });
       }
     }
   }

@@ -23,10 +23,7 @@ class Keeper implements CompilerThread {
   readonly regions: NewRegion[] = [];
   readonly requests: RegionRequest[] = [];
   readonly #replies: KeptReply[] = [];
-  readonly #server = new CompileServer(
-    () => {},
-    (region) => this.regions.push(region),
-  );
+  readonly #server = new CompileServer(() => {}, { keep: (region) => this.regions.push(region) });
 
   post(request: CompileRequest): void {
     if ('regions' in request) this.requests.push(...request.regions);

@@ -34,10 +34,7 @@ export class LateCompiler implements CompilerThread {
   constructor(looks: number, keeps = false) {
     this.#looks = looks;
     this.#server = keeps
-      ? new CompileServer(
-          () => {},
-          (region) => this.#kept.add(region, 0),
-        )
+      ? new CompileServer(() => {}, { keep: (region) => this.#kept.add(region, 0) })
       : new CompileServer((reply) => this.#reply(reply));
   }
 
