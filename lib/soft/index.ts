@@ -7,6 +7,7 @@ export {
   type CompileRequest,
   type CompilerThread,
   CompileServer,
+  type CompileServerOptions,
   type KeptReply,
   type RegionRequest,
 } from './jit/compiler-thread.js';
