@@ -211,6 +211,8 @@ std::shared_ptr<Mapping> map_fd(int fd, size_t size, off_t offset = 0);
 
 // An ArrayBuffer over a mapping, which stays mapped until the buffer is collected or detached; a negative errno on failure.
 napi_value buffer_of(napi_env env, const std::shared_ptr<Mapping>& mapping);
+// The same over a part of it, which must lie inside.
+napi_value buffer_of(napi_env env, const std::shared_ptr<Mapping>& mapping, size_t offset, size_t length);
 
 // A call: takes the arguments, answers a number (a negative errno on failure) or a handle.
 using Call = napi_value (*)(const Args&);

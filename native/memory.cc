@@ -86,12 +86,15 @@ napi_value create_guest_memfd(const Args& args) {
   return make_handle(args, std::move(memory));
 }
 
-// memoryBuffer(memory)
+// memoryBuffer(memory, offset, length): of the whole memory without the last two.
 napi_value memory_buffer(const Args& args) {
   auto* memory = args.open<Memory>(0, Kind::memory);
   if (memory == nullptr) return number(args.env(), -EBADF);
   if (memory->mapping == nullptr) return number(args.env(), -ENXIO);
-  return buffer_of(args.env(), memory->mapping);
+  uint64_t offset = 0, length = memory->size;
+  if (!args.absent(1) && (!args.u53(1, offset) || !args.u53(2, length))) return number(args.env(), -EINVAL);
+  if (length == 0 || offset > memory->size || length > memory->size - offset) return number(args.env(), -EINVAL);
+  return buffer_of(args.env(), memory->mapping, offset, length);
 }
 
 // detach(arrayBuffer): its views become empty.
@@ -113,10 +116,14 @@ constexpr Export exports[] = {
 }  // namespace
 
 napi_value buffer_of(napi_env env, const std::shared_ptr<Mapping>& mapping) {
-  if (mapping->size() > max_buffer(env)) return number(env, -ENOMEM);
+  return buffer_of(env, mapping, 0, mapping->size());
+}
+
+napi_value buffer_of(napi_env env, const std::shared_ptr<Mapping>& mapping, size_t offset, size_t length) {
+  if (length > max_buffer(env)) return number(env, -ENOMEM);
   auto* hold = new std::shared_ptr<Mapping>(mapping);
   napi_value buffer = nullptr;
-  const napi_status status = napi_create_external_arraybuffer(env, mapping->data(), mapping->size(), release, hold, &buffer);
+  const napi_status status = napi_create_external_arraybuffer(env, mapping->data() + offset, length, release, hold, &buffer);
   if (status == napi_ok) return buffer;
   // napi_no_external_buffers_allowed: a runtime with a memory cage, such as Electron.
   if (status == napi_no_external_buffers_allowed) delete hold;

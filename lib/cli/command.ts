@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { HELP, type Invocation, parseCommandLine } from './args.js';
 import { describe, Status, statusOf } from './status.js';
 
@@ -8,7 +8,7 @@ async function dispatch(invocation: Invocation): Promise<number> {
       process.stdout.write(HELP);
       return Status.OK;
     case 'version': {
-      const manifest = await readFile(new URL('../../package.json', import.meta.url), 'utf8');
+      const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
       process.stdout.write(`elvisor ${(JSON.parse(manifest) as { version: string }).version}\n`);
       return Status.OK;
     }

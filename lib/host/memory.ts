@@ -6,27 +6,53 @@ import type { MemoryHandle, Native, VmHandle } from './native.js';
 
 /** KVM_CREATE_GUEST_MEMFD's flag that lets this process see the memory. */
 const GUEST_MEMFD_FLAG_MMAP = 1;
+/** Bytes from one window to the next, and of the longest part that is looked at through one. A window has twice as many. */
+const STRIDE = 2 ** 20;
 /** Of 16 GiB, the largest that arm64 has. */
 const MAX_HUGE_PAGE_SHIFT = 34;
 
 /** An mmap, or a guest_memfd. */
 export class HostMemory implements GuestMemory {
   readonly size: number;
-  readonly bytes: Uint8Array;
   readonly #native: Native;
   readonly #handle: MemoryHandle;
+  readonly #mapped: boolean;
+  /** All of it, from the first time on that somebody asks for that. */
+  #bytes: Uint8Array | undefined;
+  /** By the offset of their beginnings, in strides. */
+  readonly #windows: (Uint8Array | undefined)[] = [];
   #closed = false;
 
   private constructor(native: Native, handle: MemoryHandle, size: number, mapped: boolean) {
     this.#native = native;
     this.#handle = handle;
     this.size = size;
-    try {
-      this.bytes = mapped ? new Uint8Array(checkHandle(native.memoryBuffer(handle), 'mmap')) : new Uint8Array(0);
-    } catch (error) {
-      native.close(handle);
-      throw error;
+    this.#mapped = mapped;
+  }
+
+  get bytes(): Uint8Array {
+    this.#bytes ??= this.#mapped && !this.#closed ? this.#see(0, this.size) : new Uint8Array(0);
+    return this.#bytes;
+  }
+
+  view(offset: number, length: number): Uint8Array {
+    const size = this.#mapped ? this.size : 0;
+    if (!(offset >= 0 && length >= 0 && offset + length <= size)) {
+      throw new RangeError(`view(${offset}, ${length}): the memory has ${size} bytes`);
     }
+    if (this.#closed) throw new KvmError('EBADF', 'mmap', 'the memory is closed');
+    if (length === 0) return new Uint8Array(0);
+    if (this.#bytes !== undefined) return this.#bytes.subarray(offset, offset + length);
+    // As long a part is a kernel, which is loaded once.
+    if (length > STRIDE) return this.#see(offset, length);
+    const n = Math.floor(offset / STRIDE);
+    const start = n * STRIDE;
+    this.#windows[n] ??= this.#see(start, Math.min(2 * STRIDE, this.size - start));
+    return this.#windows[n].subarray(offset - start, offset - start + length);
+  }
+
+  #see(offset: number, length: number): Uint8Array {
+    return new Uint8Array(checkHandle(this.#native.memoryBuffer(this.#handle, offset, length), 'mmap'));
   }
 
   /** Anonymous memory, zeroed, taken from the host as it is touched. */
@@ -70,11 +96,13 @@ export class HostMemory implements GuestMemory {
     return this.#closed;
   }
 
-  /** `bytes` becomes empty. A VM that has it in a slot keeps it until the slot, or the VM with all its vCPUs, is gone. */
+  /** `bytes`, and parts of it, become empty, but for parts of more than a mebibyte. A VM that has it in a slot keeps it until the slot, or the VM with all its vCPUs, is gone. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    if (this.bytes.length > 0) this.#native.detach(this.bytes.buffer as ArrayBuffer);
+    for (const seen of [this.#bytes, ...this.#windows]) {
+      if (seen !== undefined && seen.length > 0) this.#native.detach(seen.buffer as ArrayBuffer);
+    }
     this.#native.close(this.#handle);
   }
 

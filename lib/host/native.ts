@@ -35,8 +35,8 @@ export interface Native {
   /** @param flags 1: a memfd @param hugePageShift 0, or the power of two of the size of huge pages set aside on this host */
   createMemory(size: number, flags: number, hugePageShift: number): MemoryHandle | number;
   createGuestMemfd(vm: VmHandle, size: number, flags: number): MemoryHandle | number;
-  /** A new ArrayBuffer over the memory, which stays mapped until the buffer is detached or collected. */
-  memoryBuffer(memory: MemoryHandle): ArrayBuffer | number;
+  /** A new ArrayBuffer over the memory, or a part of it, which stays mapped until the buffer is detached or collected. */
+  memoryBuffer(memory: MemoryHandle, offset?: number, length?: number): ArrayBuffer | number;
   detach(buffer: ArrayBuffer): number;
 
   enableCap(vm: VmHandle, cap: number, flags: number, a: bigint, b: bigint, c: bigint, d: bigint): number;

@@ -104,6 +104,12 @@ export interface GuestMemory extends Closable {
   /** The memory itself, no copy. Valid until `close()`. */
   readonly bytes: Uint8Array;
   /**
+   * `length` of its bytes from `offset` on, no copy. Valid until `close()`. On the host's KVM, which has it in place of `bytes` for whoever
+   * reaches for parts: what an ArrayBuffer stands for presses V8 to collect garbage, and `bytes` is all of a guest's RAM.
+   * @throws RangeError outside the memory; KvmError EBADF closed
+   */
+  view?(offset: number, length: number): Uint8Array;
+  /**
    * Says that `length` bytes at `offset` were written through `bytes` and may hold code that the guest has executed.
    * The software backend forgets its translations of them; on the host the CPU's caches are coherent and it does nothing.
    * @throws RangeError outside the memory

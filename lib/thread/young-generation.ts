@@ -1,10 +1,6 @@
-import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
-
 /** Bytes of V8's young generation, both halves, that are enough for a thread that runs guests. */
 const ENOUGH = 8 << 20;
 const LOOK_MS = 50;
-/** By how much it grows at once until then: nearly all that is made while a program starts stays, and would be copied at each step. */
-const FIRST_GROWTH = 4;
 
 /**
  * Keeps V8's young generation from growing beyond some 8 MiB: by itself it takes 32 to 64 MiB, which are then in memory for good, and
@@ -12,11 +8,12 @@ const FIRST_GROWTH = 4;
  * their VM, as `elvisor run` is: it changes the whole process.
  */
 export function limitYoungGeneration(): void {
-  // V8 looks at it whenever it might grow; what was given on the command line it has taken in for good.
-  setFlagsFromString(`--semi-space-growth-factor=${FIRST_GROWTH}`);
-  const timer = setInterval(() => {
+  const timer = setInterval(async () => {
+    const { getHeapSpaceStatistics, setFlagsFromString } = await import('node:v8');
     const young = getHeapSpaceStatistics().find(({ space_name: name }) => name === 'new_space');
     if (young === undefined || young.space_size < ENOUGH) return;
+    // V8 looks at it whenever it might grow; what was given on the command line it has taken in for good. Not earlier: once a flag is set,
+    // V8 takes none of the compiled code that Node carries of its modules, and compiles each that is loaded from then on.
     setFlagsFromString('--semi-space-growth-factor=1');
     clearInterval(timer);
   }, LOOK_MS);

@@ -13,7 +13,7 @@ export class BoardRam implements GuestRam {
 
   view(addr: number, length: number): Uint8Array | undefined {
     const offset = this.#offset(addr, length);
-    return offset === undefined ? undefined : this.#memory.bytes.subarray(offset, offset + length);
+    return offset === undefined ? undefined : partOf(this.#memory, offset, length);
   }
 
   written(addr: number, length: number): void {
@@ -27,4 +27,9 @@ export class BoardRam implements GuestRam {
     if (this.#memory.closed || !Number.isSafeInteger(offset) || !Number.isSafeInteger(length)) return undefined;
     return offset >= 0 && length >= 0 && offset + length <= this.#memory.size ? offset : undefined;
   }
+}
+
+/** Bytes of a memory, as its KVM likes to give them. */
+export function partOf(memory: GuestMemory, offset: number, length: number): Uint8Array {
+  return memory.view?.(offset, length) ?? memory.bytes.subarray(offset, offset + length);
 }

@@ -40,7 +40,7 @@ import type { BlockBackend } from './devices/virtio/blk.js';
 import { VirtioInput } from './devices/virtio/input.js';
 import { VmError } from './errors.js';
 import { editChosen } from './fdt/index.js';
-import { BoardRam } from './guest-ram.js';
+import { BoardRam, partOf } from './guest-ram.js';
 import { connectIrq } from './irq.js';
 import type { VmConsoles } from './micro-vm.js';
 import { MmioBus } from './mmio-bus.js';
@@ -104,6 +104,8 @@ export class Machine {
   events: RunLoopEvents | undefined;
   readonly #vm: Vm;
   readonly #memory: GuestMemory;
+  /** RAM that {@link bytesAt} gave, by address: what is there need not be put there. */
+  readonly #readInto = new Map<number, Uint8Array>();
   readonly #gic: 2 | 3;
   readonly #vcpus: Vcpu[] = [];
   readonly #bus = new MmioBus();
@@ -340,7 +342,9 @@ export class Machine {
 
   /** The RAM at a guest-physical address that {@link place} gave. */
   bytesAt(address: number, size: number): Uint8Array {
-    return this.#memory.bytes.subarray(address - RAM_BASE, address - RAM_BASE + size);
+    const bytes = partOf(this.#memory, address - RAM_BASE, size);
+    this.#readInto.set(address, bytes);
+    return bytes;
   }
 
   /**
@@ -358,18 +362,18 @@ export class Machine {
       throw new VmError('ERR_DTB_TOO_BIG', `dtb: ${dtb.length} bytes; the boot protocol allows ${DTB_MAX_SIZE}`);
     }
     this.#put({ address: placement.dtb, bytes: dtb, size: dtb.length });
+    this.#readInto.clear();
     const boot = this.#vcpus[0]!;
     boot.setOneReg(Reg.x(0), BigInt(placement.dtb));
     boot.setOneReg(Reg.PC, BigInt(placement.entry));
   }
 
   #put(load: Load): void {
-    const offset = load.address - RAM_BASE;
-    const { bytes } = this.#memory;
-    const isThere = load.bytes.buffer === bytes.buffer && load.bytes.byteOffset === bytes.byteOffset + offset;
+    const { address, bytes } = load;
+    const offset = address - RAM_BASE;
     // Fresh RAM is zero: what the bytes do not fill (the BSS) need not be written.
-    if (!isThere) bytes.set(load.bytes, offset);
-    if (load.bytes.length > 0) this.#memory.written(offset, load.bytes.length);
+    if (this.#readInto.get(address) !== bytes) partOf(this.#memory, offset, bytes.length).set(bytes);
+    if (bytes.length > 0) this.#memory.written(offset, bytes.length);
   }
 }
 

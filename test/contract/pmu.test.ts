@@ -313,7 +313,7 @@ describe.each(backends)('PMU on $name', (backend) => {
     }
   });
 
-  test('an overflow interrupts, once it is allowed to, until it is cleared', () => {
+  whereGicv3(backend)('an overflow interrupts, once it is allowed to, until it is cleared', () => {
     const machine = makeVm(kvm, { features: FEATURES, gic: true });
     const { vcpu, load: put } = machine;
     vcpu.setDeviceAttr(VcpuGroup.PMU_V3_CTRL, PmuAttr.IRQ, PPI);

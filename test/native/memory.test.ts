@@ -24,6 +24,30 @@ describeKvm('guest memory through the addon', () => {
     }
   });
 
+  test('a part of it is the same memory, and lies inside', () => {
+    const memory = handle(native.createMemory(4 * page, 0, 0));
+    const all = new Uint8Array(buffer(native.memoryBuffer(memory)));
+    const part = new Uint8Array(buffer(native.memoryBuffer(memory, page + 8, page)));
+    part[0] = 7;
+    all[2 * page + 7] = 9;
+    expect([part.length, all[page + 8], part[page - 1]]).toEqual([page, 7, 9]);
+    const outside = [
+      [0, 0],
+      [0, 4 * page + 1],
+      [4 * page, 1],
+      [1, 4 * page],
+      [-1, 1],
+      [0.5, 1],
+      [1, 2 ** 53 - 1],
+      [2 ** 52, 2 ** 52],
+      [Number.NaN, 1],
+      [0],
+    ] as const;
+    for (const [offset, length] of outside) {
+      expect([offset, length, native.memoryBuffer(memory, offset, length)]).toEqual([offset, length, -Errno.EINVAL]);
+    }
+  });
+
   test('its size is a positive multiple of the page size', () => {
     for (const size of [0, 1, page - 1, page + 1, 1.5 * page, -page, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53]) {
       expect([size, native.createMemory(size, 0, 0)]).toEqual([size, -Errno.EINVAL]);

@@ -73,6 +73,22 @@ describe('an Image that is a file', () => {
     machine.close();
   });
 
+  test('is read into the part of RAM where it is to be, where a KVM has parts, and put there once', async () => {
+    const given = platformOf(files);
+    const fake = new FakeKvm(function* () {});
+    const parts: [number, number][] = [];
+    fake.parts = parts;
+    const options = { kernel: 'Image', initrd: 'initrd', memory: '16M', kvm: fake.kvm };
+    const { machine } = await prepare(options, given.platform);
+    const { bytes } = fake.vms[0]!.memory!;
+    const lengths = parts.map(([, length]) => length);
+    expect(lengths).toEqual([20_000, 5000, lengths[2]]);
+    const [kernel, initrd, dtb] = parts.map(([offset, length]) => bytes.subarray(offset, offset + length));
+    expect([kernel, initrd]).toEqual([files.Image, files.initrd]);
+    expect([...dtb!.subarray(0, 4)]).toEqual([0xd0, 0x0d, 0xfe, 0xed]);
+    machine.close();
+  });
+
   test('may have an initrd that was given as bytes', async () => {
     const given = platformOf(files);
     const { fake, made } = await create(given, { initrd: files.initrd });

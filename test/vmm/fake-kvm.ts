@@ -254,8 +254,15 @@ export class FakeVm {
       throw new KvmError(this.kvm.refuseHugePages, 'mmap');
     }
     if (size > 2 ** 30) throw new KvmError('ENOMEM', 'mmap');
-    this.memory = new FakeMemory(size);
-    return this.memory;
+    const memory = new FakeMemory(size);
+    this.memory = memory;
+    const { parts } = this.kvm;
+    if (parts === undefined) return memory;
+    const view = (offset: number, length: number): Uint8Array => {
+      parts.push([offset, length]);
+      return memory.bytes.subarray(offset, offset + length);
+    };
+    return Object.assign(memory, { view });
   }
   setUserMemoryRegion(region: UserMemoryRegion): void {
     this.region = region;
@@ -366,6 +373,8 @@ export class FakeKvm {
   vgics: readonly number[] = [7];
   /** What asking for huge pages fails with. */
   refuseHugePages: ErrnoCode | undefined;
+  /** Where it is set, memory can be had in parts, and these were: offsets and lengths. */
+  parts: [number, number][] | undefined;
 
   constructor(script: Script, threads = false) {
     this.script = script;
