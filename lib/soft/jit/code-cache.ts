@@ -21,6 +21,9 @@ const CHUNK = 63;
 const MAX_SLOTS = CHUNK * 96;
 /** Instructions decoded ahead at most, in a straight line. */
 const DECODE_AHEAD = 64;
+/** Records whose being in use is noted together: where a page holds little code, the rest of its records is never touched. */
+const LINE = 64;
+const LINE_SHIFT = 6;
 
 interface Slot {
   readonly address: number;
@@ -30,6 +33,8 @@ interface Slot {
   guarded: boolean;
   /** Something of the page is decoded: stores to it must be seen. */
   tracked: boolean;
+  /** Lines of {@link LINE} records, one bit each, that may hold something else than DECODE. */
+  lines: number;
   /** Numbers of the compiled regions that start in the page. */
   regions: number[];
   /** Counts the times that the page was forgotten: a region that was waiting to be compiled is of no use afterwards. */
@@ -143,8 +148,7 @@ export class CodeCache {
     slot.page = page;
     slot.guarded = guarded;
     slot.tracked = false;
-    // All other records are clear: memory is zero when it is new, and every slot was cleared before it became free again.
-    this.#env.u16[(slot.address + RECORDS * RECORD_SIZE) >>> 1] = PAGE_END;
+    // The records are clear: memory is zero when it is new, and every slot was cleared before it became free again.
     this.#byPage.set(key, slot);
     return slot.address;
   }
@@ -166,6 +170,7 @@ export class CodeCache {
         page: 0,
         guarded: false,
         tracked: false,
+        lines: 0,
         regions: [],
         generation: 0,
         wanted: new Set(),
@@ -188,8 +193,12 @@ export class CodeCache {
     if (slot.wanted.size > 0) slot.wanted.clear();
     if (slot.devices.size > 0) slot.devices.clear();
     const { u16 } = this.#env;
-    const end = (slot.address + RECORDS * RECORD_SIZE) >>> 1;
-    for (let at = slot.address >>> 1; at < end; at += RECORD_SIZE / 2) u16[at] = DECODE;
+    for (let line = 0; slot.lines >>> line !== 0; line++) {
+      if ((slot.lines & (1 << line)) === 0) continue;
+      const first = (slot.address + line * LINE * RECORD_SIZE) >>> 1;
+      for (let n = 0; n < LINE; n++) u16[first + n * (RECORD_SIZE / 2)] = DECODE;
+    }
+    slot.lines = 0;
   }
 
   /** Linear address of the instruction that a record stands for. */
@@ -221,7 +230,7 @@ export class CodeCache {
 
   /** Decodes from a record on, in a straight line, up to a branch or something decoded before. */
   decode(record: number): void {
-    const { u32, u16 } = this.#env;
+    const { u16 } = this.#env;
     const slot = this.#slotHolding(record);
     if (!slot.tracked) {
       slot.tracked = true;
@@ -230,12 +239,19 @@ export class CodeCache {
     const records = this.#recordsOf(slot);
     let index = (record - slot.address) >> RECORD_SHIFT;
     for (let n = 0; n < DECODE_AHEAD && index < RECORDS; n++, index++) {
-      const at = slot.address + index * RECORD_SIZE;
-      if (u16[at >>> 1] !== DECODE) return;
-      const ends = records.write(u32[(slot.page + index * 4) >>> 2]!, index * 4, u32, at);
-      if (this.#kept !== undefined) this.#reuse(this.#kept, slot, index);
-      if (ends) return;
+      if (u16[(slot.address + index * RECORD_SIZE) >>> 1] !== DECODE) return;
+      // What a region executes needs no records.
+      if (this.#kept !== undefined && this.#reuse(this.#kept, slot, index)) return;
+      if (this.#write(slot, records, index)) return;
     }
+  }
+
+  /** Writes the record of an instruction. @returns whether a straight run of code ends there */
+  #write(slot: Slot, records: RecordCache, index: number): boolean {
+    const { u32, u16 } = this.#env;
+    slot.lines |= 1 << (index >> LINE_SHIFT);
+    if (index === RECORDS - 1) u16[(slot.address + RECORDS * RECORD_SIZE) >>> 1] = PAGE_END;
+    return records.write(u32[(slot.page >>> 2) + index]!, index * 4, u32, slot.address + index * RECORD_SIZE);
   }
 
   #recordsOf(slot: Slot): RecordCache {
@@ -244,22 +260,21 @@ export class CodeCache {
     return this.#guardedRecords;
   }
 
-  /** Looks for a kept region of a record that has just been decoded. */
-  #reuse(kept: KeptCode, slot: Slot, index: number): void {
+  /** Looks for a kept region of an instruction that is about to be executed. @returns whether there is one in its place now */
+  #reuse(kept: KeptCode, slot: Slot, index: number): boolean {
     const found = kept.find(index, slot.guarded, this.#env.u32, slot.page);
-    if (found === undefined || !this.#place(slot, found.f, found.entries)) return;
+    if (found === undefined || !this.#place(slot, found.f, found.entries)) return false;
     slot.kept.push(found);
     this.reused++;
+    return true;
   }
 
   /** Decodes what kept regions hold in place of executing it: it is code that runs, for who forms a region. */
   #decodeKept(slot: Slot): void {
-    const { u32, u16 } = this.#env;
+    const { u16 } = this.#env;
     for (const { positions } of slot.kept) {
-      for (const index of positions) {
-        const at = slot.address + index * RECORD_SIZE;
-        if (u16[at >>> 1] === DECODE) this.#recordsOf(slot).write(u32[(slot.page >>> 2) + index]!, index * 4, u32, at);
-      }
+      for (const index of positions)
+        if (u16[(slot.address + index * RECORD_SIZE) >>> 1] === DECODE) this.#write(slot, this.#recordsOf(slot), index);
     }
     slot.kept = [];
   }
@@ -406,6 +421,7 @@ export class CodeCache {
     for (const index of entries) {
       const at = slot.address + index * RECORD_SIZE;
       if (u16[at >>> 1] === REGION) continue;
+      slot.lines |= 1 << (index >> LINE_SHIFT);
       u32[(at + 8) >>> 2] = this.#interpreter.regionIndex(region);
       u16[at >>> 1] = REGION;
     }

@@ -7,14 +7,17 @@ import { MACHINE_HELPERS } from './linkage.js';
 import { W } from './lower.js';
 import type { FunctionBody } from './wasm-module.js';
 
-/** Counters of branches taken, by target; and how many make a target worth compiling. */
-export const COUNTERS_SIZE = 65536 * 4;
-const COUNTER_MASK = COUNTERS_SIZE - 4;
+/** Counters of branches taken, by target: 16 bits each, because they stay in the host's caches the better the smaller they are. */
+export const COUNTERS_SIZE = 65536 * 2;
+const COUNTER_MASK = COUNTERS_SIZE - 2;
+/** From a record to its counter. */
+const COUNTER_SHIFT = RECORD_SHIFT - 1;
 
 /** How branches are counted; without, nothing is compiled. */
 export interface Counting {
   /** Address of the counters. */
   readonly counters: number;
+  /** How many make a target worth compiling: at most 65,535. */
   readonly threshold: number;
   /** Function index. */
   readonly hot: number;
@@ -74,17 +77,17 @@ export class LoopLowering extends HandlerLowering {
     const at = this.local('i32');
     const count = this.local('i32');
     this.getLocal(this.context.rec);
-    this.i32Const(2);
+    this.i32Const(COUNTER_SHIFT);
     c.u8(W.I32_SHR_U);
     this.i32Const(COUNTER_MASK);
     c.u8(W.I32_AND);
     this.teeLocal(at);
     this.getLocal(at);
-    this.memoryOp(W.I32_LOAD, counting.counters);
+    this.memoryOp(W.I32_LOAD16_U, counting.counters);
     this.i32Const(1);
     c.u8(W.I32_ADD);
     this.teeLocal(count);
-    this.memoryOp(W.I32_STORE, counting.counters);
+    this.memoryOp(W.I32_STORE16, counting.counters);
     this.getLocal(count);
     this.i32Const(counting.threshold);
     c.u8(0x46); // i32.eq
@@ -93,7 +96,7 @@ export class LoopLowering extends HandlerLowering {
     c.u8(W.VOID);
     this.getLocal(at);
     this.i32Const(0);
-    this.memoryOp(W.I32_STORE, counting.counters);
+    this.memoryOp(W.I32_STORE16, counting.counters);
     this.getLocal(this.context.rec);
     this.call(counting.hot);
     c.u8(W.END);

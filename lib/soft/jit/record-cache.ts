@@ -3,8 +3,8 @@ import type { Handler, Interpreter } from './interpreter.js';
 import { RecordWriter } from './record-writer.js';
 
 const PAGE = 4096;
-/** Words remembered; each takes 24 bytes. */
-const ENTRIES = 16384;
+/** Words remembered; each takes 24 bytes. A boot of Debian has 70,000, some of them a hundred times. */
+const ENTRY_BITS = 16;
 /** u32 words of an entry: the record, then the instruction word and what is known of it. */
 const ENTRY_WORDS = 6;
 const WORD = 4;
@@ -20,7 +20,7 @@ const Kind = { ORDINARY: 1, ENDS: 2, UNDEFINED: 3, NEAR: 4, FAR: 5 } as const;
 export class RecordCache {
   readonly #interpreter: Interpreter;
   readonly #writer: RecordWriter;
-  readonly #entries = new Uint32Array(ENTRIES * ENTRY_WORDS);
+  readonly #entries = new Uint32Array((1 << ENTRY_BITS) * ENTRY_WORDS);
   readonly #halves = new Uint16Array(this.#entries.buffer);
 
   /** @param guarded for instructions of guarded pages */
@@ -38,7 +38,7 @@ export class RecordCache {
    */
   write(word: number, position: number, u32: Uint32Array, at: number): boolean {
     const entries = this.#entries;
-    const entry = (Math.imul(word, 0x9e37_79b1) >>> 18) * ENTRY_WORDS;
+    const entry = (Math.imul(word, 0x9e37_79b1) >>> (32 - ENTRY_BITS)) * ENTRY_WORDS;
     let kind = entries[entry + KIND]!;
     if (kind === 0 || entries[entry + WORD] !== word || (kind >= Kind.NEAR && !this.#stands(entry, kind, position))) {
       kind = this.#decode(word, position, entry);

@@ -130,6 +130,24 @@ describe.each([
     expect(sum(60, va + 0xff8n)).toBe(480n);
   });
 
+  test('code in every part of a page, which is written anew', () => {
+    // The last function goes on in the next page.
+    const starts = Array.from({ length: 16 }, (_, n) => [n * 64, n * 64 + 60]).flat();
+    starts.push(1023);
+    const page = (seed: number): number[] => {
+      const words: number[] = new Array(1025).fill(RET);
+      for (const at of starts) words[at] = movz(1, seed + at);
+      return words;
+    };
+    const first = vm.place(page(1));
+    const callerAt = vm.place(caller(30));
+    const sums = (): bigint[] => starts.map((at) => sum(30, first + at * 4, callerAt));
+    for (const seed of [1, 2000, 3000]) {
+      vm.place(page(seed), first);
+      expect(sums()).toEqual(starts.map((at) => 30n * BigInt(seed + at)));
+    }
+  });
+
   test('the host writes, and says so', () => {
     const f = vm.place([movz(1, 3), RET]);
     const callerAt = vm.place(caller(60));
