@@ -21,6 +21,11 @@ export const Offset = {
   Z: 35 * 8,
   V: 36 * 8,
   C: 37 * 8,
+  /**
+   * 32 bits: what NZCV are to be made from, a FlagState, where one region has left them to the next; the words above then have the
+   * operands. 0, which is nothing, wherever anybody but regions can see it.
+   */
+  FLAGS_FROM: 37 * 8 + 4,
   PC: 38 * 8,
   /** 32 bits: instructions left of the budget; below 0 ends the run. */
   BUDGET: 39 * 8,

@@ -3,7 +3,7 @@ import { ExitCode, Offset, STATE } from '../cpu/layout.js';
 import { findRegion, JUMP_TABLE } from './fetch-table.js';
 import type { SpanAccess } from './guest-access.js';
 import type { Instruction } from './instruction.js';
-import { FlagState } from './lazy-flags.js';
+import { FlagState, wantsWords } from './lazy-flags.js';
 import { MACHINE_HELPERS } from './linkage.js';
 import { type MemoryFunctions, W } from './lower.js';
 import { RareExits } from './rare-exits.js';
@@ -14,13 +14,22 @@ import { StateLowering } from './state-lowering.js';
 import type { FunctionBody } from './wasm-module.js';
 import type { WasmType } from './wasm-opcodes.js';
 import { type Places, planPlaces } from './word-plan.js';
-import { blockWords, FLAG_WORDS, namedWord, WORDS } from './word-use.js';
+import { blockWords, namedWord, WORDS } from './word-use.js';
 
 /** Parameters of a region's function: the virtual address of the entry. */
 export const REGION_PARAMS = ['i64'] as const satisfies readonly WasmType[];
 /** Its result: PSTATE.BTYPE times 4 for the instruction at PC, or this where EXIT is set. */
 export const REGION_RESULTS = ['i32'] as const satisfies readonly WasmType[];
 export const REGION_LEFT = 4 << 2;
+
+/** The functions that regions call. */
+export interface RegionFunctions {
+  readonly memory: MemoryFunctions;
+  readonly helper: (helper: Helper) => number;
+  /** Index of the one that makes NZCV in the state, see flagsFunction. */
+  readonly flags: number;
+}
+
 /** Local of the virtual address of the page that the code is in, once the prologue has made it of the parameter. */
 const PAGE_VA = 0;
 
@@ -29,20 +38,24 @@ const PAGE_VA = 0;
  * the state with PC and the budget, so that the state is exact wherever anybody else can see it.
  */
 export class RegionLowering extends StateLowering {
-  readonly #memory: MemoryFunctions;
-  readonly #helper: (helper: Helper) => number;
+  readonly #functions: RegionFunctions;
   /** Where words are at the start of blocks. */
   #placesAt: readonly Places[] = [];
   readonly #linkType: number | undefined;
   readonly #budget: number;
   readonly #pc: number;
-  readonly #result: number;
+  /** Local of PSTATE.BTYPE times 4, where the region has a branch that leaves another than 0. */
+  readonly #btype: number;
+  #hasBtype = false;
   #graph!: RegionGraph;
   /** Position of the block that a dispatcher is to go to. */
   readonly #wanted: number;
-  /** Depth of the label to branch to, by node; of those for who leaves; and ways to leave that are seldom taken. */
+  /** Depth of the label to branch to, by node. */
   readonly #labels = new Map<number, number>();
-  #wordsStored = 0;
+  /** Labels of those who leave: with EXIT set; for the local PC; the same by a branch; with EXIT set and flags that a local tells of. */
+  #left = 0;
+  #gone = 0;
+  #branched = 0;
   #flagsRemembered = 0;
   #rareExits!: RareExits;
   #block!: Block;
@@ -62,19 +75,13 @@ export class RegionLowering extends StateLowering {
   #spAligned = false;
 
   /** @param linkType function type of regions, where the module can call others through the table */
-  constructor(
-    body: FunctionBody,
-    memory: MemoryFunctions,
-    helper: (helper: Helper) => number,
-    linkType: number | undefined,
-  ) {
+  constructor(body: FunctionBody, functions: RegionFunctions, linkType: number | undefined) {
     super(body);
     this.#linkType = linkType;
-    this.#memory = memory;
-    this.#helper = helper;
+    this.#functions = functions;
     this.#budget = body.addLocal('i32');
     this.#pc = body.addLocal('i64');
-    this.#result = body.addLocal('i32');
+    this.#btype = body.addLocal('i32');
     this.#wanted = body.addLocal('i32');
   }
 
@@ -90,9 +97,12 @@ export class RegionLowering extends StateLowering {
     this.#spans = planSpans(this.#graph, region.devices);
     this.#spanLocals = Array.from({ length: this.#spans.locals }, () => this.body.addLocal('i32'));
     this.#prologue();
-    this.#wordsStored = this.open(W.BLOCK);
+    this.#left = this.open(W.BLOCK);
+    this.#gone = this.open(W.BLOCK);
+    this.#branched = this.open(W.BLOCK);
     this.#flagsRemembered = this.open(W.BLOCK);
     for (const exit of this.#rareExits.list) exit.label = this.open(W.BLOCK);
+    this.beginFlags();
     this.words.become(this.#placesAt[0]!);
     this.#tree(0);
     this.code.u8(0x00); // unreachable: every path branches
@@ -103,8 +113,15 @@ export class RegionLowering extends StateLowering {
     }
     this.close();
     this.storeFlagsAsRemembered();
+    this.#branchTo(this.#left);
     this.close();
-    this.#epilogue();
+    this.#leaveIfSpent();
+    this.close();
+    this.#goOn();
+    this.close();
+    this.#storePc();
+    this.#storeBudget();
+    this.i32Const(REGION_LEFT);
   }
 
   // Control flow.
@@ -159,10 +176,9 @@ export class RegionLowering extends StateLowering {
   /** Follows an edge. @param taken by a branch: the place where the budget is looked at, as in the interpreter */
   #follow(e: Edge, taken: boolean): void {
     if (e.kind === 'exit') {
-      if (taken || e.position === PAGE_INSTRUCTIONS) this.#checkBudget();
       this.#pushAddress(e.position);
       this.setLocal(this.#pc);
-      this.#exit();
+      this.#exit(taken || e.position === PAGE_INSTRUCTIONS);
       return;
     }
     if (taken) {
@@ -226,30 +242,11 @@ export class RegionLowering extends StateLowering {
     this.words.places = places;
   }
 
-  /**
-   * On the way out by a branch or the page's end, where the interpreter looks at the budget too.
-   * @param btype pushes PSTATE.BTYPE times 4, where it is not 0
-   */
-  #checkBudget(btype?: () => void): void {
-    this.getLocal(this.#budget);
-    this.i32Const(0);
-    this.code.u8(W.I32_LT_S);
-    this.body.expect(false);
-    this.open(W.IF);
-    if (btype !== undefined) {
-      this.i32Const(0);
-      btype();
-      this.memoryOp(W.I32_STORE, STATE + Offset.BTYPE);
-    }
-    this.#setExit(ExitCode.BUDGET);
-    this.close();
-  }
-
-  /** Leaves for the local PC. */
-  #exit(): void {
-    if (this.flags !== FlagState.VARYING) this.makeWords();
+  /** Leaves for the local PC. @param branched by a branch or the page's end, where the interpreter looks at the budget */
+  #exit(branched: boolean): void {
     this.words.store();
-    this.#branchTo(this.flags === FlagState.VARYING ? this.#flagsRemembered : this.#wordsStored);
+    this.storeFlags();
+    this.#branchTo(branched ? this.#branched : this.#gone);
   }
 
   /** Leaves for a position in the page, on a way that is seldom taken: it shares code with others. */
@@ -273,12 +270,6 @@ export class RegionLowering extends StateLowering {
     this.i32Const(0);
     this.i32Const(code);
     this.memoryOp(W.I32_STORE, STATE + Offset.EXIT);
-    this.#setResult(REGION_LEFT);
-  }
-
-  #setResult(result: number): void {
-    this.i32Const(result);
-    this.setLocal(this.#result);
   }
 
   #spend(instructions: number): void {
@@ -305,7 +296,7 @@ export class RegionLowering extends StateLowering {
     const isEntry = node === 0;
     this.#choose(edges, isEntry);
     // A return to another place in the page.
-    if (isEntry) this.#exit();
+    if (isEntry) this.#exit(false);
   }
 
   #lowerBlock(block: Block, edges: readonly Edge[]): void {
@@ -320,7 +311,7 @@ export class RegionLowering extends StateLowering {
       const program = this.#spAligned ? i.meaning.spAligned : i.meaning.program;
       this.#spAligned ||= i.isSpBased;
       const { reads, leaves } = i.meaning.flags;
-      if (reads === 'words') this.makeWords();
+      if (wantsWords(this.flags, reads)) this.makeWords();
       for (const name of i.meaning.words.writesPerhaps) this.keep(namedWord(i, name, 'writes'));
       this.lower(program);
       if (leaves !== undefined) this.flags = leaves;
@@ -352,10 +343,10 @@ export class RegionLowering extends StateLowering {
     if (this.#block.end.kind === 'return' && this.#graph.hasDispatcher) this.#returnWithin();
     if (btype !== undefined) {
       btype();
-      this.setLocal(this.#result);
+      this.setLocal(this.#btype);
+      this.#hasBtype = true;
     }
-    this.#checkBudget(btype);
-    this.#exit();
+    this.#exit(true);
   }
 
   /** Goes to the dispatcher at the entry if the local PC is in the page, as long as the budget lasts. */
@@ -389,7 +380,6 @@ export class RegionLowering extends StateLowering {
   }
 
   protected override leave(): void {
-    this.#setResult(REGION_LEFT);
     this.#spend(this.#before);
     this.#exitRarely(this.#position);
   }
@@ -408,16 +398,47 @@ export class RegionLowering extends StateLowering {
     this.setLocal(this.#budget);
   }
 
-  #epilogue(): void {
-    const store = (opcode: number, offset: number, local: number): void => {
+  /** Leaves with EXIT set if the budget is spent. */
+  #leaveIfSpent(): void {
+    this.getLocal(this.#budget);
+    this.i32Const(0);
+    this.code.u8(W.I32_LT_S);
+    this.body.expect(false);
+    this.open(W.IF);
+    if (this.#hasBtype) {
       this.i32Const(0);
-      this.getLocal(local);
-      this.memoryOp(opcode, STATE + offset);
-    };
-    store(W.I32_STORE, Offset.BUDGET, this.#budget);
-    store(W.I64_STORE, Offset.PC, this.#pc);
+      this.getLocal(this.#btype);
+      this.memoryOp(W.I32_STORE, STATE + Offset.BTYPE);
+    }
+    this.#setExit(ExitCode.BUDGET);
+    this.#branchTo(this.#left);
+    this.close();
+  }
+
+  /** Goes on at the local PC, in another region or by the interpreter. */
+  #goOn(): void {
+    this.#storeBudget();
     if (this.#linkType !== undefined) this.#link(this.#linkType);
-    this.getLocal(this.#result);
+    this.#storePc();
+    this.#pushBtype();
+    this.code.u8(W.RETURN);
+  }
+
+  /** PSTATE.BTYPE times 4. */
+  #pushBtype(): void {
+    if (this.#hasBtype) this.getLocal(this.#btype);
+    else this.i32Const(0);
+  }
+
+  #storePc(): void {
+    this.i32Const(0);
+    this.getLocal(this.#pc);
+    this.memoryOp(W.I64_STORE, STATE + Offset.PC);
+  }
+  #storeBudget(): void {
+    this.i32Const(0);
+    this.getLocal(this.#budget);
+    this.memoryOp(W.I32_STORE, STATE + Offset.BUDGET);
   }
 
   /**
@@ -427,23 +448,19 @@ export class RegionLowering extends StateLowering {
   #link(type: number): void {
     const c = this.code;
     const jump = this.local('i32');
-    this.getLocal(this.#result);
-    this.i32Const(REGION_LEFT);
-    c.u8(0x47); // i32.ne
-    c.u8(W.IF);
-    c.u8(W.VOID);
-    this.getLocal(this.#result);
+    const found = this.local('i64');
+    this.#pushBtype();
     this.memoryOp(W.I32_LOAD, STATE + Offset.TLB_FETCH);
-    findRegion(c, this.#pc, jump);
+    findRegion(c, this.#pc, jump, found);
+    this.body.expect(true);
     c.u8(W.IF);
     c.u8(W.VOID);
-    this.getLocal(this.#pc);
+    this.getLocal(found);
     this.getLocal(jump);
     this.memoryOp(W.I32_LOAD, JUMP_TABLE + 8);
     c.u8(W.RETURN_CALL_INDIRECT);
     c.u32(type);
     c.u8(0);
-    c.u8(W.END);
     c.u8(W.END);
     this.releaseLocals();
   }
@@ -459,13 +476,13 @@ export class RegionLowering extends StateLowering {
       return;
     }
     // It may ask what time it is, which on the virtual clock is the budget's business, and may end the budget.
-    this.#storeBudget();
+    this.#storeBudgetBefore();
     super.callHelper(helper);
     this.#loadBudget();
   }
 
   /** Makes the budget in the state exact: without the instructions before this one. */
-  #storeBudget(): void {
+  #storeBudgetBefore(): void {
     this.i32Const(0);
     this.getLocal(this.#budget);
     this.i32Const(this.#before);
@@ -490,7 +507,7 @@ export class RegionLowering extends StateLowering {
     this.i32Const(0);
     this.i32Const(this.#instruction.word);
     this.memoryOp(W.I32_STORE, STATE + Offset.DETAIL);
-    this.call(this.#memory.device(kind, bytes));
+    this.call(this.#functions.memory.device(kind, bytes));
     this.#loadBudget();
     this.words.reload();
   }
@@ -499,23 +516,22 @@ export class RegionLowering extends StateLowering {
   #makeStateExact(): void {
     const { places } = this.words;
     this.words.store();
-    if (this.flags === FlagState.VARYING) this.storeFlagsAsRemembered();
-    else if (this.flags !== FlagState.WORDS) {
-      for (const offset of FLAG_WORDS) this.words.forget(offset);
-      this.makeWordsOnTheWay(this.flags);
-    }
+    this.makeFlagsInState();
     this.words.places = places;
     this.i32Const(0);
     this.pushPc();
     this.memoryOp(W.I64_STORE, STATE + Offset.PC);
-    this.#storeBudget();
+    this.#storeBudgetBefore();
   }
 
   protected override helperIndex(helper: Helper): number {
-    return this.#helper(helper);
+    return this.#functions.helper(helper);
   }
   protected override memoryFunctions(): MemoryFunctions {
-    return this.#memory;
+    return this.#functions.memory;
+  }
+  protected override flagsFunction(): number {
+    return this.#functions.flags;
   }
   protected override pushField(type: WasmType, field: string): void {
     const { imm, reads } = this.#instruction;

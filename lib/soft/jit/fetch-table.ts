@@ -25,8 +25,9 @@ const I32_XOR = 0x73;
  * found is the address's, which has the region at {@link JUMP_TABLE} + 8.
  * @param pc local of the address
  * @param jump local that becomes where in the table the entry is
+ * @param found local that becomes the entry's address: who uses it spares V8 to load it a second time
  */
-export function findRegion(code: ByteWriter, pc: number, jump: number): void {
+export function findRegion(code: ByteWriter, pc: number, jump: number, found?: number): void {
   const local = (opcode: number, index: number): void => {
     code.u8(opcode);
     code.u32(index);
@@ -40,6 +41,7 @@ export function findRegion(code: ByteWriter, pc: number, jump: number): void {
   local(W.LOCAL_TEE, jump);
   code.raw([W.I64_LOAD, 0]);
   code.u32(JUMP_TABLE);
+  if (found !== undefined) local(W.LOCAL_TEE, found);
   local(W.LOCAL_GET, pc);
   code.u8(W.I64_EQ);
 }

@@ -266,8 +266,9 @@ export class LoopLowering extends HandlerLowering {
    * From the local PC to a record, through the fetch table. Where a region starts there, it runs at once and the next fetch
    * follows: the way from one region to another does not lead through the records. To stand at the head of the FETCH loop.
    * @param regionType function type of regions
+   * @param flags the function that makes NZCV of what a region has left: the next region can do without
    */
-  fetch(fetchMiss: number, regionType: number): void {
+  fetch(fetchMiss: number, regionType: number, flags: number): void {
     const c = this.code;
     const { rec, pcBase } = this.context;
     const entry = this.local('i32');
@@ -280,13 +281,14 @@ export class LoopLowering extends HandlerLowering {
     this.body.expect(true);
     c.u8(W.IF);
     c.u8(W.VOID);
-    this.#runRegion(regionType, () => {
+    this.#runRegion(regionType, flags, () => {
       this.getLocal(jump);
       this.memoryOp(W.I32_LOAD, JUMP_TABLE + 8);
     });
     c.u8(W.BR);
     c.u32(1);
     c.u8(W.END);
+    this.#makeFlags(flags);
     this.getLocal(table);
     this.getLocal(this.#pc);
     c.u8(W.I32_WRAP);
@@ -370,11 +372,11 @@ export class LoopLowering extends HandlerLowering {
   }
 
   /** Runs the compiled region that starts here, and goes on from the PC that it leaves. */
-  region(type: number): void {
+  region(type: number, flags: number): void {
     this.#account(false);
     this.pushPc();
     this.setLocal(this.#pc);
-    this.#runRegion(type, () => {
+    this.#runRegion(type, flags, () => {
       this.getLocal(this.context.rec);
       this.memoryOp(W.I32_LOAD, 8);
     });
@@ -384,7 +386,7 @@ export class LoopLowering extends HandlerLowering {
   }
 
   /** Runs a region, which starts at the local PC; afterwards that is where it left. @param region pushes its place in the table */
-  #runRegion(type: number, region: () => void): void {
+  #runRegion(type: number, flags: number, region: () => void): void {
     const c = this.code;
     this.getLocal(this.#pc);
     region();
@@ -397,11 +399,24 @@ export class LoopLowering extends HandlerLowering {
     this.body.expect(false);
     c.u8(W.IF);
     c.u8(W.VOID);
+    this.#makeFlags(flags);
     c.u8(W.RETURN);
     c.u8(W.END);
     this.i32Const(0);
     this.memoryOp(W.I64_LOAD, STATE + Offset.PC);
     this.setLocal(this.#pc);
+  }
+
+  /** Makes NZCV, where a region has left what they are made from. */
+  #makeFlags(flags: number): void {
+    const c = this.code;
+    this.i32Const(0);
+    this.memoryOp(W.I32_LOAD, STATE + Offset.FLAGS_FROM);
+    this.body.expect(false);
+    c.u8(W.IF);
+    c.u8(W.VOID);
+    this.call(flags);
+    c.u8(W.END);
   }
 
   /** Stores the local PC and BTYPE. */

@@ -2,6 +2,7 @@ import type { Helper, Stmt } from '../a64/emitter.js';
 import type { Row } from '../a64/row.js';
 import { MAXIMUM_PAGES } from '../cpu/layout.js';
 import { REGION_PARAMS, REGION_RESULTS } from './compiler.js';
+import { FLAGS_FUNCTION, FLAGS_SIGNATURE, flagsFunction } from './flags-function.js';
 import {
   DECODE,
   emitRow,
@@ -190,6 +191,7 @@ export function emitInterpreter(
   }
   const memoryIndices = addMemoryFunctions(module, { load: loadMiss, store: storeMiss });
   const memoryFunctions = memoryFunctionsAt(memoryIndices);
+  const flags = module.addFunction(FLAGS_SIGNATURE, flagsFunction(), FLAGS_FUNCTION, FLAGS_FUNCTION);
   const outOfLineType = module.type(OUT_OF_LINE);
 
   const linked = { memory: memoryFunctions, helper: (h: Helper) => helperIndices.get(h.name)! };
@@ -214,7 +216,7 @@ export function emitInterpreter(
   l.checkBudget();
   l.openLoop();
   const regionType = module.type({ params: REGION_PARAMS, results: REGION_RESULTS });
-  l.fetch(fetchMiss, regionType);
+  l.fetch(fetchMiss, regionType, flags);
   l.openLoop();
   const count = FIRST_ROW_HANDLER + inline.reduce((n, h) => n + (hasSpBase(h.row) ? 2 : 1), 0);
   l.openDispatch(count, op);
@@ -230,7 +232,7 @@ export function emitInterpreter(
   open(UNDEFINED);
   l.undefinedInstruction();
   open(REGION);
-  l.region(regionType);
+  l.region(regionType, flags);
   let number = FIRST_ROW_HANDLER;
   for (const { row, raw, near, key } of inline) {
     // The handler for SP as the base is a check that goes on into the one for other bases.
@@ -270,7 +272,7 @@ export function emitInterpreter(
     handlers,
     jumps,
     helpers,
-    memoryFunctions: [...memoryIndices.keys()],
+    memoryFunctions: [...memoryIndices.keys(), FLAGS_FUNCTION],
     nextHandler: count + functions.length,
   };
 }

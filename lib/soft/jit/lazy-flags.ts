@@ -8,14 +8,23 @@ import { FLAGS } from './handler.js';
  * them, and the words are made where the region is left or something wants them as they are.
  */
 
-/** Where NZCV are at some place in a region: in their words, in the operands of an operation, or in what a local says. */
-export const FlagState = { WORDS: 0, VARYING: 7 } as const;
+/**
+ * Where NZCV are at some place in a region: in their words, in the operands of an operation, as the region found them (in the words of
+ * the state, or in operands there, see Offset.FLAGS_FROM), or in what a local says.
+ */
+export const FlagState = { WORDS: 0, FOUND: 14, VARYING: 15 } as const;
 const OPERATIONS: readonly FlagOperation[] = ['add', 'sub', 'logical'];
 /** The state after an operation: 1 to 6. */
 export const flagState = (operation: FlagOperation, type: 'i32' | 'i64'): number =>
   1 + OPERATIONS.indexOf(operation) * 2 + (type === 'i64' ? 1 : 0);
-const operationOf = (state: number): FlagOperation => OPERATIONS[(state - 1) >> 1]!;
-const operandType = (state: number): 'i32' | 'i64' => ((state - 1) & 1 ? 'i64' : 'i32');
+export const operationOf = (state: number): FlagOperation => OPERATIONS[(state - 1) >> 1]!;
+export const isI64 = (state: number): boolean => ((state - 1) & 1) === 1;
+
+/** All states after operations. */
+export const FLAG_STATES: readonly number[] = OPERATIONS.flatMap((operation) => [
+  flagState(operation, 'i32'),
+  flagState(operation, 'i64'),
+]);
 
 /** What an instruction does with NZCV. */
 export interface FlagEffect {
@@ -78,20 +87,46 @@ export function flagEffect(program: readonly Stmt[]): FlagEffect {
 /** The state behind an instruction, from the one before it. */
 export function flagsAfter(state: number, { reads, leaves }: FlagEffect): number {
   if (leaves !== undefined) return leaves;
-  const mustBeWords = reads === 'words' || (reads === 'conditions' && state === FlagState.VARYING);
-  return mustBeWords ? FlagState.WORDS : state;
+  return wantsWords(state, reads) ? FlagState.WORDS : state;
+}
+
+/** Whether an instruction wants the words made of what there is. */
+export const wantsWords = (state: number, reads: FlagEffect['reads']): boolean =>
+  reads === 'words' || (reads === 'conditions' && state >= FlagState.FOUND);
+
+/**
+ * The state that a region is to begin with: the flags as it finds them, or, if it may want those, or one operation's or another's,
+ * their words, which then are in the same place as where a loop leaves them.
+ * @param effects of the blocks' instructions
+ */
+export function flagsToBeginWith(
+  effects: readonly (readonly FlagEffect[])[],
+  successors: readonly (readonly number[])[],
+): number {
+  const at = flagsAtEntry(FlagState.FOUND, effects, successors);
+  const areWanted = effects.some((block, n) => {
+    let state = at[n]!;
+    return block.some((effect) => {
+      const before = state;
+      state = flagsAfter(before, effect);
+      return before >= FlagState.FOUND && wantsWords(before, effect.reads);
+    });
+  });
+  return areWanted ? FlagState.WORDS : FlagState.FOUND;
 }
 
 /**
- * The state at the start of each block. Node 0, where the region is entered, finds the words.
+ * The state at the start of each block.
+ * @param first where the region is entered, node 0
  * @param effects of the blocks' instructions
  */
 export function flagsAtEntry(
+  first: number,
   effects: readonly (readonly FlagEffect[])[],
   successors: readonly (readonly number[])[],
 ): number[] {
   const at = new Array<number>(effects.length).fill(-1);
-  at[0] = FlagState.WORDS;
+  at[0] = first;
   const work = [0];
   for (let node = work.pop(); node !== undefined; node = work.pop()) {
     const out = effects[node]!.reduce(flagsAfter, at[node]!);
@@ -112,7 +147,7 @@ export const FLAG_OPERANDS = {
 } as const;
 
 const operands = (e: Emitter, state: number): readonly [Val, Val] => {
-  const [a, b] = FLAG_OPERANDS[operandType(state)];
+  const [a, b] = FLAG_OPERANDS[isI64(state) ? 'i64' : 'i32'];
   return [e.read(a), e.read(b)];
 };
 

@@ -40,6 +40,7 @@ export const W = {
   F64_CONST: 0x44,
   I32_EQZ: 0x45,
   I32_EQ: 0x46,
+  I32_NE: 0x47,
   I32_LT_S: 0x48,
   I32_LT_U: 0x49,
   I32_GE_S: 0x4e,

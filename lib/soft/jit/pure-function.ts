@@ -5,8 +5,8 @@ import { FunctionBody, ModuleBuilder } from './wasm-module.js';
 import type { WasmType } from './wasm-opcodes.js';
 import { Wasm } from './webassembly.js';
 
-/** A function of its arguments alone: its program may use neither registers, nor state, nor memory. */
-class PureLowering extends Lowering {
+/** A function of its arguments alone, or of words of the state: its program may use neither registers nor memory. */
+export class PureLowering extends Lowering {
   readonly #params: readonly string[];
 
   constructor(body: FunctionBody, params: readonly string[]) {

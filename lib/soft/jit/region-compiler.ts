@@ -1,4 +1,5 @@
 import { REGION_PARAMS, REGION_RESULTS, RegionLowering } from './compiler.js';
+import { FLAGS_FUNCTION, FLAGS_SIGNATURE } from './flags-function.js';
 import { MAX_HANDLERS, MAX_REGIONS, RECORD_SHIFT } from './handler.js';
 import type { Instructions } from './instruction.js';
 import {
@@ -85,6 +86,7 @@ export function compileRegions<C extends Candidate>(
   }
   if (regions.length === 0) return undefined;
   const { module, linkType } = regionModule();
+  const flags = module.import({ kind: 'memory', name: FLAGS_FUNCTION, signature: FLAGS_SIGNATURE });
   for (const { region } of regions) {
     for (const block of region.blocks)
       for (const { meaning } of block.instructions) module.require(meaning.helpers, meaning.memoryFunctions);
@@ -92,7 +94,7 @@ export function compileRegions<C extends Candidate>(
   }
   const compiled = regions.map(({ candidate, region }, n) => {
     const body = new FunctionBody(REGION_PARAMS.length);
-    new RegionLowering(body, module.memory, module.helper, linkType).compile(region);
+    new RegionLowering(body, { memory: module.memory, helper: module.helper, flags }, linkType).compile(region);
     module.builder.addFunction(REGION_SIGNATURE, body, regionExport(n), candidate.name);
     return { candidate, entries: region.entries, region, body };
   });

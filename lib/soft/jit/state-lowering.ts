@@ -1,4 +1,5 @@
 import type { Stmt, Val } from '../a64/emitter.js';
+import { Offset, STATE } from '../cpu/layout.js';
 import { GuestAccessLowering } from './guest-access.js';
 import {
   conditionFrom,
@@ -7,6 +8,9 @@ import {
   FlagState,
   flagState,
   flagsAtEntry,
+  flagsToBeginWith,
+  isI64,
+  operationOf,
   wordsFrom,
 } from './lazy-flags.js';
 import { W } from './lower.js';
@@ -18,9 +22,11 @@ import { FLAG_WORDS, isKept } from './word-use.js';
 export abstract class StateLowering extends GuestAccessLowering {
   protected readonly words: StateWords;
   /** Where NZCV are now, and at the start of blocks; states that they wait in anywhere; and the local that says where they vary. */
-  protected flags: number = FlagState.WORDS;
+  protected flags: number = FlagState.FOUND;
   protected flagsAt: readonly number[] = [];
   #flagStates: readonly number[] = [];
+  /** They are as the region found them all through it. */
+  #onlyFound = true;
   readonly #flagsLocal: number;
 
   constructor(body: FunctionBody) {
@@ -41,8 +47,11 @@ export abstract class StateLowering extends GuestAccessLowering {
 
   /** Finds where NZCV are at the start of each block. @param effects of the blocks' instructions */
   protected planFlags(effects: readonly (readonly FlagEffect[])[], successors: readonly (readonly number[])[]): void {
-    this.flagsAt = flagsAtEntry(effects, successors);
-    const left = new Set(effects.flat().map((effect) => effect.leaves ?? FlagState.WORDS));
+    this.flags = flagsToBeginWith(effects, successors);
+    this.flagsAt = flagsAtEntry(this.flags, effects, successors);
+    const all = effects.flat();
+    this.#onlyFound = all.every(({ reads, leaves }) => reads === 'nothing' && leaves === undefined);
+    const left = new Set(all.map((effect) => effect.leaves ?? FlagState.WORDS));
     left.delete(FlagState.WORDS);
     this.#flagStates = [...left];
     if (left.size === 0) return;
@@ -81,7 +90,6 @@ export abstract class StateLowering extends GuestAccessLowering {
   }
 
   protected override pushCondition(n: Extract<Val['node'], { k: 'condition' }>): void {
-    if (this.flags === FlagState.VARYING) this.makeWords();
     if (this.flags === FlagState.WORDS) {
       super.pushCondition(n);
       return;
@@ -90,6 +98,9 @@ export abstract class StateLowering extends GuestAccessLowering {
     this.lower(body);
     this.push(value);
   }
+
+  /** The function that makes the words in the state of what is there. */
+  protected abstract flagsFunction(): number;
 
   /** Makes the words of NZCV, from wherever they wait. */
   protected makeWords(): void {
@@ -100,38 +111,89 @@ export abstract class StateLowering extends GuestAccessLowering {
     this.flags = FlagState.WORDS;
   }
 
+  /** What a region begins with. To be called once they are planned, before anything else is lowered. */
+  protected beginFlags(): void {
+    if (this.flags === FlagState.WORDS) this.#makeFound();
+    if (this.flagsAt[0] === FlagState.VARYING) this.rememberFlags();
+  }
+
+  /** Makes the words in the state, if they are not. */
+  #makeFound(): void {
+    this.i32Const(0);
+    this.memoryOp(W.I32_LOAD, STATE + Offset.FLAGS_FROM);
+    this.open(W.IF);
+    this.call(this.flagsFunction());
+    this.close();
+  }
+
   #makeWordsAsRemembered(): void {
     for (const state of this.#flagStates) {
-      this.getLocal(this.#flagsLocal);
-      this.i32Const(state);
-      this.code.u8(W.I32_EQ);
-      this.open(W.IF);
-      this.makeWordsOnTheWay(state);
-      this.close();
+      this.#ifRemembered(state, () => {
+        this.nesting++;
+        this.lower(wordsFrom(state));
+        this.nesting--;
+      });
     }
   }
 
-  /** Makes the words from operands on one way of several: in memory, but for those that are in a local on all of them. */
-  protected makeWordsOnTheWay(state: number): void {
-    this.nesting++;
-    this.lower(wordsFrom(state));
-    this.nesting--;
+  #ifRemembered(state: number, then: () => void): void {
+    this.getLocal(this.#flagsLocal);
+    this.i32Const(state);
+    this.code.u8(W.I32_EQ);
+    this.open(W.IF);
+    then();
+    this.close();
   }
 
-  /** Makes the words in memory, where they wait elsewhere. */
+  /** Leaves NZCV in the state, made or not, for code that finds them there. Words in locals have been stored. */
+  protected storeFlags(): void {
+    if (this.flags === FlagState.VARYING) this.storeFlagsAsRemembered();
+    else if (this.flags !== FlagState.FOUND) {
+      this.#storeOperands(this.flags);
+      this.#storeFlagsFrom(() => this.i32Const(this.flags));
+    }
+  }
+
+  /** Makes them in the state, for somebody else than a region. */
+  protected makeFlagsInState(): void {
+    this.storeFlags();
+    if (this.flags !== FlagState.WORDS) this.#makeFound();
+  }
+
+  /** The same as {@link storeFlags}, where a local says what they are. */
   protected storeFlagsAsRemembered(): void {
-    if (this.#flagStates.length === 0) return;
-    for (const offset of FLAG_WORDS) this.words.forget(offset);
+    if (this.#onlyFound) return;
     this.getLocal(this.#flagsLocal);
-    this.body.expect(false);
+    this.i32Const(FlagState.FOUND);
+    this.code.u8(W.I32_NE);
     this.open(W.IF);
-    this.#makeWordsAsRemembered();
+    for (const state of this.#flagStates) this.#ifRemembered(state, () => this.#storeOperands(state));
+    this.#storeFlagsFrom(() => this.getLocal(this.#flagsLocal));
     this.close();
+  }
+
+  #storeOperands(state: number): void {
+    if (state === FlagState.WORDS) return;
+    const [type, store] = isI64(state) ? (['i64', W.I64_STORE] as const) : (['i32', W.I32_STORE] as const);
+    const [a, b] = FLAG_OPERANDS[type];
+    const words =
+      operationOf(state) === 'logical' ? [[a, Offset.N] as const] : [[a, Offset.N] as const, [b, Offset.Z] as const];
+    for (const [{ local }, offset] of words) {
+      this.i32Const(0);
+      this.getLocal(local);
+      this.memoryOp(store, STATE + offset);
+    }
+  }
+
+  #storeFlagsFrom(push: () => void): void {
+    this.i32Const(0);
+    push();
+    this.memoryOp(W.I32_STORE, STATE + Offset.FLAGS_FROM);
   }
 
   /** Says in the local where NZCV are. */
   protected rememberFlags(): void {
-    if (this.flags === FlagState.VARYING || this.#flagStates.length === 0) return;
+    if (this.flags === FlagState.VARYING || this.#onlyFound) return;
     this.i32Const(this.flags);
     this.setLocal(this.#flagsLocal);
   }

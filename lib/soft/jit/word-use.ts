@@ -1,7 +1,7 @@
 import type { Stmt } from '../a64/emitter.js';
 import { Offset } from '../cpu/layout.js';
 import type { Instruction } from './instruction.js';
-import { FlagState, flagsAfter } from './lazy-flags.js';
+import { FlagState, flagsAfter, wantsWords } from './lazy-flags.js';
 import { type BlockWords, Place } from './word-plan.js';
 
 /** A word of the state that an instruction's program names: its offset, or the field of the operand that has it. */
@@ -81,9 +81,7 @@ export function blockWords(instructions: readonly Instruction[], flags: number):
     const { flags: effect, words } = i.meaning;
     const before = state;
     state = flagsAfter(before, effect);
-    if (effect.reads === 'words' && before !== FlagState.WORDS) for (const offset of FLAG_WORDS) write(offset);
-    else if (effect.reads === 'conditions' && before === FlagState.VARYING)
-      for (const offset of FLAG_WORDS) write(offset);
+    if (before !== FlagState.WORDS && wantsWords(before, effect.reads)) for (const offset of FLAG_WORDS) write(offset);
     for (const name of words.reads) read(namedWord(i, name, 'reads'));
     for (const name of words.writes) write(namedWord(i, name, 'writes'));
     for (const name of words.writesPerhaps) write(namedWord(i, name, 'writes'));

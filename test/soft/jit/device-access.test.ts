@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
-import { add, addImm, b, bne, ERET, hvc, ldar, load, NOP, store, subsImm } from '../a64.ts';
+import { add, addImm, b, bne, br, ERET, hvc, ldar, load, NOP, store, subsImm } from '../a64.ts';
 import { type BareMetal, EL1H, MASKED, REG, VECTORS } from '../bare-metal.ts';
 import { Lockstep } from './lockstep.ts';
 
@@ -116,6 +116,23 @@ describe('an access to a device in compiled code', () => {
       { 0: DEVICE, 3: 40, 6: DEVICE + 0x40 },
     );
     expect(inCode).toBeGreaterThan(300);
+  });
+
+  test('is made with the flags that another region has left', () => {
+    const inCode = run(
+      (place) => {
+        const at = 0x4002_0000;
+        place([load(4, 1, 0), CSET_X13_CS, add(14, 14, 13), subsImm(3, 3, 1), br(11)], at + 0x1000);
+        place([br(12), hvc(DONE)], at + 0x2000);
+        return place([subsImm(9, 3, 20), br(10)], at);
+      },
+      { 0: DEVICE, 3: 40, 10: 0x4002_1000, 11: 0x4002_2000, 12: 0x4002_0000 },
+      ({ cpu }, count) => {
+        if (count % 40 === 39) cpu.setX(12, 0x4002_2004n);
+        return true;
+      },
+    );
+    expect(inCode).toBeGreaterThan(50);
   });
 
   test('may be of RAM now and of a device then', () => {

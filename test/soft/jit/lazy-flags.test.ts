@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
-import { FlagState, flagState, flagsAtEntry } from '#lib/soft/jit/lazy-flags.js';
+import { FlagState, flagState, flagsAtEntry, flagsToBeginWith } from '#lib/soft/jit/lazy-flags.js';
 import { hvc } from '../a64.ts';
 import { CODE, DATA, EL1H, RAM } from '../bare-metal.ts';
 import { Lockstep } from './lockstep.ts';
@@ -8,29 +8,40 @@ import { Lockstep } from './lockstep.ts';
 /** NZCV that a region makes only where they are wanted. */
 
 describe('where flags are at the start of a block', () => {
+  const { FOUND, WORDS } = FlagState;
   const nothing = { reads: 'nothing', leaves: undefined } as const;
   const compares = { reads: 'nothing', leaves: flagState('sub', 'i64') } as const;
   const adds = { reads: 'nothing', leaves: flagState('add', 'i32') } as const;
   const wantsWords = { reads: 'words', leaves: undefined } as const;
   const asks = { reads: 'conditions', leaves: undefined } as const;
 
-  test('in their words where the region is entered, in operands behind a comparison', () => {
-    expect(flagsAtEntry([[nothing], [compares], [nothing]], [[1], [2], []])).toEqual([
-      FlagState.WORDS,
-      FlagState.WORDS,
+  test('as they are found where the region is entered, in operands behind a comparison', () => {
+    expect(flagsAtEntry(FOUND, [[nothing], [compares], [nothing]], [[1], [2], []])).toEqual([
+      FlagState.FOUND,
+      FlagState.FOUND,
       compares.leaves,
     ]);
   });
 
   test('they vary where ways meet that left them differently, a loop at its entry too', () => {
-    expect(flagsAtEntry([[], [compares], [adds], []], [[1, 2], [3], [3], []])[3]).toBe(FlagState.VARYING);
-    expect(flagsAtEntry([[], [compares], [compares], []], [[1, 2], [3], [3], []])[3]).toBe(compares.leaves);
-    expect(flagsAtEntry([[nothing, compares]], [[0]])).toEqual([FlagState.VARYING]);
+    expect(flagsAtEntry(FOUND, [[], [compares], [adds], []], [[1, 2], [3], [3], []])[3]).toBe(FlagState.VARYING);
+    expect(flagsAtEntry(FOUND, [[], [compares], [compares], []], [[1, 2], [3], [3], []])[3]).toBe(compares.leaves);
+    expect(flagsAtEntry(FOUND, [[nothing, compares]], [[0]])).toEqual([FlagState.VARYING]);
   });
 
   test('who wants the words has them made; who asks whether a condition holds has not', () => {
-    expect(flagsAtEntry([[compares, wantsWords], []], [[1], []])[1]).toBe(FlagState.WORDS);
-    expect(flagsAtEntry([[compares, asks], []], [[1], []])[1]).toBe(compares.leaves);
+    expect(flagsAtEntry(FOUND, [[compares, wantsWords], []], [[1], []])[1]).toBe(FlagState.WORDS);
+    expect(flagsAtEntry(FOUND, [[compares, asks], []], [[1], []])[1]).toBe(compares.leaves);
+  });
+
+  test('a region that may want those that it finds begins with their words', () => {
+    expect(flagsToBeginWith([[nothing], [compares, asks]], [[1], [0]])).toBe(FOUND);
+    expect(flagsToBeginWith([[nothing], [asks]], [[1], []])).toBe(WORDS);
+    expect(flagsToBeginWith([[nothing], [wantsWords]], [[1], []])).toBe(WORDS);
+    expect(flagsToBeginWith([[compares, wantsWords]], [[]])).toBe(FOUND);
+    // Behind two ways that set them differently, and in a loop that goes on with what it has set.
+    expect(flagsToBeginWith([[], [compares], [adds], [asks]], [[1, 2], [3], [3], []])).toBe(WORDS);
+    expect(flagsToBeginWith([[asks, compares]], [[0]])).toBe(WORDS);
   });
 });
 
