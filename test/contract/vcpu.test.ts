@@ -225,6 +225,21 @@ describe.each(backends)('vCPU on $name', (backend) => {
     stops(kvm, [...mov(0, PSCI.OFF), smc()], 'system_event 1 0'),
   );
 
+  test('PSCI CPU_SUSPEND waits for an interrupt, whatever state is asked for, and goes on behind the call', () => {
+    const { vm, vcpu, load: put } = makeVm(kvm);
+    const powerDown = 0x1_0000;
+    const tell = [...mov(9, DEVICE), store(8, 0, 9), store(8, 5, 9)];
+    const [wide, narrow] = [0xc4000001, 0x84000001].map((fn) => call(fn, powerDown, RAM, 7)) as [number[], number[]];
+    put(RAM, mov(5, 0x55), wide, tell, narrow, tell);
+    expect(runToExit(vcpu)).toBe('idle for ever');
+    vm.irqLine(0, true);
+    // The second finds it pending.
+    for (let n = 0; n < 2; n++) {
+      expect(runToExit(vcpu)).toBe('write 0x9000000/8 0x0');
+      expect(runToExit(vcpu)).toBe('write 0x9000000/8 0x55');
+    }
+  });
+
   test('PSCI SYSTEM_SUSPEND is an exit where the capability is on', () => {
     const { vm, vcpu, load: put } = makeVm(kvm);
     vm.enableCap(Cap.ARM_SYSTEM_SUSPEND);
