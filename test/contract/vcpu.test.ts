@@ -139,6 +139,14 @@ describe.each(backends)('vCPU on $name', (backend) => {
     expect(vcpu.run(1).reason).toBe('intr');
   });
 
+  test('kick() ends run() whatever signals are blocked', () => {
+    const { vcpu, load: put } = makeVm(kvm);
+    put(RAM, b(0));
+    vcpu.setSignalMask(2n ** 64n - 1n);
+    vcpu.kick();
+    expect(vcpu.run()).toMatchObject({ reason: 'intr', idleMs: undefined });
+  });
+
   test('a quantum ends a guest that spins', () => {
     const { vcpu, load: put } = makeVm(kvm);
     put(RAM, b(0));
