@@ -5,17 +5,22 @@ import { SoftKvm } from './soft-kvm.js';
 export {
   type CompileReply,
   type CompileRequest,
+  type CompilerReply,
   type CompilerThread,
   CompileServer,
   type CompileServerOptions,
+  type KeptModuleReply,
+  type KeptPart,
   type KeptReply,
   type RegionRequest,
 } from './jit/compiler-thread.js';
-export { engineId, KeptArchive, type NewRegion } from './jit/kept-archive.js';
+export { functionsOf } from './jit/idle-instance.js';
+export { engineId, KeptArchive, type NewRegion, regionHash } from './jit/kept-archive.js';
 export { type KeptModule, parseKeptModule, serializeKeptModule } from './jit/kept-module.js';
+export { parseShapes } from './jit/kept-shape.js';
 export type { ModuleImports } from './jit/linkage.js';
 export { parseRegionName, type RegionName } from './jit/region-name.js';
-export { Wasm, type WasmMemory } from './jit/webassembly.js';
+export { Wasm, type WasmMemory, type WasmModule } from './jit/webassembly.js';
 export { SoftKvm, type SoftKvmOptions } from './soft-kvm.js';
 
 /** Options of {@link openSoft}. */

@@ -1,74 +1,61 @@
 import { createHash } from 'node:crypto';
 import {
-  closeSync,
-  constants,
-  fstatSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  type Stats,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { open } from 'node:fs/promises';
-import { join } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
-import { threadId } from 'node:worker_threads';
-import { engineId, KeptArchive, type KeptModule, parseKeptModule, serializeKeptModule, Wasm } from '../soft/index.js';
+  engineId,
+  KeptArchive,
+  type KeptModule,
+  parseKeptModule,
+  parseShapes,
+  serializeKeptModule,
+} from '../soft/index.js';
 import { engineBuild } from './engine-build.js';
-import { isPrivate, privateDirectory } from './private-directory.js';
+import { privateDirectory } from './private-directory.js';
+import { type FileInfo, SealedFiles } from './sealed-files.js';
+import { startTag } from './v8-flags.js';
 
-/** First in each file: what it is, and the version of that. */
-const MAGIC = Buffer.from('elvisor code 1\n\0', 'latin1');
-/** Behind it: SHA-256 of the engine and of everything that follows. */
-const DIGEST = 32;
-const HEAD = MAGIC.length + DIGEST;
-/** Bytes of regions that are kept, about; those that were not used for longest go first. */
-const LIMIT = 16 * 2 ** 20;
-const MAX_FILE = 2 * LIMIT;
-/** Files of other builds of the engine are removed when nobody wrote them for so long. */
+/** Bytes of all files of this engine, about; parts that were not used for longest go first. */
+const LIMIT = 64 * 2 ** 20;
+const MAX_FILE = LIMIT / 2;
+/** Files, other builds' too, are removed when nobody used them for so long. */
 const FORGOTTEN_MS = 30 * 24 * 3600 * 1000;
+/** What a writer that was ended has left is removed when it is so old. */
+const UNFINISHED_MS = 3600 * 1000;
+/** Bytes of a module below which a part is small. */
+const SMALL = 64 * 2 ** 10;
 
-const NAME = /^[0-9a-f]{32}\.(code|wasm)(\.[0-9]+-[0-9]+\.tmp)?$/;
+const NAME = /^[0-9a-f]{32}(-[0-9a-f]{32})?\.(shapes|code|wasm|native-[0-9a-f]{16})(\.[0-9]+-[0-9]+\.tmp)?$/;
 
-/** An archive as it was found, and which one it is. */
-export interface FoundArchive {
-  readonly archive: KeptArchive;
-  readonly digest: string;
+const hashOf = (...values: readonly (string | Uint8Array)[]): string => {
+  const hash = createHash('sha256');
+  for (const value of values) hash.update(value);
+  return hash.digest('hex').slice(0, 32);
+};
+
+/** A part of what is kept, as it is found. */
+export interface StoredPart {
+  readonly name: string;
+  /** See KeptModule. */
+  readonly shapes: Uint32Array;
 }
 
-/** The module of an archive, compiled, and which one's. */
-export interface FoundModule extends Pick<KeptModule, 'imports' | 'shapes'> {
-  readonly module: object;
-  /** How long it was. */
+/** The files of a part. */
+interface PartFiles {
+  readonly name: string;
+  readonly files: readonly FileInfo[];
+  /** The file that makes it one: it is written last and removed first. */
+  readonly shapes: FileInfo | undefined;
   readonly bytes: number;
-  readonly digest: string;
 }
 
 /**
- * Has V8's other threads compile all functions of a module. Where they are compiled when they are first called, as V8 does unless
- * told otherwise, the guest's thread does it, which is an eighth of its work until init.
- */
-async function compileWhole(bytes: Uint8Array<ArrayBuffer>): Promise<object> {
-  setFlagsFromString('--no-wasm-lazy-compilation');
-  try {
-    return await Wasm.compile(bytes);
-  } finally {
-    setFlagsFromString('--wasm-lazy-compilation');
-  }
-}
-
-/**
- * Where compiled code is kept from one run to the next, in a directory that is the user's own: for each build of the engine an
- * archive, to which regions can be added, and the module that is linked of it, which machines can use as it is.
+ * Where compiled code is kept from one run to the next, in a directory that is the user's own: for each build of the engine parts,
+ * each of some regions. A part never changes, and is named by what is in it: two processes that write at once do not meet. It is four files:
+ * the shapes of its regions; the module that is linked of them, which machines can use as it is; V8's machine code of the module, for each
+ * V8 that has made some; and the regions as an archive has them, of which other parts can be made.
  */
 export class CodeStore {
-  readonly #directory: string;
+  readonly #files: SealedFiles;
   readonly #engine: string;
-  readonly #archive: string;
-  readonly #module: string;
+  readonly #machineCode: string;
 
   /** @returns `undefined` where the directory is not one to be trusted */
   static open(directory: string): CodeStore | undefined {
@@ -76,113 +63,121 @@ export class CodeStore {
     return own === undefined ? undefined : new CodeStore(own, `${engineBuild()} ${engineId()}`);
   }
 
-  /** @param engine what tells the engine from every other */
-  constructor(directory: string, engine: string) {
-    this.#directory = directory;
-    this.#engine = engine;
-    const name = createHash('sha256').update(engine).digest('hex').slice(0, 32);
-    this.#archive = join(directory, `${name}.code`);
-    this.#module = join(directory, `${name}.wasm`);
+  /**
+   * @param engine what tells the engine from every other
+   * @param v8 what tells its V8 and the processor from every other
+   */
+  constructor(directory: string, engine: string, v8 = `${process.version} ${process.versions.v8} ${process.arch}`) {
+    this.#engine = hashOf(engine);
+    this.#files = new SealedFiles(directory, engine, MAX_FILE);
+    this.#machineCode = `native-${hashOf(v8, '\0', startTag()).slice(0, 16)}`;
   }
 
-  /** What is kept; `undefined` where there is nothing, or nothing to be trusted. */
-  read(): FoundArchive | undefined {
-    const found = this.#open(readOwn(this.#archive));
-    const archive = found === undefined ? undefined : KeptArchive.parse(found);
-    return archive === undefined ? undefined : { archive, digest: this.#digest(found!).toString('hex') };
+  /** A file of a part. */
+  #nameOf(part: string, kind: string): string {
+    return `${this.#engine}-${part}.${kind}`;
   }
 
-  /** The module of what is kept, without holding up the thread. */
-  async readModule(): Promise<FoundModule | undefined> {
-    const found = this.#open(await readOwnLater(this.#module));
-    if (found === undefined || found.length < DIGEST) return undefined;
-    const kept = parseKeptModule(found.subarray(DIGEST));
-    if (kept === undefined) return undefined;
-    const { bytes, imports, shapes } = kept;
-    const digest = Buffer.from(found.subarray(0, DIGEST)).toString('hex');
-    // What V8 does not take is as good as absent.
-    const module = await compileWhole(bytes).catch(() => undefined);
-    return module === undefined ? undefined : { module, imports, shapes, bytes: bytes.length, digest };
+  /** All parts, without holding up the thread. */
+  async parts(): Promise<readonly StoredPart[]> {
+    const names = await this.#files.namesLater();
+    const isShapes = (name: string): boolean => name.startsWith(`${this.#engine}-`) && name.endsWith('.shapes');
+    const found = await Promise.all(
+      names.filter(isShapes).map(async (file) => {
+        const bytes = await this.#files.readLater(file);
+        const shapes = bytes === undefined ? undefined : parseShapes(bytes);
+        return shapes === undefined ? [] : [{ name: file.slice(this.#engine.length + 1, -'.shapes'.length), shapes }];
+      }),
+    );
+    return found.flat();
   }
 
-  /** Keeps an archive, with what others have kept meanwhile. What can't be written is not kept. */
-  write(archive: KeptArchive): void {
-    const there = this.read();
-    if (there !== undefined) archive.merge(there.archive);
-    archive.trim(LIMIT);
-    const bytes = archive.serialize();
-    const linked = serializeKeptModule(archive.link());
-    this.#put(this.#archive, [bytes]);
-    this.#put(this.#module, [this.#digest(bytes), linked]);
-    this.#removeForgotten();
+  /** The module of a part, which is used from now on. */
+  module(part: string): Omit<KeptModule, 'shapes'> | undefined {
+    const bytes = this.#files.read(this.#nameOf(part, 'wasm'));
+    if (bytes === undefined) return undefined;
+    this.#files.touch(this.#nameOf(part, 'shapes'));
+    return parseKeptModule(bytes);
   }
 
-  #put(path: string, parts: readonly Uint8Array[]): void {
-    const temporary = `${path}.${process.pid}-${threadId}.tmp`;
-    const rest = Buffer.concat(parts);
-    try {
-      writeFileSync(temporary, Buffer.concat([MAGIC, this.#digest(rest), rest]), { mode: 0o600 });
-      renameSync(temporary, path);
-    } catch {
-      discard(temporary);
-    }
+  /** The machine code that this V8 has made of a part's module. */
+  machineCode(part: string): Uint8Array<ArrayBuffer> | undefined {
+    return this.#files.read(this.#nameOf(part, this.#machineCode));
   }
 
-  /** What is behind the head of a file of this engine's. */
-  #open(file: Buffer<ArrayBuffer> | undefined): Uint8Array<ArrayBuffer> | undefined {
-    if (file === undefined || file.length < HEAD || !file.subarray(0, MAGIC.length).equals(MAGIC)) return undefined;
-    const rest = new Uint8Array(file.buffer, file.byteOffset + HEAD, file.length - HEAD);
-    return file.subarray(MAGIC.length, HEAD).equals(this.#digest(rest)) ? rest : undefined;
+  /** Keeps machine code of a part; `undefined` keeps none any more. */
+  setMachineCode(part: string, code: Uint8Array | undefined): void {
+    const name = this.#nameOf(part, this.#machineCode);
+    if (code === undefined) this.#files.remove(name);
+    else this.#files.write(name, code);
   }
 
-  #digest(bytes: Uint8Array): Buffer {
-    return createHash('sha256').update(this.#engine).update('\0').update(bytes).digest();
+  /** What other parts can be made of. */
+  archive(part: string): KeptArchive | undefined {
+    const bytes = this.#files.read(this.#nameOf(part, 'code'));
+    return bytes === undefined ? undefined : KeptArchive.parse(bytes);
   }
 
-  #removeForgotten(): void {
-    try {
-      for (const name of readdirSync(this.#directory)) {
-        const path = join(this.#directory, name);
-        if (NAME.test(name) && statSync(path).mtimeMs < Date.now() - FORGOTTEN_MS) rmSync(path);
-      }
-    } catch {
-      // Another process was quicker.
-    }
-  }
-}
-
-function discard(path: string): void {
-  try {
-    rmSync(path, { force: true });
-  } catch {
-    // Not even its directory is there.
-  }
-}
-
-const READ = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0);
-const isTrusted = (stat: Stats): boolean => stat.isFile() && isPrivate(stat) && stat.size <= MAX_FILE;
-
-/** Reads a file that only this user can have written; `undefined` where there is none. */
-function readOwn(path: string): Buffer<ArrayBuffer> | undefined {
-  let fd: number | undefined;
-  try {
-    fd = openSync(path, READ);
-    return isTrusted(fstatSync(fd)) ? readFileSync(fd) : undefined;
-  } catch {
+  /** Keeps regions as a part. @returns its name; `undefined` where it can't be written */
+  add(archive: KeptArchive): string | undefined {
+    const code = archive.serialize();
+    const module = archive.link();
+    const { buffer, byteOffset, byteLength } = module.shapes;
+    const part = hashOf(this.#engine, code);
+    const isWritten =
+      this.#files.write(this.#nameOf(part, 'code'), code) &&
+      this.#files.write(this.#nameOf(part, 'wasm'), serializeKeptModule(module)) &&
+      this.#files.write(this.#nameOf(part, 'shapes'), new Uint8Array(buffer, byteOffset, byteLength));
+    if (isWritten) return part;
+    this.remove(part);
     return undefined;
-  } finally {
-    if (fd !== undefined) closeSync(fd);
   }
-}
 
-/** The same on another thread. */
-async function readOwnLater(path: string): Promise<Buffer<ArrayBuffer> | undefined> {
-  const file = await open(path, READ).catch(() => undefined);
-  try {
-    return file !== undefined && isTrusted(await file.stat()) ? await file.readFile() : undefined;
-  } catch {
-    return undefined;
-  } finally {
-    await file?.close();
+  /** Removes a part. Who has its shapes finds no module. */
+  remove(part: string): void {
+    for (const kind of ['shapes', 'wasm', 'code', this.#machineCode]) this.#files.remove(this.#nameOf(part, kind));
+  }
+
+  /** Parts so small that each is worth less than the files that it is. */
+  smallParts(): readonly string[] {
+    const isSmall = ({ name, bytes }: FileInfo): boolean => name.endsWith('.wasm') && bytes < SMALL;
+    return this.#parts().flatMap(({ name, shapes, files }) =>
+      shapes !== undefined && files.some(isSmall) ? [name] : [],
+    );
+  }
+
+  #parts(): readonly PartFiles[] {
+    const byName = new Map<string, FileInfo[]>();
+    for (const file of this.#files.list()) {
+      const [, engine, part] = /^([0-9a-f]{32})-([0-9a-f]{32})\./.exec(file.name) ?? [];
+      if (engine !== this.#engine || part === undefined) continue;
+      const files = byName.get(part) ?? [];
+      files.push(file);
+      byName.set(part, files);
+    }
+    return [...byName].map(([name, files]) => ({
+      name,
+      files,
+      shapes: files.find((file) => file.name.endsWith('.shapes')),
+      bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
+    }));
+  }
+
+  /** Removes what is too much, too old, or was not finished. @param limit of bytes */
+  tidy(limit = LIMIT): void {
+    const now = Date.now();
+    for (const { name, usedMs } of this.#files.list())
+      if (NAME.test(name) && usedMs < now - FORGOTTEN_MS) this.#files.remove(name);
+    let bytes = 0;
+    const usedMs = ({ shapes }: PartFiles): number => shapes?.usedMs ?? 0;
+    for (const part of this.#parts().toSorted((a, b) => usedMs(b) - usedMs(a))) {
+      const isUnfinished = part.shapes === undefined;
+      if (isUnfinished && part.files.some((file) => file.usedMs > now - UNFINISHED_MS)) continue;
+      bytes += part.bytes;
+      if (!isUnfinished && bytes <= limit) continue;
+      bytes -= part.bytes;
+      for (const file of part.files.toSorted((a) => (a.name.endsWith('.shapes') ? -1 : 1)))
+        this.#files.remove(file.name);
+    }
   }
 }

@@ -1,6 +1,6 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
-import type { CompileReply, CompileRequest, CompilerThread, KeptReply } from '../soft/index.js';
-import type { Use } from './code-keeper.js';
+import type { CompileRequest, CompilerReply, CompilerThread, KeptReply } from '../soft/index.js';
+import { sharedFlags } from './v8-flags.js';
 
 /** What the worker is sent: a channel to a machine. */
 export interface Connection {
@@ -13,6 +13,12 @@ export interface Connection {
 
 /** The last message of a machine. That its port is closed the worker would hear only from an event loop that goes on. */
 export const CLOSE = 'close';
+
+/** What a machine's port carries to the worker: of a part that is wanted, the name, too. */
+export type ToWorker =
+  | Exclude<CompileRequest, { readonly part: number }>
+  | { readonly part: number; readonly name: string }
+  | typeof CLOSE;
 
 export const Word = {
   /** How many replies the worker has put into the channel. */
@@ -29,9 +35,6 @@ const START_DELAY_MS = 50;
 /** How long the end of the process waits at most for compiled code to be kept; as a rule it takes a fiftieth of it. */
 const SAVE_MS = 500;
 
-/** A module of so many bytes is half of what is kept at most. */
-const CROWDED = 8 * 2 ** 20;
-
 /** The worker, shared by the machines of this thread; there only while a machine is. */
 let worker: Worker | undefined;
 const open = new Set<Channel>();
@@ -45,6 +48,8 @@ class Channel implements CompilerThread {
   readonly #codeDirectory: string | undefined;
   #received = 0;
   #kept: KeptReply | undefined;
+  /** Of the parts in it, by id. */
+  #partNames: readonly string[] = [];
 
   /** The worker's end, until it is connected. */
   #end: MessagePort | undefined;
@@ -68,23 +73,26 @@ class Channel implements CompilerThread {
 
   post(request: CompileRequest): void {
     // Who runs a vCPU and never returns to the event loop has compiled code all the same.
-    if ('regions' in request && this.#end !== undefined) connectAll();
-    if (!this.failed) this.#port.postMessage(request);
+    if (!('memory' in request) && this.#end !== undefined) connectAll();
+    if (!this.failed) this.#post('part' in request ? { ...request, name: this.#partNames[request.part]! } : request);
   }
 
-  /** Gets what was kept, which comes while the event loop turns. */
+  #post(message: ToWorker): void {
+    this.#port.postMessage(message);
+  }
+
+  /** Finds out what was kept, which comes while the event loop turns. */
   async load(directory: string): Promise<void> {
     const { CodeStore } = await import('./code-store.js');
-    const found = await CodeStore.open(directory)?.readModule();
-    if (found === undefined) return;
-    const { module, digest, bytes, imports, shapes } = found;
-    const used = new Uint8Array(new SharedArrayBuffer(shapes.length));
-    const use: Use = { digest, used, isCrowded: bytes > CROWDED };
-    if (open.has(this)) this.#port.postMessage(use);
-    this.#kept = { module, imports, shapes, used };
+    const parts = (await CodeStore.open(directory)?.parts()) ?? [];
+    if (parts.length === 0 || !open.has(this)) return;
+    this.#partNames = parts.map(({ name }) => name);
+    this.#kept = { parts: parts.map(({ shapes }, id) => ({ id, shapes })) };
+    // The guest's first instructions will ask for some.
+    connectAll();
   }
 
-  receive(): CompileReply | KeptReply | undefined {
+  receive(): CompilerReply | undefined {
     if (this.#kept !== undefined) {
       const kept = this.#kept;
       this.#kept = undefined;
@@ -92,7 +100,7 @@ class Channel implements CompilerThread {
     }
     // A look at the channel costs a microsecond, one at the word nothing.
     if (Atomics.load(this.#words, Word.REPLIES) === this.#received) return undefined;
-    const found = receiveMessageOnPort(this.#port) as { readonly message: CompileReply | KeptReply } | undefined;
+    const found = receiveMessageOnPort(this.#port) as { readonly message: CompilerReply } | undefined;
     if (found === undefined) return undefined;
     this.#received = (this.#received + 1) | 0;
     return found.message;
@@ -109,7 +117,7 @@ class Channel implements CompilerThread {
   save(): void {
     Atomics.store(this.#words, Word.CLOSED, 1);
     if (this.#codeDirectory === undefined || this.#end !== undefined || this.failed) return;
-    this.#port.postMessage(CLOSE);
+    this.#post(CLOSE);
     saving.add(this);
   }
 
@@ -169,6 +177,7 @@ function start(): Worker {
     // What the process was started with, a loader or a profiler, is not for this thread.
     execArgv: [],
     env: {},
+    workerData: sharedFlags(),
     // What it makes is short-lived and small: V8 would let its nursery grow to 48 MiB for a little less collecting.
     resourceLimits: { maxYoungGenerationSizeMb: 2 },
   });

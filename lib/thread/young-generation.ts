@@ -1,6 +1,9 @@
 /** Bytes of V8's young generation, both halves, that are enough for a thread that runs guests. */
 const ENOUGH = 8 << 20;
 const LOOK_MS = 50;
+/** A program that has made little so long after its start is looked at less often. */
+const START_LOOKS = 200;
+const LATER_LOOK_MS = 1000;
 
 /**
  * Keeps V8's young generation from growing beyond some 8 MiB: by itself it takes 32 to 64 MiB, which are then in memory for good, and
@@ -8,14 +11,22 @@ const LOOK_MS = 50;
  * their VM, as `elvisor run` is: it changes the whole process.
  */
 export function limitYoungGeneration(): void {
-  const timer = setInterval(async () => {
-    const { getHeapSpaceStatistics, setFlagsFromString } = await import('node:v8');
+  let looks = 0;
+  const look = async (): Promise<void> => {
+    const { getHeapSpaceStatistics } = await import('node:v8');
     const young = getHeapSpaceStatistics().find(({ space_name: name }) => name === 'new_space');
-    if (young === undefined || young.space_size < ENOUGH) return;
-    // V8 looks at it whenever it might grow; what was given on the command line it has taken in for good. Not earlier: once a flag is set,
-    // V8 takes none of the compiled code that Node carries of its modules, and compiles each that is loaded from then on.
-    setFlagsFromString('--semi-space-growth-factor=1');
-    clearInterval(timer);
-  }, LOOK_MS);
-  timer.unref();
+    if (young !== undefined && young.space_size >= ENOUGH) {
+      const { setYoungGrowth } = await import('./v8-flags.js');
+      // V8 looks at it whenever it might grow; what was given on the command line it has taken in for good. Not earlier: once a flag is set,
+      // V8 takes none of the compiled code that Node carries of its modules, and compiles each that is loaded from then on.
+      setYoungGrowth(1);
+      return;
+    }
+    looks++;
+    wait();
+  };
+  const wait = (): void => {
+    setTimeout(look, looks < START_LOOKS ? LOOK_MS : LATER_LOOK_MS).unref();
+  };
+  wait();
 }

@@ -15,36 +15,12 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { Decoder } from '#lib/soft/a64/decode.js';
-import { TABLE } from '#lib/soft/a64/table.js';
-import { KeptArchive } from '#lib/soft/index.js';
-import { Instructions } from '#lib/soft/jit/instruction.js';
-import { compileRegions } from '#lib/soft/jit/region-compiler.js';
 import { CodeStore } from '#lib/thread/code-store.js';
-import { add, RET } from '../soft/a64.ts';
+import { archiveOf } from './archives.ts';
 
-/** The file that compiled code is kept in: whose it must be, and what becomes of one that is not as it should be. */
+/** The files that compiled code is kept in: whose they must be, and what becomes of one that is not as it should be. */
 
-const CODE = new Instructions(new Decoder(TABLE));
 const DAY_MS = 24 * 3600 * 1000;
-
-/** An archive of regions that add to these registers. */
-function archiveOf(...registers: readonly number[]): KeptArchive {
-  const archive = new KeptArchive();
-  for (const register of registers) {
-    const page = {
-      word: (index: number) => [add(register, 1, 2), RET][index] ?? 0,
-      executed: (index: number) => index < 2,
-      isEntry: () => false,
-      accessesDevice: () => false,
-      guarded: false,
-    };
-    const { functions, regions } = compileRegions(CODE, [{ page, entry: 0, records: 0, name: '' }], new Set<number>())!;
-    for (const { region, body } of regions)
-      archive.add({ region, guarded: false, body: body.portable(), importOf: (index) => functions[index]! }, 0);
-  }
-  return archive;
-}
 
 let top = '';
 let dir = '';
@@ -57,123 +33,198 @@ beforeEach(() => {
 afterEach(() => rmSync(top, { recursive: true, force: true }));
 
 const paths = (): string[] => readdirSync(dir).map((name) => join(dir, name));
-/** The archive's file, and the module's. */
-const fileOf = (kind: string): string => paths().find((path) => path.endsWith(kind))!;
+const filesOf = (part: string): string[] => paths().filter((path) => path.includes(part));
+const namesIn = async (from = store): Promise<string[]> => (await from.parts()).map(({ name }) => name).sort();
+const CODE = new Uint8Array([1, 2, 3, 4, 5]);
+
+/** Makes a part's files look as if nobody had used them for so long. */
+const age = (part: string, ms: number): void => {
+  for (const path of filesOf(part)) utimesSync(path, new Date(), new Date(Date.now() - ms));
+};
 
 test('what is written is there for the next, for this user alone', async () => {
-  expect(store.read()).toBeUndefined();
-  expect(await store.readModule()).toBeUndefined();
-  store.write(archiveOf(3, 4));
+  expect(await store.parts()).toEqual([]);
+  const name = store.add(archiveOf(3, 4))!;
+  store.setMachineCode(name, CODE);
   expect(statSync(dir).mode & 0o777).toBe(0o700);
-  expect(paths()).toHaveLength(2);
+  expect(paths()).toHaveLength(4);
   for (const path of paths()) expect(statSync(path).mode & 0o777).toBe(0o600);
   const next = CodeStore.open(dir)!;
-  const archive = next.read()!;
-  const { module: _, bytes, imports, shapes, digest } = (await next.readModule())!;
-  expect(archive.archive.link()).toEqual(archiveOf(3, 4).link());
-  const linked = archiveOf(3, 4).link();
-  expect({ bytes, imports, shapes }).toEqual({ ...linked, bytes: linked.bytes.length });
-  expect(digest).toBe(archive.digest);
+  const { bytes, imports, shapes } = archiveOf(3, 4).link();
+  expect(await next.parts()).toEqual([{ name, shapes }]);
+  expect(next.module(name)).toEqual({ bytes, imports });
+  expect(next.archive(name)!.link().bytes).toEqual(bytes);
+  expect(next.machineCode(name)).toEqual(CODE);
 });
 
-test('of two that write, each keeps what the other has', async () => {
+test('of two that write, neither loses anything, and the same twice is once', async () => {
   const other = CodeStore.open(dir)!;
-  store.write(archiveOf(3, 4));
-  other.write(archiveOf(4, 5));
-  store.write(archiveOf(6));
-  const found = store.read()!;
-  expect(found.archive.size).toBe(4);
-  expect((await store.readModule())!.digest).toBe(found.digest);
+  const names = [store.add(archiveOf(3, 4)), other.add(archiveOf(5)), store.add(archiveOf(6)), other.add(archiveOf(6))];
+  expect(await namesIn()).toEqual([...new Set(names)].sort());
+  expect(names[3]).toBe(names[2]);
 });
 
-test('each build of the engine has files of its own; those that nobody writes for a month go', () => {
+test('a part that is removed leaves nothing', async () => {
+  const name = store.add(archiveOf(3))!;
+  store.setMachineCode(name, CODE);
+  store.remove(name);
+  expect(paths()).toEqual([]);
+  expect(store.module(name)).toBeUndefined();
+});
+
+test('each build of the engine has parts of its own', async () => {
   const older = new CodeStore(dir, 'another engine');
-  older.write(archiveOf(3));
-  const theirs = paths();
-  expect(store.read()).toBeUndefined();
-  store.write(archiveOf(4));
-  expect(paths()).toHaveLength(4);
-  expect(older.read()!.archive.size).toBe(1);
-  writeFileSync(join(dir, 'notes'), 'of the user');
-  for (const path of paths()) utimesSync(path, new Date(), new Date(Date.now() - 31 * DAY_MS));
-  store.write(archiveOf(5));
-  for (const path of theirs) expect(paths()).not.toContain(path);
-  expect(readdirSync(dir)).toContain('notes');
-  expect(store.read()!.archive.size).toBe(2);
+  const theirs = older.add(archiveOf(3))!;
+  expect(await store.parts()).toEqual([]);
+  expect(store.module(theirs)).toBeUndefined();
+  const ours = store.add(archiveOf(4))!;
+  expect(await namesIn()).toEqual([ours]);
+  expect(await namesIn(older)).toEqual([theirs]);
 });
 
-describe.each(['.code', '.wasm'])('a file that is not as it was written (%s)', (kind) => {
-  const isAbsent = async (): Promise<boolean> =>
-    (kind === '.code' ? store.read() : await store.readModule()) === undefined;
+test('each V8 has machine code of its own', () => {
+  const name = store.add(archiveOf(3))!;
+  const other = new CodeStore(dir, 'engine', 'another V8');
+  const same = new CodeStore(dir, 'engine');
+  other.setMachineCode(name, CODE);
+  expect(same.machineCode(name)).toBeUndefined();
+  expect(other.machineCode(name)).toEqual(CODE);
+  other.setMachineCode(name, undefined);
+  expect(other.machineCode(name)).toBeUndefined();
+});
+
+test('what nobody uses for a month goes', async () => {
+  const older = new CodeStore(dir, 'another engine');
+  const [theirs, unused, used] = [older.add(archiveOf(3))!, store.add(archiveOf(4))!, store.add(archiveOf(5))!];
+  writeFileSync(join(dir, 'notes'), 'of the user');
+  for (const part of [theirs, unused, used, 'notes']) age(part, 29 * DAY_MS);
+  store.tidy();
+  expect(await namesIn()).toEqual([unused, used].sort());
+  for (const part of [theirs, unused, used, 'notes']) age(part, 31 * DAY_MS);
+  store.module(used);
+  store.tidy();
+  expect(await namesIn()).toEqual([used]);
+  expect(await namesIn(older)).toEqual([]);
+  expect(readdirSync(dir)).toContain('notes');
+});
+
+test('beyond the limit, what was not used for longest goes, with its machine code', async () => {
+  const parts = [3, 4, 5, 6].map((value) => store.add(archiveOf(value))!);
+  for (const part of parts) store.setMachineCode(part, new Uint8Array(10_000));
+  const bytes = paths().reduce((sum, path) => sum + statSync(path).size, 0);
+  parts.forEach((part, n) => {
+    age(part, (10 - n) * 60_000);
+  });
+  store.module(parts[0]!);
+  store.tidy(bytes);
+  expect(await namesIn()).toHaveLength(4);
+  store.tidy(bytes / 2);
+  expect(await namesIn()).toEqual([parts[0]!, parts[3]!].sort());
+  for (const part of parts.slice(1, 3)) expect(filesOf(part)).toEqual([]);
+});
+
+test('what a writer has not finished goes in time', () => {
+  const part = store.add(archiveOf(3))!;
+  rmSync(filesOf(part).find((path) => path.endsWith('.shapes'))!);
+  store.tidy();
+  expect(filesOf(part)).toHaveLength(2);
+  age(part, 2 * 3600 * 1000);
+  store.tidy();
+  expect(filesOf(part)).toEqual([]);
+});
+
+describe.each(['shapes', 'wasm', 'code', 'native'])('a file that is not as it was written (%s)', (kind) => {
+  let name = '';
+  let file = '';
+  const writes = (): void => {
+    name = store.add(archiveOf(3))!;
+    store.setMachineCode(name, CODE);
+    file = filesOf(name).find((path) => path.includes(`.${kind}`))!;
+  };
+  beforeEach(writes);
+
+  const isAbsent = async (): Promise<boolean> => {
+    if (kind === 'shapes') return !(await namesIn()).includes(name);
+    const found = {
+      wasm: () => store.module(name),
+      code: () => store.archive(name),
+      native: () => store.machineCode(name),
+    };
+    return found[kind as keyof typeof found]() === undefined;
+  };
   const isReplaced = async (): Promise<void> => {
     expect(await isAbsent()).toBe(true);
-    store.write(archiveOf(7));
+    writes();
     expect(await isAbsent()).toBe(false);
   };
 
   test('cut off anywhere: as if there were none', async () => {
-    store.write(archiveOf(3));
-    const whole = readFileSync(fileOf(kind));
-    for (let length = 0; length < whole.length; length += 3) {
-      writeFileSync(fileOf(kind), whole.subarray(0, length));
+    const whole = readFileSync(file);
+    for (let length = 0; length < whole.length; length += length < 64 ? 1 : 7) {
+      writeFileSync(file, whole.subarray(0, length));
       expect(await isAbsent()).toBe(true);
     }
     await isReplaced();
   });
 
   test('any byte changed: as if there were none', async () => {
-    store.write(archiveOf(3));
-    const whole = readFileSync(fileOf(kind));
+    const whole = readFileSync(file);
     for (let at = 0; at < whole.length; at += at < 64 ? 1 : 5) {
       const changed = Buffer.from(whole);
       changed[at]! ^= 1 << (at % 8);
-      writeFileSync(fileOf(kind), changed);
+      writeFileSync(file, changed);
       expect(await isAbsent()).toBe(true);
     }
     await isReplaced();
   });
 
-  test("another build's, by whatever name: as if there were none", async () => {
-    new CodeStore(dir, 'another engine').write(archiveOf(3));
-    const theirs = fileOf(kind);
-    store.write(archiveOf(4));
-    const ours = paths().find((path) => path.endsWith(kind) && path !== theirs)!;
-    renameSync(theirs, ours);
+  test("another part's, or another kind's, by its name: as if there were none", async () => {
+    const other = store.add(archiveOf(4))!;
+    store.setMachineCode(other, CODE);
+    for (const theirs of filesOf(other)) {
+      renameSync(theirs, file);
+      expect(await isAbsent()).toBe(true);
+    }
+    await isReplaced();
+  });
+
+  test("another build's, by its name: as if there were none", async () => {
+    const other = new CodeStore(dir, 'another engine');
+    const theirs = other.add(archiveOf(3))!;
+    other.setMachineCode(theirs, CODE);
+    renameSync(filesOf(theirs).find((path) => path.includes(`.${kind}`) && path !== file)!, file);
     await isReplaced();
   });
 
   test('too long by far: is not read', async () => {
-    store.write(archiveOf(3));
-    truncateSync(fileOf(kind), 2 ** 40);
+    truncateSync(file, 2 ** 40);
     await isReplaced();
   });
 
   test.each([0o666, 0o660, 0o602])('writable by others (%o): is not trusted', async (mode) => {
-    store.write(archiveOf(3));
-    chmodSync(fileOf(kind), mode);
+    chmodSync(file, mode);
     await isReplaced();
-    expect(statSync(fileOf(kind)).mode & 0o777).toBe(0o600);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
   });
 
   test('a link: is not followed, and what it leads to stays', async () => {
-    store.write(archiveOf(3));
-    const path = fileOf(kind);
     const elsewhere = join(top, 'elsewhere');
-    renameSync(path, elsewhere);
-    symlinkSync(elsewhere, path);
+    renameSync(file, elsewhere);
+    symlinkSync(elsewhere, file);
     const before = readFileSync(elsewhere);
     await isReplaced();
     expect(readFileSync(elsewhere)).toEqual(before);
   });
 
   test('a directory: is not replaced, and nothing is left behind', async () => {
-    store.write(archiveOf(3));
-    const path = fileOf(kind);
-    rmSync(path);
-    mkdirSync(join(path, 'full'), { recursive: true });
-    store.write(archiveOf(4));
+    rmSync(file);
+    mkdirSync(join(file, 'full'), { recursive: true });
+    store.setMachineCode(name, CODE);
+    store.add(archiveOf(3));
     expect(await isAbsent()).toBe(true);
-    expect(paths()).toHaveLength(2);
+    store.remove(name);
+    expect(filesOf(name)).toEqual([file]);
+    expect(paths()).toEqual([file]);
   });
 });
 
@@ -182,9 +233,12 @@ test('a directory that others can write to is not used', () => {
   expect(CodeStore.open(dir)).toBeUndefined();
 });
 
-test('where nothing can be written, nothing is kept, and nobody is told', () => {
+test('where nothing can be written, nothing is kept, and nobody is told', async () => {
   rmSync(dir, { recursive: true });
   writeFileSync(dir, '');
-  store.write(archiveOf(3));
-  expect(store.read()).toBeUndefined();
+  expect(store.add(archiveOf(3))).toBeUndefined();
+  store.setMachineCode('0'.repeat(32), CODE);
+  store.tidy();
+  expect(store.smallParts()).toEqual([]);
+  expect(await store.parts()).toEqual([]);
 });

@@ -8,14 +8,16 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import { createMachine, type SoftMachine } from '#lib/soft/cpu/machine.js';
 import { connectCompiler } from '#lib/thread/compiler-thread.js';
+import { hasMachineCode } from '#lib/thread/machine-code.js';
 import { add, b, movz } from '../soft/a64.ts';
 
 /** The worker that compiles, with real machines. */
 
 const RAM = 0x4000_0000;
 
-function spinning(codeDirectory?: string): { machine: SoftMachine; run: () => CpuStop } {
-  const machine = createMachine({ threshold: 1, compiler: connectCompiler(codeDirectory) }) as SoftMachine;
+/** @param threshold so many branches make a target hot */
+function spinning(codeDirectory?: string, threshold = 1): { machine: SoftMachine; run: () => CpuStop } {
+  const machine = createMachine({ threshold, compiler: connectCompiler(codeDirectory) }) as SoftMachine;
   const memory = machine.allocate(0x1_0000)!;
   machine.map(RAM, memory.size, memory, 0, false);
   const view = new DataView(memory.bytes.buffer, memory.bytes.byteOffset, memory.size);
@@ -27,9 +29,12 @@ function spinning(codeDirectory?: string): { machine: SoftMachine; run: () => Cp
   return { machine, run: () => cpu.run(1000) };
 }
 
-/** Runs until a region of the machine has come. */
-async function compiled({ machine, run }: ReturnType<typeof spinning>): Promise<void> {
-  while (machine.stats.regions === 0) {
+/** Runs until a region of the machine has come, compiled or kept. */
+async function compiled(
+  { machine, run }: ReturnType<typeof spinning>,
+  which: 'regions' | 'reused' = 'regions',
+): Promise<void> {
+  while (machine.stats[which] === 0) {
     expect(run()).toBe(CpuStop.BUDGET);
     await sleep(1);
   }
@@ -54,25 +59,28 @@ describe('code that is kept', () => {
   });
   afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
-  const saved = async (): Promise<void> => {
-    while (!readdirSync(dir).some((name) => name.endsWith('.wasm'))) await sleep(5);
+  /** Waits for a file of a kind. */
+  const written = async (kind: string): Promise<void> => {
+    while (!readdirSync(dir).some((name) => name.includes(`.${kind}`) && !name.endsWith('.tmp'))) await sleep(5);
   };
 
-  test('is used by the next machine, which compiles none', async () => {
+  test('is used by the next machine, which compiles none, and then as machine code', async () => {
     const first = spinning(dir);
     await compiled(first);
     first.machine.close();
-    await saved();
-    const second = spinning(dir);
-    while (second.machine.stats.reused === 0 && second.machine.stats.regions === 0) {
-      expect(second.run()).toBe(CpuStop.BUDGET);
-      await sleep(1);
+    await written('shapes');
+    for (let n = 0; n < 2; n++) {
+      // Nothing is hot here.
+      const next = spinning(dir, 2 ** 30);
+      await compiled(next, 'reused');
+      expect(next.machine.stats.regions).toBe(0);
+      if (hasMachineCode()) await written('native');
+      next.machine.close();
     }
-    second.machine.close();
-    const third = spinning();
-    await compiled(third);
-    expect(third.machine.stats.reused).toBe(0);
-    third.machine.close();
+    const none = spinning();
+    await compiled(none);
+    expect(none.machine.stats.reused).toBe(0);
+    none.machine.close();
   }, 60_000);
 
   test.each([
@@ -97,8 +105,9 @@ describe('code that is kept', () => {
         ${end}`);
       expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
       expect(readdirSync(dir).sort()).toEqual([
-        expect.stringMatching(/^[0-9a-f]{32}\.code$/),
-        expect.stringMatching(/^[0-9a-f]{32}\.wasm$/),
+        expect.stringMatching(/^[0-9a-f]{32}-[0-9a-f]{32}\.code$/),
+        expect.stringMatching(/^[0-9a-f]{32}-[0-9a-f]{32}\.shapes$/),
+        expect.stringMatching(/^[0-9a-f]{32}-[0-9a-f]{32}\.wasm$/),
       ]);
     },
     60_000,

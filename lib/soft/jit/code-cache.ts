@@ -1,6 +1,6 @@
 import type { Decoder } from '../a64/decode.js';
 import type { HelperEnv } from '../a64/helpers.js';
-import type { CompilerThread, KeptReply, RegionRequest } from './compiler-thread.js';
+import type { CompileReply, CompilerReply, CompilerThread, RegionRequest } from './compiler-thread.js';
 import { RECORD_SHIFT, RECORD_SIZE } from './handler.js';
 import { Instructions } from './instruction.js';
 import { DECODE, type Interpreter, MAX_REGIONS, PAGE_END, REGION } from './interpreter.js';
@@ -56,6 +56,8 @@ interface Hot extends Candidate {
 /** Regions compiled at once at most, and runs that a smaller number waits for more; that one of them is hot again counts as a run. */
 const BATCH = 8;
 const PATIENCE = 8;
+/** Regions that the compiler thread has not answered, at most, before it is sent no more of them; and so many that wait to be sent. */
+const MAX_WAITING = 256;
 /** Replies of the compiler thread taken at once: each is a module to instantiate. */
 const REPLIES = 4;
 
@@ -334,6 +336,9 @@ export class CodeCache {
   }
 
   #send(thread: CompilerThread): void {
+    // Where the thread gets no processor, what was found hot first may not be hot any more, and what still is will be found again.
+    for (const h of this.#hot.splice(0, this.#hot.length - MAX_WAITING)) h.slot.wanted.delete(h.entry);
+    if (this.#sent.size >= MAX_WAITING) return;
     const regions = this.#hot
       .filter((h) => this.#isAlive(h))
       .map((h): RegionRequest => {
@@ -357,17 +362,7 @@ export class CodeCache {
     for (let n = 0; n < REPLIES; n++) {
       const reply = thread.receive();
       if (reply === undefined) break;
-      if ('shapes' in reply) {
-        this.#keep(reply);
-        continue;
-      }
-      const regions = reply.regions.map(({ id, entries }) => ({ candidate: this.#sent.get(id), entries }));
-      // What was sent earlier and is not in here can't be compiled, or can be entered as part of another region.
-      for (const id of this.#sent.keys()) {
-        if (id > reply.regions.at(-1)!.id) break;
-        this.#sent.delete(id);
-      }
-      this.#install(reply.module, reply.imports, regions);
+      this.#take(reply, thread);
     }
     if (!thread.failed) return;
     this.#thread = undefined;
@@ -375,22 +370,45 @@ export class CodeCache {
     this.#sent.clear();
   }
 
-  /** Uses kept regions from now on, in what is decoded already, too. */
-  #keep(reply: KeptReply): void {
-    try {
-      this.#kept = new KeptCode(reply, this.#interpreter);
-    } catch {
-      // Not what this engine can use: it does without.
-      return;
-    }
-    const { u16 } = this.#env;
-    for (const slot of this.#byPage.values()) {
-      if (!slot.tracked) continue;
-      for (let index = 0; index < RECORDS; index++) {
-        const handler = u16[(slot.address + index * RECORD_SIZE) >>> 1];
-        if (handler !== DECODE && handler !== REGION) this.#reuse(this.#kept, slot, index);
+  #take(reply: CompilerReply, thread: CompilerThread): void {
+    if ('done' in reply) {
+      this.#installReply(reply);
+    } else if ('parts' in reply) {
+      this.#kept ??= new KeptCode(this.#interpreter, (part) => thread.post({ part }));
+      this.#kept.add(reply.parts);
+      this.#reuseDecoded(this.#kept);
+    } else {
+      for (const { page, guarded, position } of this.#kept?.arrived(reply) ?? []) {
+        const slot = this.#byPage.get(slotKey(page, guarded));
+        if (slot !== undefined) this.#reuseAt(this.#kept!, slot, position);
       }
     }
+  }
+
+  #installReply({ done, compiled }: CompileReply): void {
+    if (compiled !== undefined) {
+      const regions = compiled.regions.map(({ id, entries }) => ({ candidate: this.#sent.get(id), entries }));
+      this.#install(compiled.module, compiled.imports, regions);
+    }
+    // What was sent earlier and has not come can't be compiled, or can be entered as part of another region.
+    for (const id of this.#sent.keys()) {
+      if (id > done) break;
+      this.#sent.delete(id);
+    }
+  }
+
+  /** Uses kept regions in what is decoded already. */
+  #reuseDecoded(kept: KeptCode): void {
+    for (const slot of this.#byPage.values()) {
+      if (!slot.tracked) continue;
+      for (let index = 0; index < RECORDS; index++) this.#reuseAt(kept, slot, index);
+    }
+  }
+
+  /** Looks for a kept region of a record, if that is decoded and is no region's yet. */
+  #reuseAt(kept: KeptCode, slot: Slot, index: number): void {
+    const handler = this.#env.u16[(slot.address + index * RECORD_SIZE) >>> 1];
+    if (handler !== DECODE && handler !== REGION) this.#reuse(kept, slot, index);
   }
 
   /** Whether the page still holds what it held when the record was found hot, and is still tracked; if not, it may be found hot again. */

@@ -24,26 +24,50 @@ export interface RegionRequest {
   readonly name: string;
 }
 
-/** What goes to a compiler thread: first the machine's linear memory, then regions of it. */
-export type CompileRequest = { readonly memory: WasmMemory } | { readonly regions: readonly RegionRequest[] };
+/**
+ * What goes to a compiler thread: first the machine's linear memory, then regions of it, and the {@link KeptPart.id} of a part whose
+ * module is wanted.
+ */
+export type CompileRequest =
+  | { readonly memory: WasmMemory }
+  | { readonly regions: readonly RegionRequest[] }
+  | { readonly part: number };
 
-/** What comes back: a module with the functions of some of the regions. Those that can't be compiled are never heard of again. */
+/** What comes back: what has become of some of the regions. */
 export interface CompileReply {
-  readonly module: WasmModule;
-  readonly imports: ModuleImports;
-  /** The regions' ids, in the order of the module's functions, and where they may be entered: positions in their pages. */
-  readonly regions: readonly { readonly id: number; readonly entries: readonly number[] }[];
+  /** The last of the regions' ids that this is about: of that and those before, what has come by now is all that can be compiled. */
+  readonly done: number;
+  readonly compiled:
+    | {
+        readonly module: WasmModule;
+        readonly imports: ModuleImports;
+        /** The regions' ids, in the order of the module's functions, and where they may be entered: positions in their pages. */
+        readonly regions: readonly { readonly id: number; readonly entries: readonly number[] }[];
+      }
+    | undefined;
 }
 
-/** Regions of earlier runs, all in one module: what comes first from who keeps code. */
-export interface KeptReply {
-  readonly module: WasmModule;
-  readonly imports: ModuleImports;
+/** A part of the regions of earlier runs, which is one module. */
+export interface KeptPart {
+  /** The thread's own number for it. */
+  readonly id: number;
   /** What each was compiled from, see Shape, in the order of the module's functions. */
   readonly shapes: Uint32Array;
-  /** A byte a region, to be set when it is used. */
-  readonly used: Uint8Array;
 }
+
+/** What was kept of earlier runs: what comes first from who keeps code. */
+export interface KeptReply {
+  readonly parts: readonly KeptPart[];
+}
+
+/** The module of a part that was asked for. */
+export interface KeptModuleReply {
+  readonly part: number;
+  /** `undefined`: there is none any more. */
+  readonly found: { readonly module: WasmModule; readonly imports: ModuleImports } | undefined;
+}
+
+export type CompilerReply = CompileReply | KeptReply | KeptModuleReply;
 
 /**
  * A thread that compiles for one machine, so that the machine goes on meanwhile. It reads the guest's code in the machine's
@@ -54,7 +78,7 @@ export interface CompilerThread {
   readonly failed: boolean;
   post(request: CompileRequest): void;
   /** The next reply, if one has come. Never waits. */
-  receive(): CompileReply | KeptReply | undefined;
+  receive(): CompilerReply | undefined;
   /** No more replies are wanted. */
   close(): void;
 }
@@ -86,6 +110,7 @@ export class CompileServer {
       this.#memory = request.memory;
       return;
     }
+    if (!('regions' in request)) return;
     if (this.#memory === undefined) throw new Error('the compiler thread was not given a memory');
     const { buffer } = this.#memory;
     const views = { u16: new Uint16Array(buffer), u32: new Uint32Array(buffer) };
@@ -100,10 +125,14 @@ export class CompileServer {
     const entered = new Set<number>();
     while (list.length > 0 && isClosed?.() !== true) {
       const compiled = compileRegions(this.#code, list, entered);
-      if (compiled === undefined) continue;
+      const done = request.regions[request.regions.length - list.length - 1]!.id;
+      if (compiled === undefined) {
+        this.#reply({ done, compiled });
+        continue;
+      }
       const { bytes, imports, functions } = compiled;
       const regions = compiled.regions.map(({ candidate: { id }, entries }) => ({ id, entries }));
-      this.#reply({ module: makeModule(bytes), imports, regions });
+      this.#reply({ done, compiled: { module: makeModule(bytes), imports, regions } });
       for (const { candidate, region, body } of compiled.regions) {
         const { guarded } = candidate.page;
         keep?.({ region, guarded, body: body.portable(), importOf: (index) => functions[index]! });

@@ -1,15 +1,5 @@
 import type { KeptModule } from './kept-module.js';
-import {
-  codeLength,
-  equalShapes,
-  isShape,
-  setCodeLength,
-  setUsed,
-  shapeHash,
-  shapeLength,
-  shapeOf,
-  usedAt,
-} from './kept-shape.js';
+import { codeLength, equalShapes, isShape, setCodeLength, shapeHash, shapeLength, shapeOf } from './kept-shape.js';
 import type { ImportedFunction } from './linkage.js';
 import type { Region } from './region.js';
 import { REGION_SIGNATURE, regionExport, regionModule } from './region-compiler.js';
@@ -40,6 +30,9 @@ interface Kept {
   readonly code: Uint8Array;
 }
 
+/** A number that two regions share that are the same, and hardly any others. */
+export const regionHash = ({ region, guarded }: NewRegion): number => shapeHash(shapeOf(region, guarded));
+
 /** What compiled code depends on besides the engine itself: what V8 can do. */
 export const engineId = (): string => (TAIL_CALLS ? 'tail-calls' : '');
 
@@ -60,7 +53,7 @@ const padded = (bytes: number): number => (bytes + 3) & ~3;
 export class KeptArchive {
   readonly #imports: ImportedFunction[] = [];
   readonly #numbers = new Map<string, number>();
-  #regions: Kept[] = [];
+  readonly #regions: Kept[] = [];
   readonly #byHash = new Map<number, Kept[]>();
   #bytes = 0;
 
@@ -76,10 +69,9 @@ export class KeptArchive {
 
   /**
    * Adds a region, unless it is there already.
-   * @param minutes since 1970: when it was used
    * @returns whether it was added
    */
-  add({ region, guarded, body, importOf }: NewRegion, minutes: number): boolean {
+  add({ region, guarded, body, importOf }: NewRegion): boolean {
     if (body.bytes.length > MAX_BODY) return false;
     const calls: number[] = [];
     for (const at of body.calls) {
@@ -90,18 +82,13 @@ export class KeptArchive {
     const shape = shapeOf(region, guarded);
     const code = encodeCode(body, calls);
     setCodeLength(shape, code.length);
-    setUsed(shape, minutes);
     return this.#add({ shape, code });
   }
 
   #add(kept: Kept): boolean {
     const hash = shapeHash(kept.shape);
     const same = this.#byHash.get(hash);
-    const known = same?.find((k) => equalShapes(k.shape, kept.shape));
-    if (known !== undefined) {
-      setUsed(known.shape, Math.max(usedAt(known.shape), usedAt(kept.shape)));
-      return false;
-    }
+    if (same?.some((k) => equalShapes(k.shape, kept.shape))) return false;
     if (same === undefined) this.#byHash.set(hash, [kept]);
     else same.push(kept);
     this.#regions.push(kept);
@@ -126,13 +113,6 @@ export class KeptArchive {
         words[n] = words[n]! - (words[n]! % MAX_IMPORTS) + numbers[words[n]! % MAX_IMPORTS]!;
       this.#add({ shape: shape.slice(), code: renumbered });
     }
-  }
-
-  /** Notes that regions are used. @param flags by their order in {@link link}: other than 0 where one was */
-  markUsed(flags: Uint8Array, minutes: number): void {
-    this.#regions.forEach(({ shape }, n) => {
-      if ((flags[n] ?? 0) !== 0) setUsed(shape, minutes);
-    });
   }
 
   /** All functions in a module. */
@@ -168,19 +148,6 @@ export class KeptArchive {
       at += code.length;
     }
     return out;
-  }
-
-  /** Drops what was not used for longest, as long as there are more bytes than so many. */
-  trim(limit: number): void {
-    if (this.#bytes <= limit) return;
-    const byUse = this.#regions.toSorted((a, b) => usedAt(b.shape) - usedAt(a.shape));
-    this.#regions = [];
-    this.#byHash.clear();
-    this.#bytes = 0;
-    for (const kept of byUse) {
-      if (this.#bytes + kept.shape.byteLength + kept.code.length > limit) return;
-      this.#add(kept);
-    }
   }
 
   /** Reads what {@link serialize} wrote. @returns `undefined` where that is not what the bytes are */

@@ -1,7 +1,6 @@
-import { isShape, shapeLength } from './kept-shape.js';
 import type { ModuleImports } from './linkage.js';
 
-/** The archive's kept regions in one module. */
+/** The regions of an archive in one module. */
 export interface KeptModule {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly imports: ModuleImports;
@@ -9,34 +8,30 @@ export interface KeptModule {
   readonly shapes: Uint32Array<ArrayBuffer>;
 }
 
-/** u32 words before everything else: bytes of the imports, words of the shapes. */
-const HEAD = 2;
+/** u32 words before everything else: bytes of the imports. */
+const HEAD = 1;
 
 const padded = (bytes: number): number => (bytes + 3) & ~3;
 
-/** A module as bytes, to be used in other runs as it is. */
-export function serializeKeptModule({ bytes, imports, shapes }: KeptModule): Uint8Array<ArrayBuffer> {
+/** A module as bytes, but for its shapes, to be used in other runs as it is. */
+export function serializeKeptModule({ bytes, imports }: Omit<KeptModule, 'shapes'>): Uint8Array<ArrayBuffer> {
   const names = new TextEncoder().encode(JSON.stringify(imports));
-  const shapesAt = HEAD * 4 + padded(names.length);
-  const out = new Uint8Array(shapesAt + shapes.byteLength + bytes.length);
-  new Uint32Array(out.buffer, 0, HEAD).set([names.length, shapes.length]);
+  const moduleAt = HEAD * 4 + padded(names.length);
+  const out = new Uint8Array(moduleAt + bytes.length);
+  new Uint32Array(out.buffer, 0, HEAD).set([names.length]);
   out.set(names, HEAD * 4);
-  new Uint32Array(out.buffer, shapesAt, shapes.length).set(shapes);
-  out.set(bytes, shapesAt + shapes.byteLength);
+  out.set(bytes, moduleAt);
   return out;
 }
 
 /** Reads what {@link serializeKeptModule} wrote. @returns `undefined` where that is not what the bytes are */
-export function parseKeptModule(bytes: Uint8Array<ArrayBuffer>): KeptModule | undefined {
+export function parseKeptModule(bytes: Uint8Array<ArrayBuffer>): Omit<KeptModule, 'shapes'> | undefined {
   if (bytes.length < HEAD * 4 || bytes.byteOffset % 4 !== 0) return undefined;
-  const [names, words] = new Uint32Array(bytes.buffer, bytes.byteOffset, HEAD) as unknown as [number, number];
-  const shapesAt = HEAD * 4 + padded(names);
-  const moduleAt = shapesAt + words * 4;
+  const [names] = new Uint32Array(bytes.buffer, bytes.byteOffset, HEAD) as unknown as [number];
+  const moduleAt = HEAD * 4 + padded(names);
   if (moduleAt > bytes.length) return undefined;
   const imports = parseImports(bytes.subarray(HEAD * 4, HEAD * 4 + names));
-  const shapes = new Uint32Array(bytes.buffer, bytes.byteOffset + shapesAt, words);
-  for (let at = 0; at < words; at += shapeLength(shapes, at)) if (!isShape(shapes, at)) return undefined;
-  return imports === undefined ? undefined : { bytes: bytes.subarray(moduleAt), imports, shapes };
+  return imports === undefined ? undefined : { bytes: bytes.subarray(moduleAt), imports };
 }
 
 function parseImports(bytes: Uint8Array): ModuleImports | undefined {

@@ -19,14 +19,12 @@ const Word = {
   LENGTH: 0,
   /** Bytes of the region's code in the archive. */
   CODE: 1,
-  /** When it was used last, in minutes since 1970. */
-  USED: 2,
-  GUARDED: 3,
-  INSTRUCTIONS: 4,
-  ENTRIES: 5,
-  DEVICES: 6,
+  GUARDED: 2,
+  INSTRUCTIONS: 3,
+  ENTRIES: 4,
+  DEVICES: 5,
 } as const;
-const HEAD = 7;
+const HEAD = 6;
 
 const PAGE_INSTRUCTIONS = 1024;
 
@@ -67,24 +65,57 @@ export function readShape(words: Uint32Array, at: number): Shape {
 
 export const shapeLength = (words: Uint32Array, at: number): number => words[at + Word.LENGTH]!;
 export const codeLength = (shape: Uint32Array): number => shape[Word.CODE]!;
-export const usedAt = (shape: Uint32Array): number => shape[Word.USED]!;
 
 export function setCodeLength(shape: Uint32Array, bytes: number): void {
   shape[Word.CODE] = bytes;
 }
-export function setUsed(shape: Uint32Array, minutes: number): void {
-  shape[Word.USED] = minutes;
-}
 
-/** Whether two shapes are the same but for when they were used: their functions are the same then. */
+/** Whether two shapes are the same: their functions are the same then. */
 export const equalShapes = (a: Uint32Array, b: Uint32Array): boolean =>
-  a.length === b.length && a.every((word, n) => word === b[n] || n === Word.USED);
+  a.length === b.length && a.every((word, n) => word === b[n]);
 
 /** A hash of what {@link equalShapes} compares. */
 export function shapeHash(shape: Uint32Array): number {
   let hash = 0;
   for (let n = Word.GUARDED; n < shape.length; n++) hash = Math.imul(hash ^ shape[n]!, 0x9e37_79b1) ^ (hash >>> 15);
   return hash >>> 0;
+}
+
+/** How many instructions the shape at a position is of. */
+export const shapeInstructions = (words: Uint32Array, at: number): number => words[at + Word.INSTRUCTIONS]!;
+
+/** What a shape is looked for by: the position of its entry, its first instruction, and whether its page is guarded. */
+export function shapeEntry(
+  words: Uint32Array,
+  halves: Uint16Array,
+  at: number,
+): { readonly position: number; readonly word: number; readonly guarded: boolean } {
+  const instructions = words[at + Word.INSTRUCTIONS]!;
+  const position = halves[(at + HEAD + instructions) << 1]!;
+  return { position, word: words[at + HEAD]!, guarded: words[at + Word.GUARDED] === 1 };
+}
+
+/**
+ * Whether a page is what a shape was compiled from, with the entry at a position.
+ * @param halves the array of {@link words} in halves
+ * @param u32 linear memory
+ * @param start index of the page's first word in it
+ */
+export function isShapeAt(
+  words: Uint32Array,
+  halves: Uint16Array,
+  at: number,
+  position: number,
+  guarded: boolean,
+  u32: Uint32Array,
+  start: number,
+): boolean {
+  const count = words[at + Word.INSTRUCTIONS]!;
+  const first = at + HEAD;
+  const positions = (first + count) << 1;
+  if (halves[positions] !== position || (words[at + Word.GUARDED] === 1) !== guarded) return false;
+  for (let n = 0; n < count; n++) if (u32[start + halves[positions + n]!] !== words[first + n]) return false;
+  return true;
 }
 
 /** Whether there is a shape at a position, within the array, that can be read without looking any further. */
@@ -100,3 +131,11 @@ export function isShape(words: Uint32Array, at: number): boolean {
 }
 
 const isPosition = (position: number): boolean => position < PAGE_INSTRUCTIONS;
+
+/** Reads shapes that stand one behind the other. @returns `undefined` where that is not what the bytes are */
+export function parseShapes(bytes: Uint8Array<ArrayBuffer>): Uint32Array<ArrayBuffer> | undefined {
+  if (bytes.length % 4 !== 0 || bytes.byteOffset % 4 !== 0) return undefined;
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2);
+  for (let at = 0; at < words.length; at += shapeLength(words, at)) if (!isShape(words, at)) return undefined;
+  return words;
+}

@@ -13,9 +13,9 @@ export interface WasmInstance {
 export type WasmModule = object;
 
 interface WasmApi {
-  readonly compile: (bytes: Uint8Array<ArrayBuffer>) => Promise<WasmModule>;
   readonly validate: (bytes: Uint8Array<ArrayBuffer>) => boolean;
   readonly Memory: new (descriptor: { initial: number; maximum: number; shared?: boolean }) => WasmMemory;
+  readonly Table: new (descriptor: { element: 'anyfunc'; initial: number; maximum: number }) => WasmTable;
   readonly Module: new (bytes: Uint8Array<ArrayBuffer>) => WasmModule;
   readonly Instance: new (
     module: WasmModule,

@@ -3,36 +3,51 @@ import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import type { SoftMachine } from '#lib/soft/cpu/machine.js';
 import {
   type CompileRequest,
+  type CompilerReply,
   type CompilerThread,
   CompileServer,
   KeptArchive,
-  type KeptReply,
   type NewRegion,
   type RegionRequest,
 } from '#lib/soft/index.js';
 import { Wasm } from '#lib/soft/jit/webassembly.js';
 import { add, b, bne, hvc, movz, NOP, RET, subsImm } from '../a64.ts';
 import { BareMetal, DONE } from '../bare-metal.ts';
-import { replyOf } from './late-compiler.ts';
+import { KeptParts } from './late-compiler.ts';
 
 /** Regions of earlier runs: where they are put to use, and where not. */
 
-/** A thread that compiles at once but only keeps, and replies what it is told to. */
+/** A thread that compiles at once but only keeps, and has the parts that it is given. */
 class Keeper implements CompilerThread {
   failed = false;
   readonly regions: NewRegion[] = [];
   readonly requests: RegionRequest[] = [];
-  readonly #replies: KeptReply[] = [];
+  /** The parts that were asked for. */
+  readonly wanted: number[] = [];
+  /** Whether those that are asked for come at once. */
+  answers = true;
+  readonly #parts = new KeptParts();
+  readonly #replies: CompilerReply[] = [];
   readonly #server = new CompileServer(() => {}, { keep: (region) => this.regions.push(region) });
 
   post(request: CompileRequest): void {
     if ('regions' in request) this.requests.push(...request.regions);
+    if ('part' in request) {
+      this.wanted.push(request.part);
+      if (this.answers) this.send(this.#parts.reply(request.part));
+    }
     this.#server.handle(request);
   }
-  send(reply: KeptReply): void {
+  send(reply: CompilerReply): void {
     this.#replies.push(reply);
   }
-  receive(): KeptReply | undefined {
+  give(...archives: readonly KeptArchive[]): void {
+    this.send({ parts: archives.map((archive) => this.#parts.add(archive)) });
+  }
+  answer(part: number): void {
+    this.send(this.#parts.reply(part));
+  }
+  receive(): CompilerReply | undefined {
     return this.#replies.shift();
   }
   close(): void {}
@@ -51,7 +66,7 @@ function create(kept?: KeptArchive): {
   const thread = new Keeper();
   const vm = new BareMetal({ threshold: 1, compiler: thread });
   made.push(vm);
-  if (kept !== undefined) thread.send(replyOf(kept));
+  if (kept !== undefined) thread.give(kept);
   // The first run finds what has come before anything is decoded.
   vm.cpu.setPc(BigInt(vm.place([hvc(DONE)])));
   vm.cpu.run(1);
@@ -84,7 +99,7 @@ function loopOf(words: readonly number[]): NewRegion {
 
 function keptOf(words: readonly number[]): KeptArchive {
   const archive = new KeptArchive();
-  expect(archive.add(loopOf(words), 0)).toBe(true);
+  expect(archive.add(loopOf(words))).toBe(true);
   return archive;
 }
 
@@ -103,19 +118,46 @@ test('code that was met before gets them when they come', () => {
   const at = vm.place(LOOP);
   expect(run(vm, at)).toBe(300n);
   expect(reused()).toBe(0);
-  thread.send(replyOf(keptOf(LOOP)));
+  thread.give(keptOf(LOOP));
   expect(run(vm, at, 4n)).toBe(400n);
   expect(reused()).toBe(1);
 });
 
-test('says which of them were used', () => {
-  const archive = keptOf(LOOP);
-  archive.merge(keptOf(TWICE));
-  const { vm, thread } = create();
-  const reply = replyOf(archive);
-  thread.send(reply);
-  run(vm, vm.place(TWICE));
-  expect([...reply.used]).toEqual([0, 1]);
+test('a part is asked for once, when a region of it is met, and is used when it has come', () => {
+  const { vm, thread, reused } = create();
+  thread.answers = false;
+  thread.give(keptOf(LOOP), keptOf(TWICE));
+  const [loop, again, twice] = [vm.place(LOOP), vm.place(LOOP), vm.place(TWICE)];
+  expect(run(vm, loop)).toBe(300n);
+  expect(run(vm, again)).toBe(300n);
+  expect(thread.wanted).toEqual([0]);
+  expect(reused()).toBe(0);
+  // Where the code has changed meanwhile it is not.
+  vm.place(TWICE, again);
+  thread.answer(0);
+  expect(run(vm, loop)).toBe(300n);
+  expect(reused()).toBe(1);
+  expect(run(vm, again)).toBe(600n);
+  expect(run(vm, twice)).toBe(600n);
+  expect(thread.wanted).toEqual([0, 1]);
+  thread.answer(1);
+  expect(run(vm, twice)).toBe(600n);
+  expect(run(vm, again)).toBe(600n);
+  expect(reused()).toBe(3);
+});
+
+test('a part that is there no more: what is hot is compiled', () => {
+  const { vm, thread, reused } = create();
+  thread.answers = false;
+  thread.give(keptOf(LOOP));
+  const at = vm.place(LOOP);
+  expect(run(vm, at)).toBe(300n);
+  thread.send({ part: 0, found: undefined });
+  expect(run(vm, at)).toBe(300n);
+  expect(run(vm, at)).toBe(300n);
+  expect(reused()).toBe(0);
+  expect(thread.wanted).toEqual([0]);
+  expect(thread.requests.map(({ entry }) => entry)).toContain(HEAD);
 });
 
 test.each([2, 3, 4])('another instruction %i than they were compiled from: not used', (changed) => {
@@ -192,20 +234,22 @@ test('what they hold is code that runs, for who compiles beside them', () => {
 
 test('a machine does without what it cannot link', () => {
   const archive = keptOf(LOOP);
-  const { imports, shapes } = archive.link();
+  const { imports } = archive.link();
   // It imports a function that no engine has: (import "e" "nothing" (func)).
   const head = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, 0x01, 0x04, 0x01, 0x60, 0x00, 0x00];
   const name = [...'nothing'].map((c) => c.charCodeAt(0));
   const module = new Wasm.Module(new Uint8Array([...head, 0x02, 0x0d, 0x01, 0x01, 0x65, 0x07, ...name, 0x00, 0x00]));
   const { vm, thread, reused } = create();
-  thread.send({ module, imports, shapes, used: new Uint8Array(1) });
+  thread.answers = false;
+  thread.give(archive);
+  thread.send({ part: 0, found: { module, imports } });
   expect(run(vm, vm.place(LOOP))).toBe(300n);
   expect(reused()).toBe(0);
 });
 
 test('guarded pages have their own', () => {
   const archive = new KeptArchive();
-  archive.add({ ...loopOf(LOOP), guarded: true }, 0);
+  archive.add({ ...loopOf(LOOP), guarded: true });
   const { vm, reused } = create(archive);
   expect(run(vm, vm.place(LOOP))).toBe(300n);
   expect(reused()).toBe(0);

@@ -1,0 +1,157 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { cachedDataVersionTag, setFlagsFromString } from 'node:v8';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { functionsOf, Wasm } from '#lib/soft/index.js';
+import { CodeStore } from '#lib/thread/code-store.js';
+import { hasMachineCode, Optimizer, withMachineCode } from '#lib/thread/machine-code.js';
+import { MachineCodeMaker } from '#lib/thread/machine-code-maker.js';
+import { archiveOf } from './archives.ts';
+
+/** V8's machine code of kept modules. */
+
+const onNode = Number(process.versions.node.split('.')[0]);
+/** What Node 26 has no way to is left out there. */
+const describeWhere = hasMachineCode() ? describe : describe.skip;
+
+test('Node 20 to 24 give machine code away', () => {
+  expect(hasMachineCode()).toBe(onNode < 26);
+});
+
+let dir = '';
+let store: CodeStore;
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'elvisor-native-'));
+  store = CodeStore.open(dir)!;
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+const entry = (path: string): string => JSON.stringify(fileURLToPath(new URL(`../../dist/${path}`, import.meta.url)));
+
+/** Runs a program that has the store as `store`. @param v8 options of its Node */
+function runProgram(rest: string, v8: readonly string[] = []) {
+  const program = `
+    import { setFlagsFromString } from 'node:v8';
+    import { functionsOf, Wasm } from ${entry('soft/index.js')};
+    import { CodeStore } from ${entry('thread/code-store.js')};
+    import { withMachineCode } from ${entry('thread/machine-code.js')};
+    import { nativeFunction, setYoungGrowth } from ${entry('thread/v8-flags.js')};
+    import { MachineCodeMaker } from ${entry('thread/machine-code-maker.js')};
+    const store = CodeStore.open(${JSON.stringify(dir)});
+    const [{ name }] = await store.parts();
+    ${rest}`;
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...v8, '--input-type=module', '-e', program], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
+  return { status, stderr, stdout };
+}
+
+const answers = (stdout: string) => ({ status: 0, stderr: '', stdout: `${stdout}\n` });
+
+describeWhere('machine code', () => {
+  const make = (): string => {
+    const name = store.add(archiveOf(3, 4, 5))!;
+    const maker = new MachineCodeMaker(store);
+    maker.want(name);
+    while (maker.turn());
+    return name;
+  };
+
+  const USE = `
+    const { bytes, imports } = store.module(name);
+    const code = store.machineCode(name);
+    const module = code && withMachineCode(bytes, code);
+    const areOptimized = (of) =>
+      functionsOf(of, imports).map(nativeFunction(['f'], 'return %IsTurboFanFunction(f)'));`;
+  const TELL = `${USE} console.log(code !== undefined, module !== undefined);`;
+
+  test('is taken in another process, where nothing is left to compile', () => {
+    const name = make();
+    expect(runProgram(`${USE} console.log(areOptimized(module));`)).toEqual(answers('[ true, true, true ]'));
+    store.setMachineCode(name, undefined);
+    expect(runProgram(`${USE} console.log(areOptimized(new Wasm.Module(bytes)));`)).toEqual(
+      answers('[ false, false, false ]'),
+    );
+  });
+
+  test('is taken though the young generation is limited there', () => {
+    make();
+    expect(runProgram(`setYoungGrowth(4); ${TELL}`)).toEqual(answers('true true'));
+  });
+
+  test('is not there where V8 runs with other flags, which have their own', () => {
+    make();
+    expect(runProgram(TELL, ['--stack-size=900'])).toEqual(answers('false false'));
+  });
+
+  test('is not taken where a flag was changed since V8 began', () => {
+    make();
+    expect(runProgram(`setFlagsFromString('--stack-size=800'); ${TELL}`)).toEqual(answers('true false'));
+  });
+
+  test("is not taken where V8's own head of it is another's", () => {
+    const name = make();
+    const code = store.machineCode(name)!;
+    for (let at = 0; at < 16; at++) {
+      const changed = code.slice();
+      changed[at]! ^= 0x10;
+      expect(withMachineCode(store.module(name)!.bytes, changed)).toBeUndefined();
+    }
+    expect(withMachineCode(store.module(name)!.bytes, code)).toBeDefined();
+  });
+
+  test('is not asked for before all functions are optimised: V8 ends the process that does', () => {
+    const { bytes, imports } = archiveOf(6, 7).link();
+    const module = new Wasm.Module(bytes);
+    const optimizer = new Optimizer(module, functionsOf(module, imports));
+    expect(optimizer.machineCode()).toBeUndefined();
+    expect(optimizer.step()).toBe(true);
+    expect(optimizer.machineCode()).toBeUndefined();
+    expect(optimizer.step()).toBe(false);
+    expect(optimizer.machineCode()!.length).toBeGreaterThan(100);
+    expect(new Optimizer(module, []).machineCode()).toBeUndefined();
+  });
+
+  test('is not made while a flag is changed', () => {
+    const { bytes, imports } = archiveOf(8).link();
+    const module = new Wasm.Module(bytes);
+    const optimizer = new Optimizer(module, functionsOf(module, imports));
+    optimizer.step();
+    const before = cachedDataVersionTag();
+    setFlagsFromString('--no-wasm-loop-unrolling');
+    try {
+      expect(cachedDataVersionTag()).not.toBe(before);
+      expect(optimizer.machineCode()).toBeUndefined();
+    } finally {
+      setFlagsFromString('--wasm-loop-unrolling');
+    }
+    expect(optimizer.machineCode()).toBeDefined();
+  });
+
+  test('a process that is debugged makes none', () => {
+    store.add(archiveOf(9));
+    const program = `
+      import { Session } from 'node:inspector/promises';
+      const session = new Session();
+      session.connect();
+      await session.post('Debugger.enable');
+      const maker = new MachineCodeMaker(store);
+      maker.want(name);
+      while (maker.turn());
+      console.log(store.machineCode(name) !== undefined);`;
+    expect(runProgram(program)).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test('is made of what is there: of a part that has gone, none', () => {
+    const maker = new MachineCodeMaker(store);
+    const name = store.add(archiveOf(3))!;
+    store.remove(name);
+    maker.want(name);
+    expect(maker.turn()).toBe(false);
+    expect(store.machineCode(name)).toBeUndefined();
+  });
+});
