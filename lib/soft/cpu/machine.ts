@@ -216,13 +216,13 @@ export class SoftMachine implements Machine, RamOwner {
       readonly,
       clean: onDirty === undefined ? undefined : new Uint8Array(size / PAGE).fill(1),
       onDirty,
+      isUsed: false,
     });
-    this.flushTlbs();
+    for (const cpu of this.cpus) cpu.mmu.contexts.flushDevices();
   }
 
   unmap(gpa: number, size: number): void {
-    this.physical.remove(gpa, gpa + size);
-    this.flushTlbs();
+    if (this.physical.remove(gpa, gpa + size)) this.flushTlbs();
   }
 
   rearm(gpa: number, size: number): void {

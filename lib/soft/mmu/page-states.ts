@@ -24,10 +24,11 @@ export const isAllowed = (state: number, isWrite: boolean): boolean =>
  * An access to a page of RAM, by an instruction or by the walk of the guest's tables.
  * @param offset of the page in the region @returns `false` where it is not allowed
  */
-export function usePage({ ram, firstPage }: RamRegion, offset: number, isWrite: boolean): boolean {
-  const { states } = ram;
+export function usePage(region: RamRegion, offset: number, isWrite: boolean): boolean {
+  region.isUsed = true;
+  const { states } = region.ram;
   if (states === undefined) return true;
-  const page = firstPage + (offset >>> 12);
+  const page = region.firstPage + (offset >>> 12);
   const state = states[page]!;
   if (!isAllowed(state, isWrite)) return false;
   states[page] = state | PageState.YOUNG;

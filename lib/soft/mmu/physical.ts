@@ -14,6 +14,8 @@ export interface RamRegion {
   /** Pages whose first store must be reported, one byte each; 1: not yet stored to. */
   readonly clean: Uint8Array | undefined;
   readonly onDirty: ((gfn: number) => void) | undefined;
+  /** A vCPU has used something of it: translation tables may lead there. */
+  isUsed: boolean;
 }
 
 /** The guest-physical address space: which addresses are RAM. Regions do not overlap. */
@@ -58,14 +60,14 @@ export class PhysicalMap {
     this.#regions.splice(this.#countUpTo(region.base), 0, region);
   }
 
-  /** Removes every region that has any of the range. */
-  remove(base: number, end: number): void {
+  /** Removes every region that has any of the range. @returns whether translation tables may lead to one of them */
+  remove(base: number, end: number): boolean {
     let first = this.#countUpTo(base);
     if (first > 0 && this.#regions[first - 1]!.end > base) first--;
     let next = first;
     while (next < this.#regions.length && this.#regions[next]!.base < end) next++;
-    this.#regions.splice(first, next - first);
     this.#last = undefined;
+    return this.#regions.splice(first, next - first).some((region) => region.isUsed);
   }
 
   /** Removes every region that is backed by the range of linear memory. */

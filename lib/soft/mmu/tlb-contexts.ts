@@ -92,6 +92,12 @@ export class TlbContexts {
     this.current.flush();
   }
 
+  /** Forgets which pages are no RAM: some are from now on. */
+  flushDevices(): void {
+    if (this.retired) return;
+    for (const { tlb } of this.#contexts) tlb.devices.flush();
+  }
+
   /** Forgets the translations of an ASID; global ones may go too. */
   flushAsid(asid: number): void {
     this.changes++;

@@ -1,6 +1,7 @@
-import { describe, expect, test } from '@jest/globals';
+import { describe, expect, jest, test } from '@jest/globals';
 import { MemFlag, Reg } from '#lib/kvm/index.js';
 import { createMachine } from '#lib/soft/cpu/machine.js';
+import { Translator } from '#lib/soft/mmu/translate.js';
 import { SoftKvm } from '#lib/soft/soft-kvm.js';
 import { addImm, b, load, mov, movr, store } from '../../contract/asm.ts';
 import { DEVICE, makeVm, RAM, runToExit } from '../../contract/machine.ts';
@@ -63,6 +64,52 @@ describe.each(engines)('memory that changes under a running guest, %s', (_, thre
     machine.vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: OTHER, memorySize: PAGE, memory });
     expect(runToExit(machine.vcpu)).toBe('read 0xa0000000/4');
     expect(seen).toEqual(Array.from({ length: 60 }, (_, i) => BigInt(Math.floor(i / 20) * 20)));
+  });
+
+  test('a slot that appears where a device was is memory at the next access', () => {
+    const seen: bigint[] = [];
+    const machine = guestOf((n, { vm, vcpu }) => {
+      seen.push(vcpu.getOneReg(Reg.x(2)));
+      if (n === 30) {
+        const memory = vm.createMemory(PAGE);
+        memory.bytes[0] = 7;
+        vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: OTHER, memorySize: PAGE, memory });
+      } else if (n === 60) {
+        vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: 0, memorySize: 0 });
+        vm.onMmio(undefined);
+      }
+    });
+    machine.vm.onMmio((_vcpu, exit) => {
+      exit.data[0] = 5;
+    });
+    expect(runToExit(machine.vcpu)).toBe('read 0xa0000000/4');
+    expect(seen).toEqual([...new Array(30).fill(5n), ...new Array(30).fill(7n)]);
+  });
+
+  test('slots that come and go elsewhere leave the translations of others', () => {
+    const walks = jest.spyOn(Translator.prototype, 'walk');
+    try {
+      let before = 0;
+      let after = 0;
+      const machine = guestOf((n, { vm }) => {
+        if (n === 40) {
+          before = walks.mock.calls.length;
+          const other = { slot: 2, guestPhysAddr: 2 * OTHER };
+          vm.setUserMemoryRegion({ ...other, memorySize: PAGE, memory });
+          vm.setUserMemoryRegion({ ...other, memorySize: 0 });
+        } else if (n === 60) {
+          after = walks.mock.calls.length;
+          vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: 0, memorySize: 0 });
+        }
+      });
+      const memory = machine.vm.createMemory(PAGE);
+      machine.vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: OTHER, memorySize: PAGE, memory });
+      expect(runToExit(machine.vcpu)).toBe('read 0xa0000000/4');
+      // That of the eventfd's page, which might have become memory.
+      expect(after - before).toBe(1);
+    } finally {
+      walks.mockRestore();
+    }
   });
 
   test('the slot that the code itself is in can be replaced', () => {
