@@ -179,8 +179,18 @@ struct run {
   uint8_t immediate_exit;
   uint8_t padding1[6];
   uint32_t exit_reason;
+  uint8_t padding2[20];
+  // Of the union that follows the head, what EXIT_MMIO says.
+  struct {
+    uint64_t phys_addr;
+    uint8_t data[8];
+    uint32_t len;
+    uint8_t is_write;
+  } mmio;
 };
-static_assert(offsetof(run, immediate_exit) == 1 && offsetof(run, exit_reason) == 8);
+static_assert(offsetof(run, immediate_exit) == 1 && offsetof(run, exit_reason) == 8 && offsetof(run, mmio) == 32 &&
+              offsetof(run, mmio.data) == 40 && offsetof(run, mmio.len) == 48 && offsetof(run, mmio.is_write) == 52);
+constexpr uint32_t EXIT_MMIO = 6;
 // sizeof(struct kvm_run): what a mapping must have at least.
 constexpr size_t run_size = 2352;
 

@@ -1,6 +1,7 @@
 // KVM_RUN and how it ends. It blocks the thread, so everything here must bring it back: a kick from another thread, or the
 // thread's timer, which comes at least every heartbeat, so that JavaScript, a terminated Worker's last of all, gets its say.
 #include <csignal>
+#include <cstring>
 #include <mutex>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -177,6 +178,20 @@ void Vcpu::interrupt(bool on) {
 }
 
 bool Vcpu::busy() const { return thread != nullptr && thread->in_guest(); }
+
+void Vcpu::answer_reads(uint64_t address, uint32_t value) {
+  answered_value_.store(value);
+  answered_address_.store(address);
+}
+
+bool Vcpu::answered() {
+  auto& [address, data, length, is_write] = area()->mmio;
+  const uint64_t wanted = answered_address_.load();
+  const uint32_t value = answered_value_.load();
+  if (area()->exit_reason != abi::EXIT_MMIO || is_write != 0 || address != wanted || length > sizeof value) return false;
+  std::memcpy(data, &value, length);
+  return true;
+}
 
 void Vcpu::set_immediate_exit(bool on) {
   immediate_exit_ = on;

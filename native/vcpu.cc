@@ -55,6 +55,20 @@ napi_value stop(const Args& args, Vcpu& vcpu) {
   return number(args.env(), 0);
 }
 
+// vcpuAnswerReads(vcpu, address, value or undefined): see Vcpu::answer_reads.
+napi_value answer_reads(const Args& args, Vcpu& vcpu) {
+  uint64_t address;
+  uint32_t value = 0;
+  if (!args.u53(1, address)) return number(args.env(), -EINVAL);
+  if (args.absent(2)) {
+    vcpu.answer_reads(Vcpu::no_register, 0);
+  } else {
+    if (!args.u32(2, value)) return number(args.env(), -EINVAL);
+    vcpu.answer_reads(address, value);
+  }
+  return number(args.env(), 0);
+}
+
 // runArea(vcpu): struct kvm_run and the pages that follow it, as an ArrayBuffer.
 napi_value run_area(const Args& args, Vcpu& vcpu) {
   return buffer_of(args.env(), vcpu.run);
@@ -186,6 +200,7 @@ constexpr Export exports[] = {
     {"vcpuRun", entry<any_time<run>>},
     {"vcpuStart", entry<any_time<start>>},
     {"vcpuStop", entry<any_time<stop>>},
+    {"vcpuAnswerReads", entry<any_time<answer_reads>>},
     {"runArea", entry<any_time<run_area>>},
     {"dirtyRing", entry<any_time<dirty_ring>>},
     {"kick", entry<any_time<kick>>},

@@ -94,6 +94,7 @@ void VcpuThread::loop() {
   const auto tid = static_cast<pid_t>(syscall(SYS_gettid));
   while (wait_for_orders() == State::running) {
     result_ = vcpu_.enter(tid);
+    if (result_ == 0 && vcpu_.answered()) continue;
     if (result_ == -EINTR && vcpu_.interrupted()) {
       become(State::parked);
     } else {

@@ -87,6 +87,8 @@ export interface Native {
   vcpuStart(vcpu: VcpuHandle, listener: (result: number) => void): number;
   /** When it returns, the vCPU is not in the guest. */
   vcpuStop(vcpu: VcpuHandle): number;
+  /** On its own thread, reads of 1, 2 or 4 bytes at `address` are answered with `value`'s low bytes; `undefined`: told of, as all others. */
+  vcpuAnswerReads(vcpu: VcpuHandle, address: number, value: number | undefined): number;
   /** `struct kvm_run` and the pages after it. */
   runArea(vcpu: VcpuHandle): ArrayBuffer | number;
   /** Its dirty ring of `size` bytes. */

@@ -159,6 +159,10 @@ export class HostVcpu implements Vcpu {
     if (!this.#closed) check(this.#native.vcpuStop(this.#handle), 'KVM_RUN');
   }
 
+  answerReads(address: number, value: number | undefined): void {
+    if (!this.#closed) check(this.#native.vcpuAnswerReads(this.#handle, address, value), 'KVM_RUN');
+  }
+
   kick(): void {
     if (!this.#closed) check(this.#native.kick(this.#handle), 'tgkill');
   }

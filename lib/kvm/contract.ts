@@ -362,6 +362,13 @@ export interface Vcpu extends Closable, DeviceAttrs {
   start?(listener: VcpuListener): void;
   /** When it returns, the vCPU is not in the guest, and the listener is forgotten. An exit not told of yet is told after the next `start()`. */
   stop?(): void;
+  /**
+   * While the vCPU is started, answers the guest's reads of the register at `address`, guest-physical, with the low bytes of `value` (32 bits)
+   * instead of telling of an exit, until it is told another value or `undefined`. One register at a time. For a register that a
+   * guest polls and that changes only when its VMM knows it. Not on backends that have no threads.
+   * @throws KvmError EINVAL not a whole number
+   */
+  answerReads?(address: number, value: number | undefined): void;
   /** `kvm_run.immediate_exit`: while set, `run()` only completes what the last exit left over and returns `intr`. */
   immediateExit: boolean;
   /** KVM_SET_SIGNAL_MASK: the signals blocked in KVM_RUN, as a 64-bit set; `undefined` for none of its own. */

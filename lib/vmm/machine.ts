@@ -32,7 +32,7 @@ import {
 import { boardFdt } from './board-fdt.js';
 import { DTB_MAX_SIZE, type Kernel, type Load, type Placement, placeBoot } from './boot/index.js';
 import type { VmClock } from './devices/device.js';
-import { Pl011, UARTDR } from './devices/pl011.js';
+import { Pl011, UARTDR, UARTFR } from './devices/pl011.js';
 import { Pl031 } from './devices/pl031.js';
 import { Pl061 } from './devices/pl061.js';
 import { KEY_POWER, PowerKey } from './devices/power-key.js';
@@ -316,8 +316,19 @@ export class Machine {
       pl011.resumeTransmit();
       pl011.flush();
     });
-    serial.connect({ receive: (bytes) => pl011.receive(bytes), resumeTransmit: () => pl011.resumeTransmit() });
-    this.loop.coalesce({ address: PL011.base + UARTDR, size: 4, mayWait: () => !pl011.interruptsToTransmit });
+    serial.connect({
+      receive: (bytes) => {
+        this.loop.unsettle();
+        return pl011.receive(bytes);
+      },
+      resumeTransmit: () => pl011.resumeTransmit(),
+    });
+    this.loop.coalesce({
+      address: PL011.base + UARTDR,
+      size: 4,
+      mayWait: () => !pl011.interruptsToTransmit,
+      status: { address: PL011.base + UARTFR, value: () => pl011.steadyFlags },
+    });
     const gpio = new Pl061({ irq: irq(PL061.spi) });
     const pl031 = new Pl031({ irq: irq(PL031.spi), clock, timers });
     const powerKey = new PowerKey({

@@ -1,4 +1,4 @@
-import { Cap, KvmError, type Vm } from '../kvm/index.js';
+import { Cap, KvmError, type Vcpu, type Vm } from '../kvm/index.js';
 import type { Schedule } from './devices/device.js';
 import type { MmioBus } from './mmio-bus.js';
 import type { Cancel, Scheduler } from './scheduler.js';
@@ -18,11 +18,19 @@ export interface PrintRegister {
   readonly size: number;
   /** Whether the guest waits for nothing that a store to it brings about. */
   readonly mayWait: () => boolean;
+  /** What it reads first, to know that there is room. */
+  readonly status: {
+    /** Guest-physical. */
+    readonly address: number;
+    /** What it reads while stores wait; `undefined` where they may change it. */
+    readonly value: () => number | undefined;
+  };
 }
 
 /** What a {@link PrintBurst} is made of. */
 export interface PrintBurstInit {
   readonly vm: Vm;
+  readonly vcpus: readonly Vcpu[];
   readonly bus: MmioBus;
   readonly scheduler: Scheduler;
   /** Runs a task at the next turn of the event loop. */
@@ -35,12 +43,14 @@ export interface PrintBurstInit {
  * A guest that prints on a serial port exits for each character, and the host would write each by itself. While it prints
  * much, output is gathered for some milliseconds, and the kernel keeps the characters in its ring of coalesced MMIO, so
  * that the guest goes on (`Documentation/virt/kvm/api.rst` 4.116). What is in the ring came before every exit: each begins
- * with {@link drain}.
+ * with {@link drain}. Before each character a guest reads whether there is room: while there is, the vCPU's own thread says so.
  */
 export class PrintBurst {
   readonly #init: PrintBurstInit;
   #register: PrintRegister | undefined;
   #coalescing = false;
+  /** What the vCPUs answer reads of the status register with. */
+  #status: number | undefined;
   /** Cancels the next tick: it is there while the guest prints much. */
   #tick: Cancel | undefined;
   readonly #gathered: (() => void)[] = [];
@@ -76,8 +86,22 @@ export class PrintBurst {
     }
   }
 
+  /**
+   * While stores wait, the vCPUs' threads answer reads of the status register. To be called when an exit is answered, and
+   * whatever else may have changed what it reads.
+   */
+  settle(): void {
+    this.#answer(this.#coalescing ? this.#register?.status.value() : undefined);
+  }
+
+  /** Something is about to change what the status register reads. */
+  unsettle(): void {
+    this.#answer(undefined);
+  }
+
   /** The vCPUs are out of the guest: nothing is kept back. */
   end(): void {
+    this.unsettle();
     this.drain();
     this.#tick?.();
     this.#tick = undefined;
@@ -93,6 +117,12 @@ export class PrintBurst {
     else this.#coalesce(false);
     this.#init.run(tasks);
   };
+
+  #answer(value: number | undefined): void {
+    if (value === this.#status) return;
+    this.#status = value;
+    for (const vcpu of this.#init.vcpus) vcpu.answerReads?.(this.#register!.status.address, value);
+  }
 
   #goOn(): void {
     this.#tick = this.#init.scheduler.after(TICK_MS, this.#onTick);

@@ -70,6 +70,8 @@ export interface RunLoop extends VmTimers {
   readonly gather: Schedule;
   /** Lets the guest's stores to a register be told together, where that is faster. */
   coalesce(register: PrintRegister): void;
+  /** Says that something other than the guest is about to change what that register's status reads. */
+  unsettle(): void;
   /** Stops for good, forgets the VM, and drops what was put off. */
   close(): void;
 }

@@ -79,6 +79,10 @@ export class ThreadLoop implements RunLoop {
     this.#burst.register = register;
   }
 
+  unsettle(): void {
+    this.#burst.unsettle();
+  }
+
   setTimer(delayMs: number, callback: () => void): () => void {
     return this.#scheduler.after(delayMs, callback);
   }
@@ -101,6 +105,7 @@ export class ThreadLoop implements RunLoop {
     try {
       for (const task of tasks) task();
       this.#events.handOut();
+      this.#burst.settle();
     } catch (error) {
       this.#fail(error);
     }
@@ -123,6 +128,7 @@ export class ThreadLoop implements RunLoop {
       }
       this.#burst.drain();
       if (exit.reason !== 'intr') this.#handle(vcpu, exit);
+      if (this.#running) this.#burst.settle();
     } catch (error) {
       this.#fail(error);
     } finally {

@@ -112,6 +112,8 @@ export class TurnLoop implements RunLoop {
   /** A device is asked from within `run()`: there is no exit to be spared. */
   coalesce(): void {}
 
+  unsettle(): void {}
+
   setTimer(delayMs: number, callback: () => void): () => void {
     if (!this.#virtual) return this.#scheduler.after(delayMs, callback);
     const timer = { at: this.#clock.now() + delayMs, callback };

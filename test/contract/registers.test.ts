@@ -272,7 +272,11 @@ describe.each(backends)('registers on $name', (backend) => {
     expect(vcpus[1]!.getOneReg(Reg.TIMER_CNT) >> 40n).toBe(1n << 20n);
     put(RAM, mrs(0, Sysreg.CNTVCT), mrs(1, Sysreg.CNTFRQ), mov(9, DEVICE), store(8, 0, 9), b(0));
     expect(runToExit(vcpu)).toMatch(/^write 0x9000000\/8 0x10000000/);
-    expect(vcpu.getOneReg(Reg.x(1))).toBe(62_500_000n);
+    // A host's is what its firmware says: 1 GHz from Armv8.6 on.
+    const frequency = Number(vcpu.getOneReg(Reg.x(1)));
+    const [least, most] = backend.name === 'host' ? [1e6, 1e9] : [62.5e6, 62.5e6];
+    expect(frequency).toBeGreaterThanOrEqual(least);
+    expect(frequency).toBeLessThanOrEqual(most);
   });
 
   since(backend, '6.4')('a counter offset ends the setting of counters', () => {

@@ -45,6 +45,7 @@ const TAKES: Readonly<Record<string, readonly string[]>> = {
   runArea: ['vcpu'],
   kick: ['vcpu'],
   vcpuToken: ['vcpu'],
+  vcpuAnswerReads: ['vcpu'],
   setImmediateExit: ['vcpu'],
   getRegList: ['vcpu'],
   getMpState: ['vcpu'],

@@ -60,6 +60,67 @@ describeKvm('a vCPU on its own thread', () => {
     expect(seen).toEqual([1, 'read', 0x77, isa.haltExit]);
   });
 
+  test('reads of a register that is answered are no exits, until it is another, or none', async () => {
+    // Reads the register, tells what it read elsewhere.
+    const made = guest(loop(loadA(4), storeA(8)));
+    const register = isa.device + 4;
+    const seen: (number | string)[] = [];
+    const answer = (value: number | undefined): number => native.vcpuAnswerReads(made.vcpu, register, value);
+    expect(answer(0x1234_5678)).toBe(0);
+    await run(made, () => {
+      const isWrite = made.run.getUint8(Run.MMIO_IS_WRITE) === 1;
+      if (isWrite) {
+        seen.push(made.run.getUint8(Run.MMIO_DATA));
+        if (seen.length === 2) expect(answer(0xff00)).toBe(0);
+        if (seen.length === 4) expect(answer(undefined)).toBe(0);
+      } else {
+        seen.push(`read of ${made.run.getUint32(Run.MMIO_LEN, true)}`);
+        made.run.setUint8(Run.MMIO_DATA, 0x99);
+      }
+      if (seen.length < 8) return false;
+      native.vcpuStop(made.vcpu);
+      return true;
+    });
+    expect(seen).toEqual([0x78, 0x78, 0, 0, 'read of 1', 0x99, 'read of 1', 0x99]);
+  });
+
+  test('only reads of that register are answered, and a guest that does nothing else is stopped', async () => {
+    const other = guest(storeA(4), loadA(8), halt);
+    expect(native.vcpuAnswerReads(other.vcpu, isa.device + 4, 1)).toBe(0);
+    const seen: unknown[] = [];
+    await run(other, () => {
+      const reason = other.run.getUint32(Run.EXIT_REASON, true);
+      const at = other.run.getUint32(Run.MMIO_ADDR, true) - isa.device;
+      seen.push(reason === EXIT_MMIO ? [other.run.getUint8(Run.MMIO_IS_WRITE), at] : reason);
+      if (reason === isa.haltExit) native.vcpuStop(other.vcpu);
+      return reason === isa.haltExit;
+    });
+    expect(seen).toEqual([[1, 4], [0, 8], isa.haltExit]);
+
+    const polling = guest(loop(loadA(4)));
+    let exits = 0;
+    expect(native.vcpuAnswerReads(polling.vcpu, isa.device + 4, 1)).toBe(0);
+    expect(native.vcpuStart(polling.vcpu, () => void exits++)).toBe(0);
+    for (let i = 0; i < 20; i++) await turn();
+    expect(native.vcpuStop(polling.vcpu)).toBe(0);
+    expect(exits).toBe(0);
+    expect(isa.readA(native, polling.vcpu)).toBeGreaterThanOrEqual(0);
+  });
+
+  test('what is no register and no value is EINVAL', () => {
+    const { vcpu } = guest(halt);
+    for (const [address, value] of [
+      [-1, 0],
+      [0.5, 0],
+      [2 ** 53, 0],
+      [0, -1],
+      [0, 2 ** 32],
+      [0, 0.5],
+    ] as const) {
+      expect([address, value, native.vcpuAnswerReads(vcpu, address, value)]).toEqual([address, value, -Errno.EINVAL]);
+    }
+  });
+
   test('the event loop turns while a guest spins, and while others exit', async () => {
     const spinning = guest(spin);
     const exiting = guest(loop(storeA()));

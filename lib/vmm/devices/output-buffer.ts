@@ -44,6 +44,11 @@ export class OutputBuffer {
     return this.#length === this.#bytes.length && (this.#held || this.#burst === 0);
   }
 
+  /** Whether the receiver takes bytes: then as many as the buffer holds will be taken, whatever it says next. */
+  get flowing(): boolean {
+    return !this.#held && this.#burst > 0;
+  }
+
   /** Takes one byte. @returns whether it was taken */
   put(byte: number): boolean {
     if (this.#length === this.#bytes.length && !this.#spill()) return false;

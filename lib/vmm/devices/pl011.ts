@@ -2,14 +2,15 @@ import type { Accepted, IrqLine, MmioDevice, Schedule } from './device.js';
 import { OutputBuffer } from './output-buffer.js';
 import { idRegister, lane, PRIMECELL_SIZE, primecellId } from './primecell.js';
 
-/** The offset of the data register. */
+/** The offsets of the data and the flag register. */
 export const UARTDR = 0x000;
+export const UARTFR = 0x018;
 
 /** Register offsets (PrimeCell UART PL011 TRM DDI 0183G, table 3-1). */
 const Reg = {
   DR: UARTDR,
   RSR: 0x004,
-  FR: 0x018,
+  FR: UARTFR,
   ILPR: 0x020,
   IBRD: 0x024,
   FBRD: 0x028,
@@ -144,6 +145,14 @@ export class Pl011 implements MmioDevice {
   /** Whether the guest is to be interrupted when it can transmit (UARTIMSC.TXIM). */
   get interruptsToTransmit(): boolean {
     return (this.#imsc & INT_TX) !== 0;
+  }
+
+  /**
+   * What the guest reads from UARTFR for as long as all that happens is that it transmits some hundred characters; `undefined` where that
+   * may change it.
+   */
+  get steadyFlags(): number | undefined {
+    return this.#out.flowing && (this.#cr & CR_LBE) === 0 ? this.#flags() : undefined;
   }
 
   /** Ends the hold that an `onTransmit` answering `false` began. */
