@@ -184,11 +184,14 @@ void Vcpu::answer_reads(uint64_t address, uint32_t value) {
   answered_address_.store(address);
 }
 
+void Vcpu::answer_none() { answered_address_.store(no_register); }
+
 bool Vcpu::answered() {
   auto& [address, data, length, is_write] = area()->mmio;
-  const uint64_t wanted = answered_address_.load();
+  if (area()->exit_reason != abi::EXIT_MMIO || is_write != 0 || address != answered_address_.load()) return false;
   const uint32_t value = answered_value_.load();
-  if (area()->exit_reason != abi::EXIT_MMIO || is_write != 0 || address != wanted || length > sizeof value) return false;
+  // The value is that register's if it has been answered for all the while.
+  if (address != answered_address_.load() || length > sizeof value) return false;
   std::memcpy(data, &value, length);
   return true;
 }

@@ -61,7 +61,7 @@ napi_value answer_reads(const Args& args, Vcpu& vcpu) {
   uint32_t value = 0;
   if (!args.u53(1, address)) return number(args.env(), -EINVAL);
   if (args.absent(2)) {
-    vcpu.answer_reads(Vcpu::no_register, 0);
+    vcpu.answer_none();
   } else {
     if (!args.u32(2, value)) return number(args.env(), -EINVAL);
     vcpu.answer_reads(address, value);

@@ -72,12 +72,12 @@ class Vcpu final : public Resource {
   bool interrupted() const { return interrupted_.load(); }
   void set_immediate_exit(bool on);
   bool busy() const override;
-  // What its own thread answers reads of a register at `address` with, instead of telling of them; none where it is no_register.
-  // Another register only behind no_register: address and value are not read in one.
+  // What its own thread answers reads of a register at `address` with, instead of telling of them. Another register only behind
+  // answer_none(): address and value are not read in one.
   void answer_reads(uint64_t address, uint32_t value);
+  void answer_none();
   // Answers the exit that KVM_RUN left, if it is such a read.
   bool answered();
-  static constexpr uint64_t no_register = UINT64_MAX;
   // Its own thread, once it has had one.
   std::shared_ptr<VcpuThread> thread;
 
@@ -93,6 +93,7 @@ class Vcpu final : public Resource {
   // The thread inside enter(), 0 for none.
   std::atomic<pid_t> running_{0};
   std::atomic<bool> immediate_exit_{false};
+  static constexpr uint64_t no_register = UINT64_MAX;
   std::atomic<uint64_t> answered_address_{no_register};
   std::atomic<uint32_t> answered_value_{0};
 };
