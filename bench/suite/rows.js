@@ -277,8 +277,10 @@ export const LIMITS = {
   port: 'kernel code: a quarter in the interpreter; a tenth is handing the bytes on',
   'timers-2': 'kernel code: a third in the interpreter, for each path is run about as often as makes it hot',
   'wakeups-2': 'kernel code: a third in the interpreter, for each path is run about as often as makes it hot',
-  'timers-4': 'kernel code: half in compiled code, two fifths of it from V8’s baseline compiler; a quarter in V8 itself',
-  'wakeups-4': 'kernel code: half in compiled code, two fifths of it from V8’s baseline compiler; a quarter in V8 itself',
+  'timers-4':
+    'kernel code: half in compiled code, two fifths of it from V8’s baseline compiler; a quarter in V8 itself',
+  'wakeups-4':
+    'kernel code: half in compiled code, two fifths of it from V8’s baseline compiler; a quarter in V8 itself',
   'ipis-2': 'a third in the interpreter; too short a run for the rest to be more than start-up',
   python: 'more than a quarter in the interpreter: code that is spread wide, calls and indirect branches',
   lua: 'code across pages: from region to region every dozen instructions, two thirds by direct branches',
