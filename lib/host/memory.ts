@@ -8,6 +8,8 @@ import type { MemoryHandle, Native, VmHandle } from './native.js';
 const GUEST_MEMFD_FLAG_MMAP = 1;
 /** Bytes from one window to the next, and of the longest part that is looked at through one. A window has twice as many. */
 const STRIDE = 2 ** 20;
+/** Longer parts that are each a buffer of their own. */
+const MAX_LONG_PARTS = 8;
 /** Of 16 GiB, the largest that arm64 has. */
 const MAX_HUGE_PAGE_SHIFT = 34;
 
@@ -21,6 +23,7 @@ export class HostMemory implements GuestMemory {
   #bytes: Uint8Array | undefined;
   /** By the offset of their beginnings, in strides. */
   readonly #windows: (Uint8Array | undefined)[] = [];
+  readonly #longParts: Uint8Array[] = [];
   #closed = false;
 
   private constructor(native: Native, handle: MemoryHandle, size: number, mapped: boolean) {
@@ -43,12 +46,19 @@ export class HostMemory implements GuestMemory {
     if (this.#closed) throw new KvmError('EBADF', 'mmap', 'the memory is closed');
     if (length === 0) return new Uint8Array(0);
     if (this.#bytes !== undefined) return this.#bytes.subarray(offset, offset + length);
-    // As long a part is a kernel, which is loaded once.
-    if (length > STRIDE) return this.#see(offset, length);
+    if (length > STRIDE) return this.#long(offset, length);
     const n = Math.floor(offset / STRIDE);
     const start = n * STRIDE;
     this.#windows[n] ??= this.#see(start, Math.min(2 * STRIDE, this.size - start));
     return this.#windows[n].subarray(offset - start, offset - start + length);
+  }
+
+  /** A kernel and an initrd are as long. Whoever wants more such parts is given all. */
+  #long(offset: number, length: number): Uint8Array {
+    if (this.#longParts.length === MAX_LONG_PARTS) return this.bytes.subarray(offset, offset + length);
+    const part = this.#see(offset, length);
+    this.#longParts.push(part);
+    return part;
   }
 
   #see(offset: number, length: number): Uint8Array {
@@ -96,11 +106,11 @@ export class HostMemory implements GuestMemory {
     return this.#closed;
   }
 
-  /** `bytes`, and parts of it, become empty, but for parts of more than a mebibyte. A VM that has it in a slot keeps it until the slot, or the VM with all its vCPUs, is gone. */
+  /** `bytes`, and all parts of it, become empty. A VM that has it in a slot keeps it until the slot, or the VM with all its vCPUs, is gone. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const seen of [this.#bytes, ...this.#windows]) {
+    for (const seen of [this.#bytes, ...this.#windows, ...this.#longParts]) {
       if (seen !== undefined && seen.length > 0) this.#native.detach(seen.buffer as ArrayBuffer);
     }
     this.#native.close(this.#handle);
