@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import { Random } from '../../a64/random.ts';
 import { addImm, ERET, hvc, mrs, msr } from '../a64.ts';
-import { CODE, DATA, EL0T, EL1H, EL1T, RAM, REG, VECTORS } from '../bare-metal.ts';
+import { type BareMetal, CODE, DATA, EL0T, EL1H, EL1T, RAM, REG, VECTORS } from '../bare-metal.ts';
 import { Lockstep } from './lockstep.ts';
 import {
   ACKNOWLEDGE,
@@ -35,6 +35,8 @@ const DEVICE = 0x0900_0000;
 const PER_LOOP = 16;
 
 let lockstep: Lockstep;
+/** What is below CODE before any program ran: page tables and vectors. */
+let board: Uint8Array;
 beforeAll(() => {
   lockstep = new Lockstep();
   lockstep.watch([DATA - WINDOW / 2, WINDOW]);
@@ -50,6 +52,7 @@ beforeAll(() => {
       );
     }
   });
+  board = lockstep.machines[0]!.memory.bytes.slice(0, CODE - RAM);
 });
 afterAll(() => lockstep.close());
 
@@ -64,7 +67,15 @@ interface Start {
   readonly data: Uint8Array;
 }
 
+/** A program may have stored to what all of them need. */
+function restoreBoard(m: BareMetal): void {
+  if (Buffer.compare(m.memory.bytes.subarray(0, board.length), board) === 0) return;
+  m.memory.bytes.set(board);
+  m.memory.invalidate(0, board.length);
+}
+
 function load(program: Program): Start {
+  lockstep.each(restoreBoard);
   const pc = PAGE + (program.beforePageEnd === 0 ? 0 : 0x1000 - program.beforePageEnd * 4);
   lockstep.each((m) => m.place(program.words, pc));
   const hex = program.words.map((w) => w.toString(16).padStart(8, '0')).join(' ');
