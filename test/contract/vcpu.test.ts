@@ -239,7 +239,8 @@ describe.each(backends)('vCPU on $name', (backend) => {
     const tell = [...mov(9, DEVICE), store(8, 0, 9), store(8, 5, 9)];
     const [wide, narrow] = [0xc4000001, 0x84000001].map((fn) => call(fn, powerDown, RAM, 7)) as [number[], number[]];
     put(RAM, mov(5, 0x55), wide, tell, narrow, tell);
-    expect(runToExit(vcpu)).toBe('idle for ever');
+    // A host's kernel waits inside KVM_RUN, and a signal ends the wait as an interrupt does.
+    if (inTurn) expect(runToExit(vcpu)).toBe('idle for ever');
     vm.irqLine(0, true);
     // The second finds it pending.
     for (let n = 0; n < 2; n++) {
