@@ -176,8 +176,8 @@ export class CodeStore {
       bytes += part.bytes;
       if (!isUnfinished && bytes <= limit) continue;
       bytes -= part.bytes;
-      for (const file of part.files.toSorted((a) => (a.name.endsWith('.shapes') ? -1 : 1)))
-        this.#files.remove(file.name);
+      if (part.shapes !== undefined) this.#files.remove(part.shapes.name);
+      for (const file of part.files) if (file !== part.shapes) this.#files.remove(file.name);
     }
   }
 }

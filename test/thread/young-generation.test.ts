@@ -14,7 +14,7 @@ function youngMebibytes(limit: boolean): number {
     const alive = new Array(4096);
     for (let turn = 0, seen = 0; turn < 100; turn++) {
       for (let i = 0; i < 50_000; i++) alive[i & 4095] = { i, of: [turn] };
-      await new Promise((resolve) => setTimeout(resolve, size() > seen ? 60 : 1));
+      await new Promise((resolve) => setTimeout(resolve, size() > seen ? 400 : 1));
       seen = size();
     }
     console.log(size());`;
