@@ -3,8 +3,9 @@ import { advsimd } from '#lib/soft/a64/advsimd.js';
 import { Decoder } from '#lib/soft/a64/decode.js';
 import { fieldsOf, type Row } from '#lib/soft/a64/row.js';
 import { TABLE } from '#lib/soft/a64/table.js';
-import { eachDisassembler, mayBeUndefined } from './disassemblers.ts';
+import { eachDisassembler } from './disassemblers.ts';
 import { Random } from './random.ts';
+import { misfits, nearMiss, wordsOf } from './row-words.ts';
 
 /** The encodings of the Advanced SIMD integer and cryptographic rows against those of binutils. */
 
@@ -42,58 +43,36 @@ function fits(row: Row, word: number, text: string): boolean {
   return found.join() === expected.join() && general.join() === ['Rd', 'Rn'].flatMap((name) => f[name] ?? []).join();
 }
 
-const hex = (word: number): string => (word >>> 0).toString(16).padStart(8, '0');
+/** A row that none of so many words decodes to is hidden. */
+const TRIES = 40_000;
 
 describe('Advanced SIMD rows', () => {
   // The whole table: a row must not be hidden by one of another file either.
   const decoder = new Decoder(TABLE);
   const ours = new Set(advsimd);
 
-  /** Words that decode to the row. */
-  function wordsOf(row: Row, random: Random, count: number): number[] {
-    const out: number[] = [];
-    for (let tries = 0; tries < 40_000 && out.length < count; tries++) {
-      const word = ((random.u32() & ~row.mask) | row.value) >>> 0;
-      if (decoder.decode(word) === row) out.push(word);
-    }
-    return out;
-  }
-
   test('none is hidden by another', () => {
     const random = new Random();
-    const hidden = advsimd.filter((row) => wordsOf(row, random, 1).length === 0).map((row) => row.name);
+    const hidden = advsimd.filter((row) => wordsOf(decoder, row, random, 1, TRIES).length === 0).map((row) => row.name);
     expect({ seed: random.seed, hidden }).toEqual({ seed: random.seed, hidden: [] });
   });
 
   eachDisassembler('against', (disassembler) => {
     test('each is what it says, with its registers', () => {
       const random = new Random();
-      const cases = advsimd.flatMap((row) => wordsOf(row, random, 48).map((word) => ({ row, word })));
-      const wrong: string[] = [];
-      disassembler.disassemble(cases.map((c) => c.word)).forEach((text, i) => {
-        const { row, word } = cases[i]!;
-        if (text === undefined && mayBeUndefined(disassembler, row, word)) return;
-        if (text === undefined || !fits(row, word, text))
-          wrong.push(`${hex(word)} ${row.name}: ${text ?? 'undefined'}`);
-      });
+      const cases = advsimd.flatMap((row) => wordsOf(decoder, row, random, 48, TRIES).map((word) => ({ row, word })));
+      const wrong = misfits(disassembler, cases, fits);
       expect({ seed: random.seed, wrong: wrong.slice(0, 20) }).toEqual({ seed: random.seed, wrong: [] });
     });
 
     test('a word that is not allocated is not decoded', () => {
       const random = new Random();
-      // Near misses: a row's bits with one or two turned over.
-      const words = Array.from({ length: 60_000 }, () => {
-        const row = random.pick(advsimd);
-        const word = (random.u32() & ~row.mask) | row.value;
-        return (word ^ (1 << random.below(32)) ^ (random.below(3) === 0 ? 1 << random.below(32) : 0)) >>> 0;
+      const words = Array.from({ length: 60_000 }, () => nearMiss(random.pick(advsimd), random));
+      const cases = words.flatMap((word) => {
+        const row = decoder.decode(word);
+        return row !== undefined && ours.has(row) ? [{ row, word }] : [];
       });
-      const wrong: string[] = [];
-      disassembler.disassemble(words).forEach((text, i) => {
-        const row = decoder.decode(words[i]!);
-        if (row === undefined || !ours.has(row)) return;
-        if (text === undefined && mayBeUndefined(disassembler, row, words[i]!)) return;
-        if (text === undefined || !fits(row, words[i]!, text)) wrong.push(`${hex(words[i]!)} ${row.name}: ${text}`);
-      });
+      const wrong = misfits(disassembler, cases, fits);
       expect({ seed: random.seed, wrong: wrong.slice(0, 20) }).toEqual({ seed: random.seed, wrong: [] });
     });
   });

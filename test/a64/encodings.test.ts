@@ -10,6 +10,7 @@ import { simdLoadStore } from '#lib/soft/a64/simd-load-store.js';
 import { TABLE } from '#lib/soft/a64/table.js';
 import { eachDisassembler, mayBeUndefined } from './disassemblers.ts';
 import { Random } from './random.ts';
+import { anyWordOf, hex, misfits, wordsOf } from './row-words.ts';
 
 /** The encodings of the table against those of binutils and LLVM. */
 
@@ -62,7 +63,8 @@ const ALIASES: Readonly<Record<string, string>> = {
 };
 
 /** Whether binutils' mnemonic is one of the row's. */
-function fits(r: Row, mnemonic: string): boolean {
+function fits(r: Row, _word: number, text: string): boolean {
+  const [mnemonic = ''] = text.split(' ');
   const names = r.name
     .replace(/\(.*?\)/g, '')
     .split(',')
@@ -81,20 +83,12 @@ function fits(r: Row, mnemonic: string): boolean {
   });
 }
 
-const hex = (word: number): string => (word >>> 0).toString(16).padStart(8, '0');
-
 describe('the table', () => {
   test('has no row that another hides', () => {
     const random = new Random();
     const decoder = new Decoder(TABLE);
     // A row that none of so many tries decodes to never will be decoded: the rarest, SXTB, is one in 8,192.
-    const hidden = ROWS.filter((r) => {
-      for (let i = 0; i < 400_000; i++) {
-        const word = ((random.u32() & ~r.mask) | r.value) >>> 0;
-        if (decoder.decode(word) === r) return false;
-      }
-      return true;
-    });
+    const hidden = ROWS.filter((r) => wordsOf(decoder, r, random, 1, 400_000).length === 0);
     expect(hidden.map((r) => r.name)).toEqual([]);
   });
 });
@@ -104,26 +98,9 @@ eachDisassembler('encodings against', (disassembler) => {
 
   test('every integer, branch, load and store row is what it says', () => {
     const random = new Random();
-    const words: number[] = [];
-    const rows: Row[] = [];
-    for (const r of ROWS) {
-      for (let tries = 0, found = 0; tries < 20_000 && found < 64; tries++) {
-        const word = ((random.u32() & ~r.mask) | r.value) >>> 0;
-        if (decoder.decode(word) !== r) continue;
-        words.push(word);
-        rows.push(r);
-        found++;
-      }
-    }
-    const wrong = new Set<string>();
-    disassembler.disassemble(words).forEach((text, i) => {
-      const r = rows[i] as Row;
-      const mnemonic = text?.split(' ', 1)[0];
-      if (mnemonic === undefined && mayBeUndefined(disassembler, r, words[i]!)) return;
-      if (mnemonic === undefined || !fits(r, mnemonic))
-        wrong.add(`${hex(words[i]!)} ${r.name}: ${mnemonic ?? 'undefined'}`);
-    });
-    expect({ seed: random.seed, wrong: [...wrong] }).toEqual({ seed: random.seed, wrong: [] });
+    const cases = ROWS.flatMap((row) => wordsOf(decoder, row, random, 64, 20_000).map((word) => ({ row, word })));
+    const wrong = misfits(disassembler, cases, fits);
+    expect({ seed: random.seed, wrong }).toEqual({ seed: random.seed, wrong: [] });
   });
 
   test('what it does not know is not decoded', () => {
@@ -131,7 +108,7 @@ eachDisassembler('encodings against', (disassembler) => {
     // Near misses: a row's own bits with one flipped, and words of the load/store and data-processing groups.
     const words = Array.from({ length: 60_000 }, () => {
       const r = random.pick(ROWS);
-      const word = (random.u32() & ~r.mask) | r.value;
+      const word = anyWordOf(r, random);
       return (random.below(4) === 0 ? word : word ^ (1 << random.below(32))) >>> 0;
     });
     const wrong = new Set<string>();

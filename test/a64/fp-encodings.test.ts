@@ -4,8 +4,9 @@ import { Decoder } from '#lib/soft/a64/decode.js';
 import { fp } from '#lib/soft/a64/fp.js';
 import { fieldsOf, type Row } from '#lib/soft/a64/row.js';
 import { TABLE } from '#lib/soft/a64/table.js';
-import { eachDisassembler, mayBeUndefined } from './disassemblers.ts';
+import { eachDisassembler } from './disassemblers.ts';
 import { Random } from './random.ts';
+import { hex, misfit, misfits, nearMiss, wordsOf } from './row-words.ts';
 
 /** The encodings of the floating-point rows, scalar and vector, against those of binutils. */
 
@@ -26,25 +27,17 @@ function fits(row: Row, word: number, text: string): boolean {
   );
 }
 
-const hex = (word: number): string => (word >>> 0).toString(16).padStart(8, '0');
+/** A row that none of so many words decodes to is hidden. */
+const TRIES = 10_000;
 
 describe('floating-point rows', () => {
   // The whole table: a row must not be hidden by one of another file either.
   const decoder = new Decoder(TABLE);
   const ours = new Set(ROWS);
 
-  function wordsOf(row: Row, random: Random, count: number): number[] {
-    const out: number[] = [];
-    for (let tries = 0; tries < 10_000 && out.length < count; tries++) {
-      const word = ((random.u32() & ~row.mask) | row.value) >>> 0;
-      if (decoder.decode(word) === row) out.push(word);
-    }
-    return out;
-  }
-
   test('none is hidden by another, and none has another’s name', () => {
     const random = new Random();
-    const hidden = ROWS.filter((row) => wordsOf(row, random, 1).length === 0).map((row) => row.name);
+    const hidden = ROWS.filter((row) => wordsOf(decoder, row, random, 1, TRIES).length === 0).map((row) => row.name);
     expect({ seed: random.seed, hidden }).toEqual({ seed: random.seed, hidden: [] });
     expect(new Set(ROWS.map((r) => r.name)).size).toBe(ROWS.length);
   });
@@ -52,32 +45,21 @@ describe('floating-point rows', () => {
   eachDisassembler('against', (disassembler) => {
     test('each is what it says, with its registers', () => {
       const random = new Random();
-      const cases = ROWS.flatMap((row) => wordsOf(row, random, 24).map((word) => ({ row, word })));
-      const wrong: string[] = [];
-      disassembler.disassemble(cases.map((c) => c.word)).forEach((text, i) => {
-        const { row, word } = cases[i]!;
-        if (text === undefined && mayBeUndefined(disassembler, row, word)) return;
-        if (text === undefined || !fits(row, word, text))
-          wrong.push(`${hex(word)} ${row.name}: ${text ?? 'undefined'}`);
-      });
+      const cases = ROWS.flatMap((row) => wordsOf(decoder, row, random, 24, TRIES).map((word) => ({ row, word })));
+      const wrong = misfits(disassembler, cases, fits);
       expect({ seed: random.seed, wrong: wrong.slice(0, 20) }).toEqual({ seed: random.seed, wrong: [] });
     });
 
     test('near misses are decoded as it does, or not at all', () => {
       const random = new Random();
-      const words = Array.from({ length: 40_000 }, () => {
-        const row = random.pick(ROWS);
-        const word = (random.u32() & ~row.mask) | row.value;
-        return (word ^ (1 << random.below(32)) ^ (random.below(3) === 0 ? 1 << random.below(32) : 0)) >>> 0;
-      });
+      const words = Array.from({ length: 40_000 }, () => nearMiss(random.pick(ROWS), random));
       const wrong: string[] = [];
       disassembler.disassemble(words).forEach((text, i) => {
         const word = words[i]!;
         const row = decoder.decode(word);
         if (row !== undefined && ours.has(row)) {
-          if (text === undefined && mayBeUndefined(disassembler, row, word)) return;
-          if (text === undefined || !fits(row, word, text))
-            wrong.push(`${hex(word)} ${row.name}: ${text ?? 'undefined'}`);
+          const found = misfit(disassembler, { row, word }, text, fits);
+          if (found !== undefined) wrong.push(found);
         } else if (row === undefined && /^([fsu]cvt|fml|fm|fadd|fsub|fdiv|frint|frecp|frsqrt|fc)/.test(text ?? '')) {
           // SVE has the same mnemonics. binutils ignores bit 22 of FMLAL and FMLSL (vector), which is 0.
           if (/\bz\d/.test(text ?? '')) return;

@@ -3,6 +3,7 @@ import { Decoder } from '#lib/soft/a64/decode.js';
 import { TABLE } from '#lib/soft/a64/table.js';
 import { eachDisassembler, mayBeUndefined } from './disassemblers.ts';
 import { Random } from './random.ts';
+import { hex } from './row-words.ts';
 
 /**
  * The whole encoding space, class by class: every value of bits 31..21 and 15..10, which tell nearly all encodings apart, with the
@@ -50,8 +51,6 @@ const areLoadedApart = (word: number): boolean => {
   return rt !== rt2 && !(writesBack && (rt === rn || rt2 === rn) && rn !== 31);
 };
 const hasOnes = (word: number): boolean => ((word >>> 16) & 31) === 31 && ((word >>> 10) & 31) === 31;
-
-const hex = (word: number): string => (word >>> 0).toString(16).padStart(8, '0');
 
 eachDisassembler('the encoding space against', (disassembler) => {
   const decoder = new Decoder(TABLE);

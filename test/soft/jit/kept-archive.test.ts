@@ -1,35 +1,13 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { Decoder } from '#lib/soft/a64/decode.js';
-import { TABLE } from '#lib/soft/a64/table.js';
 import { KeptArchive, type NewRegion, parseKeptModule, parseShapes, serializeKeptModule } from '#lib/soft/index.js';
-import { Instructions } from '#lib/soft/jit/instruction.js';
 import { readShape, shapeLength } from '#lib/soft/jit/kept-shape.js';
-import { compileRegions } from '#lib/soft/jit/region-compiler.js';
 import { Wasm } from '#lib/soft/jit/webassembly.js';
 import { bne, ldp, load, mrs, RET, store, stp, subsImm } from '../a64.ts';
 import { REG } from '../bare-metal.ts';
+import { regionOf } from './page.ts';
 
 /** What is kept of compiled regions, as bytes of which nobody knows where they have been. */
-
-const CODE = new Instructions(new Decoder(TABLE));
-
-function regionOf(words: readonly number[], devices: readonly number[] = []): NewRegion {
-  const page = {
-    word: (index: number) => words[index] ?? 0,
-    executed: (index: number) => index < words.length,
-    isEntry: () => false,
-    accessesDevice: (index: number) => devices.includes(index),
-    guarded: false,
-  };
-  const { functions, regions } = compileRegions(
-    CODE,
-    [{ page, entry: 0, records: 0, name: 'region' }],
-    new Set<number>(),
-  )!;
-  const [{ region, body }] = regions as [(typeof regions)[0]];
-  return { region, guarded: false, body: body.portable(), importOf: (index) => functions[index]! };
-}
 
 const LOOP = regionOf([load(8, 1, 0), stp(1, 2, 0), ldp(3, 4, 0), store(4, 3, 0), subsImm(5, 5, 1), bne(-5), RET]);
 /** Calls other functions than {@link LOOP}, and one that both call. */

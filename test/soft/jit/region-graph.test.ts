@@ -1,25 +1,15 @@
 import { describe, expect, test } from '@jest/globals';
-import { Decoder } from '#lib/soft/a64/decode.js';
-import { TABLE } from '#lib/soft/a64/table.js';
-import { Instructions } from '#lib/soft/jit/instruction.js';
 import { formRegion, type Region } from '#lib/soft/jit/region.js';
 import { type Candidate, compileRegions } from '#lib/soft/jit/region-compiler.js';
 import { graphOf } from '#lib/soft/jit/region-graph.js';
 import { Wasm } from '#lib/soft/jit/webassembly.js';
 import { addImm, b, bl, cbnz, hvc, ISB, NOP, RET, subsImm } from '../a64.ts';
+import { code, pageOf } from './page.ts';
 
 /** What a region is made of, and which ways there are in it. Positions are in instructions from the page's start. */
 
-const code = new Instructions(new Decoder(TABLE));
-const pageOf = (words: readonly number[], executed: (index: number) => boolean = () => true): Candidate['page'] => ({
-  guarded: false,
-  word: (index) => words[index] ?? 0,
-  executed: (index) => index < words.length && executed(index),
-  isEntry: () => false,
-  accessesDevice: () => false,
-});
 const region = (words: readonly number[], entry = 0, executed?: (index: number) => boolean): Region =>
-  formRegion(code, pageOf(words, executed), entry)!;
+  formRegion(code, pageOf(words, { executed }), entry)!;
 
 /** Edges by the positions of blocks; a dispatcher's are under the name that edges to it have. */
 function edges(r: Region): Record<string, readonly (number | string)[]> {

@@ -1,11 +1,8 @@
 import { expect, test } from '@jest/globals';
-import { Decoder } from '#lib/soft/a64/decode.js';
-import { TABLE } from '#lib/soft/a64/table.js';
-import { Instructions } from '#lib/soft/jit/instruction.js';
-import { type Candidate, type CompiledRegions, compileRegions } from '#lib/soft/jit/region-compiler.js';
 import { TAIL_CALLS } from '#lib/soft/jit/tail-calls.js';
 import { Wasm } from '#lib/soft/jit/webassembly.js';
 import { bne, ldp, load, RET, store, stp, subsImm } from '../a64.ts';
+import { compile } from './page.ts';
 
 /** The modules that hold compiled regions. */
 
@@ -63,18 +60,6 @@ function bodies(bytes: Uint8Array, codeSection: number): number[] {
 }
 
 const LOOP = [load(8, 1, 0), stp(1, 2, 0), ldp(3, 4, 0), store(4, 3, 0), subsImm(5, 5, 1), bne(-5), RET];
-
-function compile(words: readonly number[]): CompiledRegions<Candidate> {
-  const page = {
-    word: (index: number) => words[index] ?? 0,
-    executed: (index: number) => index < words.length,
-    isEntry: () => false,
-    accessesDevice: () => false,
-    guarded: false,
-  };
-  const candidate = { page, entry: 0, records: 0, name: 'loop' };
-  return compileRegions(new Instructions(new Decoder(TABLE)), [candidate], new Set())!;
-}
 
 test('every branch hint is at an `if`, and comes before the code', () => {
   const { bytes, imports } = compile(LOOP);

@@ -1,7 +1,4 @@
 import { describe, expect, test } from '@jest/globals';
-import { Decoder } from '#lib/soft/a64/decode.js';
-import { TABLE } from '#lib/soft/a64/table.js';
-import { Instructions } from '#lib/soft/jit/instruction.js';
 import { formRegion } from '#lib/soft/jit/region.js';
 import { graphOf } from '#lib/soft/jit/region-graph.js';
 import { planSpans } from '#lib/soft/jit/span-plan.js';
@@ -22,10 +19,10 @@ import {
   subsImm,
   tlbiVae1,
 } from '../a64.ts';
+import { code, pageOf } from './page.ts';
 
 /** Which accesses of a region need not look for their page, because one before has. */
 
-const code = new Instructions(new Decoder(TABLE));
 const LDP_Q = 0xad400400; // ldp q0, q1, [x0]
 const LDR_INDEXED = 0xf8626801; // ldr x1, [x0, x2]
 const LDAXR = 0xc85ffc01; // ldaxr x1, [x0]
@@ -33,14 +30,7 @@ const ADD_W = 0x11002000; // add w0, w0, #8
 
 /** The places of all accesses: `position: first byte of the span to its end, *` for the first. */
 function spans(words: readonly number[], devices: readonly number[] = []): string[] {
-  const page = {
-    guarded: false,
-    word: (index: number) => words[index] ?? 0,
-    executed: (index: number) => index < words.length,
-    isEntry: () => false,
-    accessesDevice: (index: number) => devices.includes(index),
-  };
-  const region = formRegion(code, page, 0)!;
+  const region = formRegion(code, pageOf(words, { devices }), 0)!;
   const plan = planSpans(graphOf(region), region.devices);
   return words.flatMap((_, position) =>
     [0, 1, 2].flatMap((n) => {
