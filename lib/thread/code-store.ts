@@ -24,6 +24,8 @@ const SMALL = 64 * 2 ** 10;
 
 const NAME = /^[0-9a-f]{32}(-[0-9a-f]{32})?\.(shapes|code|wasm|native-[0-9a-f]{16})(\.[0-9]+-[0-9]+\.tmp)?$/;
 
+const isShapes = (file: string): boolean => file.endsWith('.shapes');
+
 const hashOf = (...values: readonly (string | Uint8Array)[]): string => {
   const hash = createHash('sha256');
   for (const value of values) hash.update(value);
@@ -78,15 +80,21 @@ export class CodeStore {
     return `${this.#engine}-${part}.${kind}`;
   }
 
+  /** The part that a file is of; `undefined` for other engines' files. */
+  #partOf(file: string): string | undefined {
+    const [, engine, part] = /^([0-9a-f]{32})-([0-9a-f]{32})\./.exec(file) ?? [];
+    return engine === this.#engine ? part : undefined;
+  }
+
   /** All parts, without holding up the thread. */
   async parts(): Promise<readonly StoredPart[]> {
     const names = await this.#files.namesLater();
-    const isShapes = (name: string): boolean => name.startsWith(`${this.#engine}-`) && name.endsWith('.shapes');
     const found = await Promise.all(
       names.filter(isShapes).map(async (file) => {
-        const bytes = await this.#files.readLater(file);
+        const name = this.#partOf(file);
+        const bytes = name === undefined ? undefined : await this.#files.readLater(file);
         const shapes = bytes === undefined ? undefined : parseShapes(bytes);
-        return shapes === undefined ? [] : [{ name: file.slice(this.#engine.length + 1, -'.shapes'.length), shapes }];
+        return name === undefined || shapes === undefined ? [] : [{ name, shapes }];
       }),
     );
     return found.flat();
@@ -146,11 +154,11 @@ export class CodeStore {
     );
   }
 
-  #parts(): readonly PartFiles[] {
+  #parts(all = this.#files.list()): readonly PartFiles[] {
     const byName = new Map<string, FileInfo[]>();
-    for (const file of this.#files.list()) {
-      const [, engine, part] = /^([0-9a-f]{32})-([0-9a-f]{32})\./.exec(file.name) ?? [];
-      if (engine !== this.#engine || part === undefined) continue;
+    for (const file of all) {
+      const part = this.#partOf(file.name);
+      if (part === undefined) continue;
       const files = byName.get(part) ?? [];
       files.push(file);
       byName.set(part, files);
@@ -158,7 +166,7 @@ export class CodeStore {
     return [...byName].map(([name, files]) => ({
       name,
       files,
-      shapes: files.find((file) => file.name.endsWith('.shapes')),
+      shapes: files.find((file) => isShapes(file.name)),
       bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
     }));
   }
@@ -166,11 +174,14 @@ export class CodeStore {
   /** Removes what is too much, too old, or was not finished. @param limit of bytes */
   tidy(limit = LIMIT): void {
     const now = Date.now();
-    for (const { name, usedMs } of this.#files.list())
-      if (NAME.test(name) && usedMs < now - FORGOTTEN_MS) this.#files.remove(name);
+    const files = this.#files.list();
+    const isForgotten = ({ name, usedMs }: FileInfo): boolean => NAME.test(name) && usedMs < now - FORGOTTEN_MS;
+    for (const file of files) if (isForgotten(file)) this.#files.remove(file.name);
     let bytes = 0;
     const usedMs = ({ shapes }: PartFiles): number => shapes?.usedMs ?? 0;
-    for (const part of this.#parts().toSorted((a, b) => usedMs(b) - usedMs(a))) {
+    for (const part of this.#parts(files.filter((file) => !isForgotten(file))).toSorted(
+      (a, b) => usedMs(b) - usedMs(a),
+    )) {
       const isUnfinished = part.shapes === undefined;
       if (isUnfinished && part.files.some((file) => file.usedMs > now - UNFINISHED_MS)) continue;
       bytes += part.bytes;

@@ -35,8 +35,7 @@ export class MachineCodeMaker {
     this.#timer ??= setTimeout(
       () => {
         this.#timer = undefined;
-        if (performance.now() >= this.#quietFrom) this.turn();
-        if (this.#current !== undefined || this.#wanted.size > 0) this.#wait();
+        if (performance.now() < this.#quietFrom || this.turn()) this.#wait();
       },
       Math.max(0, this.#quietFrom - performance.now()),
     ).unref();
@@ -47,7 +46,7 @@ export class MachineCodeMaker {
     const until = performance.now() + TURN_MS;
     do {
       this.#current ??= this.#begin();
-      if (this.#current === undefined) return this.#wanted.size > 0;
+      if (this.#current === undefined) break;
       const { part, optimizer } = this.#current;
       if (optimizer.step()) continue;
       this.#current = undefined;

@@ -1,5 +1,5 @@
 import { Offset, STATE } from '../cpu/layout.js';
-import { FLAG_OPERANDS, FLAG_STATES, isI64, wordsFrom } from './lazy-flags.js';
+import { FLAG_OPERAND_WORDS, FLAG_OPERANDS, FLAG_STATES, isI64, wordsFrom } from './lazy-flags.js';
 import { W } from './lower.js';
 import { PureLowering } from './pure-function.js';
 import { FunctionBody, type Signature } from './wasm-module.js';
@@ -22,7 +22,7 @@ export function flagsFunction(): FunctionBody {
     load(W.I32_LOAD, Offset.FLAGS_FROM);
     c.raw([W.I32_CONST, state, W.I32_EQ, W.IF, W.VOID]);
     FLAG_OPERANDS[isI64(state) ? 'i64' : 'i32'].forEach(({ local }, n) => {
-      load(isI64(state) ? W.I64_LOAD : W.I32_LOAD, [Offset.N, Offset.Z][n]!);
+      load(isI64(state) ? W.I64_LOAD : W.I32_LOAD, FLAG_OPERAND_WORDS[n]!);
       c.u8(W.LOCAL_SET);
       c.u32(local);
     });

@@ -145,6 +145,8 @@ export const FLAG_OPERANDS = {
   i32: [new Var('i32'), new Var('i32')],
   i64: [new Var('i64'), new Var('i64')],
 } as const;
+/** Where a region leaves them in the state to the next, see Offset.FLAGS_FROM. */
+export const FLAG_OPERAND_WORDS = [Offset.N, Offset.Z] as const;
 
 const operands = (e: Emitter, state: number): readonly [Val, Val] => {
   const [a, b] = FLAG_OPERANDS[isI64(state) ? 'i64' : 'i32'];

@@ -3,6 +3,7 @@ import { Offset, STATE } from '../cpu/layout.js';
 import { GuestAccessLowering } from './guest-access.js';
 import {
   conditionFrom,
+  FLAG_OPERAND_WORDS,
   FLAG_OPERANDS,
   type FlagEffect,
   FlagState,
@@ -175,14 +176,13 @@ export abstract class StateLowering extends GuestAccessLowering {
   #storeOperands(state: number): void {
     if (state === FlagState.WORDS) return;
     const [type, store] = isI64(state) ? (['i64', W.I64_STORE] as const) : (['i32', W.I32_STORE] as const);
-    const [a, b] = FLAG_OPERANDS[type];
-    const words =
-      operationOf(state) === 'logical' ? [[a, Offset.N] as const] : [[a, Offset.N] as const, [b, Offset.Z] as const];
-    for (const [{ local }, offset] of words) {
+    // The flags of a logical operation follow from its result alone.
+    const count = operationOf(state) === 'logical' ? 1 : 2;
+    FLAG_OPERANDS[type].slice(0, count).forEach(({ local }, n) => {
       this.i32Const(0);
       this.getLocal(local);
-      this.memoryOp(store, STATE + offset);
-    }
+      this.memoryOp(store, STATE + FLAG_OPERAND_WORDS[n]!);
+    });
   }
 
   #storeFlagsFrom(push: () => void): void {
