@@ -14,6 +14,9 @@ export interface Connection {
 /** The last message of a machine. That its port is closed the worker would hear only from an event loop that goes on. */
 export const CLOSE = 'close';
 
+/** What the worker is sent when nobody needs it any more. */
+export const END = 'end';
+
 /** What a machine's port carries to the worker: of a part that is wanted, the name, too. */
 export type ToWorker =
   | Exclude<CompileRequest, { readonly part: number }>
@@ -135,7 +138,8 @@ class Channel implements CompilerThread {
 function endUnused(): void {
   for (const channel of saving) if (channel.isSaved) saving.delete(channel);
   if (open.size > 0 || saving.size > 0) return;
-  void worker?.terminate();
+  // It ends by itself: ended in the middle of something, it would leave V8's flags, which are the process's, as it had them then.
+  worker?.postMessage(END);
   worker = undefined;
 }
 

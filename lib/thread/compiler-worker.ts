@@ -3,7 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { type CompilerReply, CompileServer, type KeptModuleReply, Wasm, type WasmModule } from '../soft/index.js';
 import { CodeKeeper } from './code-keeper.js';
 import { CodeStore } from './code-store.js';
-import { CLOSE, type Connection, type ToWorker, Word } from './compiler-thread.js';
+import { CLOSE, type Connection, END, type ToWorker, Word } from './compiler-thread.js';
 import { withMachineCode } from './machine-code.js';
 import { MachineCodeMaker } from './machine-code-maker.js';
 import { lowerThisThread } from './priority.js';
@@ -56,7 +56,10 @@ function keptIn(directory: string): Kept | undefined {
   return all.get(directory);
 }
 
-parentPort?.on('message', ({ port, words, codeDirectory }: Connection) => {
+parentPort?.on('message', (message: Connection | typeof END) => {
+  // This thread alone.
+  if (message === END) process.exit();
+  const { port, words, codeDirectory } = message;
   const shared = new Int32Array(words);
   const isClosed = (): boolean => Atomics.load(shared, Word.CLOSED) !== 0;
   const reply = (message: CompilerReply): void => {

@@ -9,7 +9,7 @@ import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import { createMachine, type SoftMachine } from '#lib/soft/cpu/machine.js';
 import { connectCompiler } from '#lib/thread/compiler-thread.js';
 import { hasMachineCode } from '#lib/thread/machine-code.js';
-import { add, b, movz } from '../soft/a64.ts';
+import { add, addImm, b, bne, movz, subsImm } from '../soft/a64.ts';
 
 /** The worker that compiles, with real machines. */
 
@@ -91,7 +91,7 @@ describe('code that is kept', () => {
     'is there at the end: %s',
     (end) => {
       // The worker answers at its leisure: the machine runs until it has.
-      const { status, stderr } = runProgram(`
+      const { status, stderr } = runKeeping(`
         const memory = machine.allocate(0x10000);
         machine.map(${RAM}, memory.size, memory, 0, false);
         const code = [${[movz(1, 3), add(0, 0, 1), b(-1)].join()}];
@@ -113,7 +113,7 @@ describe('code that is kept', () => {
     60_000,
   );
 
-  const runProgram = (rest: string) =>
+  const runKeeping = (rest: string) =>
     runMachine(`{ threshold: 1, compiler: connectCompiler(${JSON.stringify(dir)}) }`, rest);
 });
 
@@ -126,13 +126,44 @@ test.each(['', 'machine.close();'])(
   60_000,
 );
 
+test('leaves V8’s flags as they were, whatever it does when the last machine is closed', () => {
+  const loops = Array.from({ length: 60 }, () => [
+    movz(1, 3),
+    ...Array.from({ length: 30 }, (_, n) => addImm(2 + n, 2, 1)),
+    subsImm(1, 1, 1),
+    bne(-31),
+  ]);
+  const { status, stdout, stderr } = runProgram(`
+    import { cachedDataVersionTag } from 'node:v8';
+    const before = cachedDataVersionTag();
+    const turn = () => new Promise((resolve) => setTimeout(resolve, 1));
+    for (let n = 0; n < 25; n++) {
+      const machine = createMachine({ threshold: 1, compiler: connectCompiler() });
+      const memory = machine.allocate(0x10000);
+      machine.map(${RAM}, memory.size, memory, 0, false);
+      memory.bytes.set(new Uint8Array(new Uint32Array([${[...loops.flat(), b(0)].join()}]).buffer));
+      const cpu = machine.createCpu({ readSysreg: () => undefined, writeSysreg: () => false });
+      cpu.setPc(${RAM}n);
+      while (machine.stats.regions <= n) {
+        cpu.run(20000);
+        await turn();
+      }
+      machine.close();
+    }
+    for (let n = 0; n < 5000 && cachedDataVersionTag() !== before; n++) await turn();
+    console.log(cachedDataVersionTag() === before);`);
+  expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: 'true\n', stderr: '' });
+}, 60_000);
+
 /** Runs a program of its own, with a machine. @param options of the machine, in JavaScript, as the rest of the program is */
-function runMachine(options: string, rest: string) {
+const runMachine = (options: string, rest: string) => runProgram(`const machine = createMachine(${options}); ${rest}`);
+
+/** Runs a program of its own, which can make machines. */
+function runProgram(rest: string) {
   const entry = (path: string): string => JSON.stringify(fileURLToPath(new URL(`../../dist/${path}`, import.meta.url)));
   const program = `
     import { createMachine } from ${entry('soft/cpu/machine.js')};
     import { connectCompiler } from ${entry('thread/compiler-thread.js')};
-    const machine = createMachine(${options});
     ${rest}`;
   return spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8', timeout: 60_000 });
 }
