@@ -26,6 +26,7 @@ const ABSENT: Readonly<Record<string, RegExp>> = {
   FEAT_NMI: /^msr allint\b/,
   FEAT_SME: /^(smstart|smstop|msr svcr)/,
   FEAT_XS: /^dsb \w+nxs$/,
+  FEAT_WFxT: /^wf[ei]t x/,
   'debug state': /^(dcps[123]|drps)\b/,
 };
 /** SVE and SME have classes of their own: 0010 and 0000 in bits 28..25. */
