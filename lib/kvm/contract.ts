@@ -308,7 +308,7 @@ export interface VcpuEvents {
   readonly serrorPending: boolean;
   /** It has the syndrome `serrorEsr` (KVM_CAP_ARM_INJECT_SERROR_ESR). */
   readonly serrorHasEsr: boolean;
-  /** ISS of the SError. */
+  /** ISS of the SError, 25 bits. */
   readonly serrorEsr: bigint;
   /** Only set: the guest takes a synchronous external abort for the access of the last exit. */
   readonly extDabtPending: boolean;

@@ -32,6 +32,7 @@ export const WFE = 0xd503205f;
 export const WFI = 0xd503207f;
 export const SEV = 0xd503209f;
 export const SEVL = 0xd50320bf;
+export const ESB = 0xd503221f;
 export const ISB = 0xd5033fdf;
 export const ERET = 0xd69f03e0;
 /** @param words how many instructions away, from this one */

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { sysregIndex } from '#lib/kvm/registers.js';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import { elf } from '../a64/oracle.ts';
 import { Random } from '../a64/random.ts';
@@ -45,6 +46,22 @@ const logWord = (rt: number): number => log(rt) >>> 0;
 const adr = (rd: number, bytes: number): number =>
   (0x10000000 | ((bytes & 3) << 29) | (((bytes >> 2) & 0x7ffff) << 5) | rd) >>> 0;
 const HLT_SEMIHOSTING = 0xd45e0000;
+
+/** HVC that makes an SError pending, with the ISS in X29. */
+const INJECT = 0x5e;
+/** What QEMU has at EL2 for that: how it gets to EL1, and vectors. */
+const EL2_START = RAM + 0x1_8000;
+const EL2_VECTORS = RAM + 0x1_9000;
+const EL2 = {
+  HCR: sysregIndex(3, 4, 1, 1, 0),
+  SPSR: sysregIndex(3, 4, 4, 0, 0),
+  ELR: sysregIndex(3, 4, 4, 0, 1),
+  VSESR: sysregIndex(3, 4, 5, 2, 3),
+  VBAR: sysregIndex(3, 4, 12, 0, 0),
+} as const;
+/** HCR_EL2: RW, AMO. */
+const HCR_GUEST = (1n << 31n) | (1n << 5n);
+const ORR_X29_VSE = 0xb2780000 | (WORK << 5) | WORK;
 
 export interface Attempt {
   /** Executed at EL1h before, and not expected to fault. */
@@ -96,6 +113,7 @@ export class SystemProgram {
   readonly #names: string[] = [];
   readonly #words: number[] = [];
   #userText = USER_TEXT;
+  #hasEl2 = false;
 
   constructor() {
     this.vm = new BareMetal();
@@ -135,6 +153,12 @@ export class SystemProgram {
     this.emit(...cleanup);
   }
 
+  /** Instructions at EL1 that make a virtual SError pending, as a hypervisor does. @param iss 25 bits */
+  injectSerror(iss: number): number[] {
+    this.#hasEl2 = true;
+    return [...mov(WORK, iss), hvc(INJECT)];
+  }
+
   /** Runs the program on both. @throws Error where one does not come to its end */
   run(cpu = 'max,sve=off,sme=off,lpa2=off,pauth-impdef=off'): { readonly name: string; ours: Result; qemu: Result }[] {
     const end = CODE + this.#words.length * 4;
@@ -147,15 +171,34 @@ export class SystemProgram {
       this.vm.place(semihostingEnd(end, logFile, this.vm), end);
       const image = join(directory, 'image');
       // An ELF file from the start of RAM: QEMU puts no device tree there then.
-      writeFileSync(image, elf(this.vm.memory.bytes.slice(0, RAM_SIZE), RAM, CODE));
+      if (this.#hasEl2) placeEl2(this.vm);
+      writeFileSync(image, elf(this.vm.memory.bytes.slice(0, RAM_SIZE), RAM, this.#hasEl2 ? EL2_START : CODE));
       this.vm.place([hvc(0)], end);
-      const ours = this.vm.start(CODE, { x: {} });
+      let ours = this.vm.start(CODE, { x: {} });
+      while (ours.stop === CpuStop.HVC && ours.hvc === INJECT) {
+        this.vm.cpu.injectSerror(this.vm.cpu.getX(WORK));
+        ours = this.vm.outcome(this.vm.run());
+      }
       if (ours.stop !== CpuStop.HVC || ours.hvc !== 0)
         throw new Error(
           `the engine stopped with ${ours.stop} at 0x${this.vm.cpu.getPc().toString(16)}, in "${this.#names.at(this.#read(this.vm.memory.bytes.slice(LOG - RAM, LOG - RAM + LOG_SIZE)).length - 1)}"`,
         );
       const ourLog = this.vm.memory.bytes.slice(LOG - RAM, LOG - RAM + LOG_SIZE);
-      const args = ['-M', 'virt', '-cpu', cpu, '-m', '128M', '-display', 'none', '-serial', 'none', '-monitor', 'none'];
+      const machine = this.#hasEl2 ? 'virt,virtualization=on' : 'virt';
+      const args = [
+        '-M',
+        machine,
+        '-cpu',
+        cpu,
+        '-m',
+        '128M',
+        '-display',
+        'none',
+        '-serial',
+        'none',
+        '-monitor',
+        'none',
+      ];
       args.push('-semihosting-config', 'enable=on,target=native');
       args.push('-kernel', image);
       const { status, signal, stderr } = spawnSync(QEMU, args, { timeout: 120_000, encoding: 'utf8' });
@@ -219,6 +262,23 @@ function handler(n: number): number[] {
     msr(REG.SPSR_EL1, WORK),
     ERET,
   ];
+}
+
+/** Goes to EL1, and comes back for {@link INJECT}. */
+function placeEl2(vm: BareMetal): void {
+  const start = (
+    [
+      [EL2.VBAR, EL2_VECTORS],
+      [EL2.HCR, HCR_GUEST],
+      [EL2.SPSR, EL1H | MASKED],
+      [EL2.ELR, CODE],
+    ] as const
+  ).flatMap(([index, value]) => [...mov(0, value), msr(index, 0)]);
+  vm.place([...start, ERET], EL2_START);
+  vm.place(
+    [msr(EL2.VSESR, WORK), mrs(WORK, EL2.HCR), ORR_X29_VSE >>> 0, msr(EL2.HCR, WORK), ERET],
+    EL2_VECTORS + 0x400,
+  );
 }
 
 /** Turns the MMU off, writes the log to a file of the host, and ends QEMU. */

@@ -45,7 +45,7 @@ const fpTrap = (e: Emitter): void => e.if(e.state('i32', Offset.FP_TRAP), () => 
 
 const REGISTER = '1 o0:1# op1:3# CRn:4# CRm:4# op2:3# Rt' as const;
 const SP_EL0 = sysregIndex(3, 0, 4, 1, 0);
-const HINT = { YIELD: 1, WFE: 2, WFI: 3, SEV: 4, SEVL: 5 } as const;
+const HINT = { YIELD: 1, WFE: 2, WFI: 3, SEV: 4, SEVL: 5, ESB: 16 } as const;
 
 /** Barriers order nothing here: one thread runs the VM, in program order. */
 const nothing = (): void => undefined;
@@ -61,10 +61,14 @@ export const system: readonly Row[] = [
     e.call(SEND_EVENT);
   }),
   row('SEVL', '11010101000000110010 0000 101 11111', {}, (e) => e.setState(Offset.EVENT, e.i32(1))),
+  // An SError that PSTATE masks goes to DISR_EL1. Where none is pending there is nothing to wait for.
+  row('ESB', '11010101000000110010 0010 000 11111', {}, (e) => {
+    e.if(e.state('i32', Offset.ATTENTION), () => e.exit(ExitCode.ERROR_BARRIER));
+  }),
   row(
     'HINT',
     '11010101000000110010 CRm:4# op2:3# 11111',
-    { when: (f) => f.CRm !== 0 || f.op2 === 0 || f.op2 > HINT.SEVL },
+    { when: (f) => f.CRm * 8 + f.op2 === 0 || (f.CRm * 8 + f.op2 > HINT.SEVL && f.CRm * 8 + f.op2 !== HINT.ESB) },
     nothing,
   ),
   row('CLREX', '11010101000000110011 xxxx 010 11111', {}, (e) => e.setState(Offset.MONITOR_ADDRESS, e.i64(-1n))),

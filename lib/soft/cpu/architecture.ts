@@ -53,6 +53,8 @@ export const Sctlr = {
   nTWE: 18,
   WXN: 19,
   TSCXT: 20,
+  /** Errors are synchronized at exceptions and returns. Physical ones are meant: those of a vCPU are virtual, and wait for no access. */
+  IESB: 21,
   SPAN: 23,
   UCI: 26,
   EnDB: 13,

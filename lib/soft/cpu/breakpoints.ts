@@ -14,7 +14,10 @@ export const WCR_MASK = 0x1f1f_ffffn;
 export const WVR_MASK = ~3n & 0xffff_ffff_ffff_ffffn;
 
 /** DBGBCR.BT. */
-const BreakpointType = { ADDRESS: 0, LINKED_ADDRESS: 1, CONTEXT: 2, LINKED_CONTEXT: 3 } as const;
+const BreakpointType = { ADDRESS: 0, LINKED_ADDRESS: 1 } as const;
+/** A context: that of the current EL, and, since Armv8.1, CONTEXTIDR_EL1, which at EL1 and EL0 without EL2 is the same. */
+const CONTEXT: readonly number[] = [0b0010, 0b0110];
+const LINKED_CONTEXT: readonly number[] = [0b0011, 0b0111];
 /** DBGWCR.LSC. */
 const LSC_LOAD = 1;
 const LSC_STORE = 2;
@@ -65,7 +68,7 @@ function conditionOf(r: DebugRegisters, control: bigint, linked: boolean, hasEl2
   if (!linked) return { els, context: undefined };
   const n = bits(control, 16, 4);
   const other = r.bcr[n];
-  if (!isContextAware(n) || !isEnabled(other) || bits(other, 20, 4) !== BreakpointType.LINKED_CONTEXT) return undefined;
+  if (!isContextAware(n) || !isEnabled(other) || !LINKED_CONTEXT.includes(bits(other, 20, 4))) return undefined;
   return { els, context: Number(BigInt.asUintN(32, r.bvr[n] ?? 0n)) };
 }
 
@@ -75,7 +78,7 @@ export function breakpointsOf(r: DebugRegisters, hasEl2: boolean): Breakpoint[] 
     if (!isEnabled(control)) return [];
     const type = bits(control, 20, 4);
     const isAddress = type === BreakpointType.ADDRESS || type === BreakpointType.LINKED_ADDRESS;
-    if (!isAddress && !(type === BreakpointType.CONTEXT && isContextAware(n))) return [];
+    if (!isAddress && !(CONTEXT.includes(type) && isContextAware(n))) return [];
     const condition = conditionOf(r, control, type === BreakpointType.LINKED_ADDRESS, hasEl2);
     if (condition === undefined) return [];
     const value = r.bvr[n] ?? 0n;

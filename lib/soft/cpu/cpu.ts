@@ -157,9 +157,12 @@ export interface Cpu {
   readonly interruptPending: boolean;
   /** Takes a synchronous external Data Abort for {@link access}. */
   injectExternalAbort(): void;
-  /** Makes an SError pending with this ISS. */
+  /** Makes an SError pending with this ISS, of which 25 bits count. */
   injectSerror(esrIss: bigint): void;
-  readonly serrorPending: boolean;
+  /** ISS of the SError that is pending, if one is. */
+  readonly pendingSerror: bigint | undefined;
+  /** Takes an SError that is pending and not masked, without executing an instruction. @returns whether there was one */
+  takeSerror(): boolean;
   /**
    * While set, debug exceptions of every EL, BRK with them, stop {@link run} instead of being the guest's, and the guest's own
    * software step, breakpoints and watchpoints rest. Not from inside `run()`.

@@ -136,5 +136,7 @@ export const ExitCode = {
   COPY: 22,
   /** One that was prepared for another option, or ill: DETAIL is the ISS. */
   WRONG_COPY: 23,
+  /** ESB, with something pending. */
+  ERROR_BARRIER: 24,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];

@@ -1,4 +1,3 @@
-import { sysregIndex } from '../../kvm/registers.js';
 import { isZeroing } from '../mmu/alignment.js';
 import { Mmu } from '../mmu/mmu.js';
 import { TLB_CONTEXTS_AREA } from '../mmu/tlb-contexts.js';
@@ -9,14 +8,14 @@ import { type Cpu, type CpuDebug, type CpuHost, CpuStop } from './cpu.js';
 import { DebugUnit, isLoadExclusive, isStoreExclusive } from './debug.js';
 import { type AccessingProcessor, DeviceAccess } from './device-access.js';
 import { enterException, returnedPstate } from './exceptions.js';
-import { InterruptInputs } from './interrupt-inputs.js';
+import { identify, isIdentification, setPointerAuth } from './identification.js';
+import { InterruptInputs, SERROR_ISS } from './interrupt-inputs.js';
 import { ExitCode, Offset, STATE_SIZE } from './layout.js';
 import type { SoftMachine } from './machine.js';
 import { Maintenance } from './maintenance.js';
 import { MemoryCopy } from './memory-copy.js';
-import { PAUTH_ID_FIELDS } from './pointer-auth.js';
 import { CpuState } from './state.js';
-import { isPointerAuthKey, PSEUDO, SR, SYSREGS, sysregByIndex } from './sysregs.js';
+import { isPointerAuthKey, PSEUDO, SR, SYSREGS } from './sysregs.js';
 import { SystemRegisters } from './system-registers.js';
 import { Work } from './work.js';
 
@@ -30,22 +29,11 @@ const RESET_PSTATE = 0x3c5;
 const MAX_BUDGET = 0x4000_0000;
 /** ISS of what traps unconditionally: CV = 1, COND = 0b1110. */
 const ISS_ALWAYS = 0x1e0_0000;
-const SERROR_ISS = 0x1ff_ffffn;
 /** YIELD, which leaves generated code as WFE does but is never trapped. */
 const YIELD = 0xd503_203f;
 /** What the last instruction was to software step: not stepped, stepped, or a Load-Exclusive that was stepped. */
 const Stepped = { NO: 0, YES: 1, EXCLUSIVE: 2 } as const;
 type Stepped = (typeof Stepped)[keyof typeof Stepped];
-
-/** ID_AA64ISAR1_EL1, and its fields APA, API, GPA and GPI. */
-const SR_ISAR1 = sysregByIndex(sysregIndex(3, 0, 0, 6, 1))!;
-const PAUTH_ID_MASK = 0xff00_0ff0n;
-
-/** ID_AA64ISAR0_EL1.RNDR. */
-const RNDR_ID_FIELD = 1n << 60n;
-
-const isIdentification = (r: (typeof SYSREGS)[number]): boolean =>
-  (r.access === 'constant' && r !== SR.OSLSR_EL1) || r === SR.CTR_EL0 || r === SR.DCZID_EL0;
 
 /** One vCPU: its registers, what makes generated code leave, exceptions and interrupts. */
 export class Processor implements Cpu, AccessingProcessor {
@@ -106,11 +94,7 @@ export class Processor implements Cpu, AccessingProcessor {
       () => machine.views,
       (cost) => this.charge(cost),
     );
-    for (const r of SYSREGS) if (isIdentification(r)) this.#state.set64(r.offset, r.reset);
-    if (host.random64 !== undefined) {
-      const isar0 = sysregByIndex(sysregIndex(3, 0, 0, 6, 0))!;
-      this.#state.set64(isar0.offset, isar0.reset | RNDR_ID_FIELD);
-    }
+    identify(this.#state, host.random64 !== undefined);
     this.reset();
   }
 
@@ -212,9 +196,7 @@ export class Processor implements Cpu, AccessingProcessor {
     return this.#registers.pointerAuth;
   }
   set pointerAuth(on: boolean) {
-    const isar1 = SR_ISAR1.offset;
-    const others = this.#state.get64(isar1) & ~PAUTH_ID_MASK;
-    this.#state.set64(isar1, on ? others | PAUTH_ID_FIELDS : others);
+    setPointerAuth(this.#state, on);
     this.#registers.pointerAuth = on;
   }
 
@@ -319,6 +301,10 @@ export class Processor implements Cpu, AccessingProcessor {
           this.#pass();
           break;
         case ExitCode.REDIRECT:
+          break;
+        case ExitCode.ERROR_BARRIER:
+          this.#deferError();
+          this.#pass();
           break;
         case ExitCode.UNDEFINED:
         case ExitCode.HLT:
@@ -630,11 +616,18 @@ export class Processor implements Cpu, AccessingProcessor {
     if (vector === undefined) return;
     let iss = 0;
     if (vector === Vector.SERROR) {
-      iss = Number(this.#inputs.serror! & SERROR_ISS);
+      iss = Number(this.#inputs.serror!);
       this.#inputs.serror = undefined;
       this.#attention();
     }
     this.#exception(vector, vector === Vector.SERROR ? ExceptionClass.SERROR : ExceptionClass.UNKNOWN, iss);
+  }
+
+  #deferError(): void {
+    const deferred = this.#inputs.defer(this.#state.get32(Offset.DAIF));
+    if (deferred === undefined) return;
+    this.#state.set64(SR.DISR_EL1.offset, deferred);
+    this.#attention();
   }
 
   #attention(): void {
@@ -659,10 +652,15 @@ export class Processor implements Cpu, AccessingProcessor {
     return this.#inputs.pending;
   }
   injectSerror(esrIss: bigint): void {
-    this.#inputs.serror = esrIss;
+    this.#inputs.serror = esrIss & SERROR_ISS;
     this.#attention();
   }
-  get serrorPending(): boolean {
-    return this.#inputs.serror !== undefined;
+  get pendingSerror(): bigint | undefined {
+    return this.#inputs.serror;
+  }
+  takeSerror(): boolean {
+    if (this.#inputs.next(this.#state.get32(Offset.DAIF)) !== Vector.SERROR) return false;
+    this.#takeInterrupts();
+    return true;
   }
 }

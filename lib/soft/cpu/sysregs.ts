@@ -42,14 +42,21 @@ const field = (value: bigint, lsb: bigint): bigint => value << lsb;
 
 /** Identification registers: what this processor implements, and no more (Arm ARM DDI 0487 D23.2). */
 const ID_VALUES: Readonly<Record<string, bigint>> = {
-  // EL0 and EL1 in AArch64 only, FP and Advanced SIMD with half precision, the GIC's system registers, DIT, CSV2_3, CSV3.
+  // EL0 and EL1 in AArch64 only, FP and Advanced SIMD with half precision, the GIC's system registers, RAS, DIT, CSV2_3, CSV3.
   ID_AA64PFR0_EL1:
-    0x11n | field(1n, 16n) | field(1n, 20n) | field(1n, 24n) | field(1n, 48n) | field(3n, 56n) | field(1n, 60n),
+    0x11n |
+    field(1n, 16n) |
+    field(1n, 20n) |
+    field(1n, 24n) |
+    field(1n, 28n) |
+    field(1n, 48n) |
+    field(3n, 56n) |
+    field(1n, 60n),
   // BTI, SSBS with MSR and MRS.
   ID_AA64PFR1_EL1: 1n | field(2n, 4n),
-  // Armv8 debug.
+  // Armv8.2 debug.
   ID_AA64DFR0_EL1:
-    6n |
+    8n |
     field(BigInt(BREAKPOINTS - 1), 12n) |
     field(BigInt(WATCHPOINTS - 1), 20n) |
     field(BigInt(CONTEXT_BREAKPOINTS - 1), 28n),
@@ -72,10 +79,10 @@ const ID_VALUES: Readonly<Record<string, bigint>> = {
   ID_AA64ISAR2_EL1: field(1n, 16n),
   // 40-bit physical addresses, 16-bit ASIDs, granules of 4K, 16K and 64K.
   ID_AA64MMFR0_EL1: 2n | field(2n, 4n) | field(1n, 20n),
-  // Hardware management of access flag and dirty state, hierarchical permission disables, PAN with EPAN.
-  ID_AA64MMFR1_EL1: 2n | field(1n, 12n) | field(3n, 20n),
-  // CnP, UAO, 52-bit virtual addresses with a granule of 64K, LSE2, E0PD.
-  ID_AA64MMFR2_EL1: 1n | field(1n, 4n) | field(1n, 16n) | field(1n, 32n) | field(1n, 60n),
+  // Hardware management of access flag and dirty state, hierarchical permission disables, LORegions, PAN with EPAN.
+  ID_AA64MMFR1_EL1: 2n | field(1n, 12n) | field(1n, 16n) | field(3n, 20n),
+  // CnP, UAO, IESB, 52-bit virtual addresses with a granule of 64K, LSE2, E0PD.
+  ID_AA64MMFR2_EL1: 1n | field(1n, 4n) | field(1n, 12n) | field(1n, 16n) | field(1n, 32n) | field(1n, 60n),
 };
 
 // op0=3, op1=0, CRn=0, CRm=1..7: the ID space. Registers of AArch32 and unallocated ones read as zero.
@@ -163,6 +170,7 @@ export const SR = {
   PAR_EL1: define('PAR_EL1', [3, 0, 7, 4, 0], 'plain'),
   MAIR_EL1: define('MAIR_EL1', [3, 0, 10, 2, 0], 'special'),
   AMAIR_EL1: define('AMAIR_EL1', [3, 0, 10, 3, 0], 'plain'),
+  DISR_EL1: define('DISR_EL1', [3, 0, 12, 1, 1], 'plain'),
   VBAR_EL1: define('VBAR_EL1', [3, 0, 12, 0, 0], 'plain'),
   CONTEXTIDR_EL1: define('CONTEXTIDR_EL1', [3, 0, 13, 0, 1], 'plain'),
   TPIDR_EL1: define('TPIDR_EL1', [3, 0, 13, 0, 4], 'plain'),

@@ -4,6 +4,7 @@ import { Daif, FPCR_MASK, FPSR_MASK, Pstate, SCTLR_PAUTH, SCTLR_RES1, SCTLR_WRIT
 import { BCR_MASK, BCR_RES1, WCR_MASK, WVR_MASK } from './breakpoints.js';
 import type { CpuHost } from './cpu.js';
 import { type DebugUnit, Mdscr, OSDLR_DLK, OSLSR_OSLK } from './debug.js';
+import { isEmptyRegister } from './empty-registers.js';
 import { ExitCode, Offset } from './layout.js';
 import { pointerAuthChanged } from './pointer-auth.js';
 import type { CpuState } from './state.js';
@@ -214,6 +215,7 @@ export class SystemRegisters {
       case SR.SP_EL1.index:
         return undefined;
       default: {
+        if (isEmptyRegister(state, index, false)) return 0n;
         const reg = sysregByIndex(index);
         if (reg === SR.CCSIDR_EL1) return this.#ccsidr();
         if (!this.#has(index)) return undefined;
@@ -303,6 +305,7 @@ export class SystemRegisters {
       case SR.CCSIDR_EL1.index:
         return false;
       default: {
+        if (isEmptyRegister(state, index, true)) return true;
         const reg = sysregByIndex(index);
         if (reg?.access !== 'special' || reg === SR.SP_EL0 || !this.#has(index)) return false;
         return this.#write(reg, this.#written(reg, value));

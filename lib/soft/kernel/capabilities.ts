@@ -59,6 +59,7 @@ const VALUES: ReadonlyMap<number, number> = new Map([
   [Cap.MAX_VCPU_ID, MAX_VCPUS],
   [Cap.IMMEDIATE_EXIT, 1],
   [Cap.ARM_USER_IRQ, 1],
+  [Cap.ARM_INJECT_SERROR_ESR, 1],
   [Cap.ARM_VM_IPA_SIZE, IPA_BITS_MAX],
   [Cap.ARM_PTRAUTH_ADDRESS, 1],
   [Cap.ARM_PTRAUTH_GENERIC, 1],

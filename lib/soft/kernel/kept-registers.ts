@@ -20,8 +20,6 @@ const KEPT: ReadonlyMap<number, bigint> = new Map([
   [sysregIndex(3, 4, 3, 0, 0), RESET_UNKNOWN],
   [sysregIndex(3, 4, 5, 0, 1), RESET_UNKNOWN],
   [sysregIndex(3, 4, 5, 3, 0), 0x700n],
-  // DISR_EL1, of the RAS extension.
-  [sysregIndex(3, 0, 12, 1, 1), 0n],
 ]);
 
 /** Their indices. */

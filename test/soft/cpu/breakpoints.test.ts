@@ -55,6 +55,7 @@ describe.each(THRESHOLDS)('breakpoints (threshold %s)', (threshold) => {
     ['SSC set, which is reserved without EL3', EL0T, bcr({ ssc: 1n }), {}],
     ['a mismatch, which AArch64 has not', EL0T, bcr({ bt: 4n }), {}],
     ['a context match in a breakpoint that has none', EL0T, bcr({ bt: 2n }), {}],
+    ['one of CONTEXTIDR_EL1', EL0T, bcr({ bt: 6n }), {}],
     ['a VMID match, without EL2', EL0T, bcr({ bt: 8n }), {}],
     ['MDSCR_EL1.MDE clear', EL0T, bcr(), { [REG.MDSCR_EL1]: KDE }],
     ['MDSCR_EL1.KDE clear, at EL1', unmasked, bcr(), { [REG.MDSCR_EL1]: MDE }],
@@ -82,10 +83,18 @@ describe.each(THRESHOLDS)('breakpoints (threshold %s)', (threshold) => {
     beforeEach(() => {
       vm.cpu.setSysreg(CONTEXTIDR, context);
     });
-    test.each(aware)('an address that is linked to a context, of breakpoint %i', (n) => {
+    test.each(
+      aware.flatMap(
+        (n) =>
+          [
+            [n, 3n],
+            [n, 7n],
+          ] as const,
+      ),
+    )('an address that is linked to a context, of breakpoint %i, type %i', (n, bt) => {
       const at = vm.place([NOP, svc(DONE)]);
       set(0, at, bcr({ bt: 1n, lbn: BigInt(n) }));
-      set(n, context & 0xffff_ffffn, bcr({ bt: 3n, els: 0n }));
+      set(n, context & 0xffff_ffffn, bcr({ bt, els: 0n }));
       expect(vm.start(at, { pstate: EL0T }).ec).toBe(EC.BREAKPOINT);
       vm.cpu.setSysreg(CONTEXTIDR, context + 1n);
       expect(vm.start(at, { pstate: EL0T }).done).toBe(true);
@@ -93,6 +102,7 @@ describe.each(THRESHOLDS)('breakpoints (threshold %s)', (threshold) => {
     test.each([
       ['to a disabled one', 5n, bcr({ bt: 3n }) - 1n],
       ['to one that is no linked context', 5n, bcr({ bt: 2n })],
+      ['to one that is no linked CONTEXTIDR_EL1', 5n, bcr({ bt: 6n })],
       ['to itself', 0n, 0n],
       ['to one that is not aware of contexts', 3n, bcr({ bt: 3n })],
       ['to one that is not there', 6n, bcr({ bt: 3n })],
@@ -100,13 +110,21 @@ describe.each(THRESHOLDS)('breakpoints (threshold %s)', (threshold) => {
       const at = vm.place([NOP, svc(DONE)]);
       set(0, at, bcr({ bt: 1n, lbn }));
       if (lbn === 3n || lbn === 5n) set(Number(lbn), 1n, control);
-      vm.cpu.setSysreg(CONTEXTIDR, control === bcr({ bt: 2n }) ? 2n : 1n);
+      vm.cpu.setSysreg(CONTEXTIDR, control === bcr({ bt: 2n }) || control === bcr({ bt: 6n }) ? 2n : 1n);
       expect(vm.start(at, { pstate: EL0T }).done).toBe(true);
     });
-    test.each(aware)(
-      'the context alone of breakpoint %i matches every instruction, from the one behind the write on',
-      (n) => {
-        set(n, 0x99n, bcr({ bt: 2n, els: 1n }));
+    test.each(
+      aware.flatMap(
+        (n) =>
+          [
+            [n, 2n],
+            [n, 6n],
+          ] as const,
+      ),
+    )(
+      'the context alone of breakpoint %i, type %i, matches every instruction, from the one behind the write on',
+      (n, bt) => {
+        set(n, 0x99n, bcr({ bt, els: 1n }));
         const at = vm.place([NOP, msr(CONTEXTIDR, 1), NOP]);
         expect(vm.start(at, { pstate: unmasked, x: { 1: 0x99 } })).toMatchObject({
           ec: EC.BREAKPOINT + 1,
@@ -115,8 +133,10 @@ describe.each(THRESHOLDS)('breakpoints (threshold %s)', (threshold) => {
       },
     );
     test('a linked context has no effect of its own', () => {
-      set(5, context & 0xffff_ffffn, bcr({ bt: 3n }));
-      expect(vm.execute([NOP], { pstate: EL0T }).done).toBe(true);
+      for (const bt of [3n, 7n]) {
+        set(5, context & 0xffff_ffffn, bcr({ bt }));
+        expect(vm.execute([NOP], { pstate: EL0T }).done).toBe(true);
+      }
     });
   });
 

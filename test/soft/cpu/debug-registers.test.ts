@@ -62,8 +62,8 @@ describe('the debug registers', () => {
         expect([isUndefined(mrs(1, of(n))), isUndefined(msr(of(n), 1))]).toEqual([n >= count, n >= count]);
       }
     }
-    // Armv8 debug, without the Double Lock left out; six breakpoints, two of them aware of contexts, and four watchpoints.
-    expect([field(0n), field(36n), field(12n), field(28n), field(20n)]).toEqual([6, 0, 5, 1, 3]);
+    // Armv8.2 debug, without the Double Lock left out; six breakpoints, two of them aware of contexts, and four watchpoints.
+    expect([field(0n), field(36n), field(12n), field(28n), field(20n)]).toEqual([8, 0, 5, 1, 3]);
   });
 
   test('are not for EL0, and some are only to read or only to write', () => {

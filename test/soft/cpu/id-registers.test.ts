@@ -23,7 +23,9 @@ describe('an instruction is there if and only if its ID field says so', () => {
     ['FEAT_FP16 scalar', PFR0, 16, 1, 0x1ee22820],
     ['FEAT_FP16 vector', PFR0, 20, 1, 0x4e421420],
     ['FEAT_DIT', PFR0, 48, 1, 0xd503415f],
-    ['FEAT_RAS', PFR0, 28, 1, 0xd5385300],
+    ['FEAT_RAS DISR_EL1', PFR0, 28, 1, 0xd538c120],
+    ['FEAT_RAS ERRIDR_EL1', PFR0, 28, 1, 0xd5385300],
+    ['FEAT_RASv1p1 ERXMISC2_EL1', PFR0, 28, 2, 0xd5385540],
     ['FEAT_SVE', PFR0, 32, 1, 0x04210000],
     ['FEAT_SVE', ZFR0, 0, 1, 0x04210000],
     ['FEAT_SSBS2', PFR1, 4, 2, 0xd503413f],
@@ -68,6 +70,8 @@ describe('an instruction is there if and only if its ID field says so', () => {
     ['FEAT_LS64', ISAR1, 60, 1, 0xf83fd100],
     ['FEAT_MOPS', ISAR2, 16, 1, 0x19010440],
     ['FEAT_WFxT', ISAR2, 0, 2, 0xd5031000],
+    ['FEAT_LOR LORID_EL1', MMFR1, 16, 1, 0xd538a4e0],
+    ['FEAT_LOR LDLAR', MMFR1, 16, 1, 0xc8df7c20],
     ['FEAT_PAN', MMFR1, 20, 1, 0xd500419f],
     ['FEAT_PAN2', MMFR1, 20, 3, 0xd5087900],
     ['FEAT_UAO', MMFR2, 4, 1, 0xd500417f],
@@ -91,6 +95,8 @@ test('what needs no instruction: EL0 and EL1 in AArch64 only, no mixed endiannes
     field(MMFR0, 24),
     field(MMFR0, 28),
   ]).toEqual([2, 2, 0, 0, 1, 0, 0]);
+  // Debug of Armv8.2, with the OS Double Lock. IESB.
+  expect([field(DFR0, 0), field(DFR0, 36), field(MMFR2, 12)]).toEqual([8, 0, 1]);
   // Hardware management of access flag and dirty state; hierarchical permission disables; LSE2; no IDS; E0PD.
   expect([field(MMFR1, 0), field(MMFR1, 12), field(MMFR2, 32), field(MMFR2, 36), field(MMFR2, 60)]).toEqual([
     2, 1, 1, 0, 1,

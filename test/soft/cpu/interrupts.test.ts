@@ -80,10 +80,10 @@ describe.each([
 
 test('an SError is taken once, with its syndrome', () => {
   vm.cpu.injectSerror(0xfff_ffffn);
-  expect(vm.cpu.serrorPending).toBe(true);
+  expect(vm.cpu.pendingSerror).toBe(0x1ff_ffffn);
   const o = vm.execute([NOP], { pstate: EL1H });
   expect(o).toMatchObject({ vector: 0x380, ec: SERROR, iss: 0x1ff_ffff });
-  expect(vm.cpu.serrorPending).toBe(false);
+  expect(vm.cpu.pendingSerror).toBeUndefined();
   expect(vm.execute([NOP], { pstate: EL1H }).done).toBe(true);
 });
 

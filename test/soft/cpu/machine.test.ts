@@ -179,7 +179,7 @@ describe('vCPUs', () => {
       0n,
       0x00c5_0078n,
     ]);
-    expect([cpu.serrorPending, cpu.interruptPending]).toEqual([false, true]);
+    expect([cpu.pendingSerror, cpu.interruptPending]).toEqual([undefined, true]);
     cpu.setSysreg(REG.VBAR_EL1, BigInt(VECTORS));
     expect(vm.execute([NOP], { pstate: EL1H }).vector).toBe(0x280);
   });

@@ -141,7 +141,7 @@ test('SCTLR_EL1: RES1 bits read as one and what is not there as zero; KVM resets
     }).done,
   ).toBe(true);
   // No EE, E0E (mixed endianness), no pointer authentication, no MTE.
-  expect(vm.cpu.getX(6)).toBe(0x0200_101a_34dd_dbdcn);
+  expect(vm.cpu.getX(6)).toBe(0x0200_101a_34fd_dbdcn);
   expect(vm.cpu.getX(7)).toBe(0x3040_0980n);
 });
 
@@ -322,7 +322,8 @@ test('registers of other levels and of features that are not there are UNDEFINED
     sysregIndex(3, 0, 1, 0, 5), // RGSR_EL1
     sysregIndex(3, 0, 1, 2, 0), // ZCR_EL1
     sysregIndex(3, 3, 2, 4, 0), // RNDR
-    sysregIndex(3, 0, 12, 1, 1), // DISR_EL1
+    sysregIndex(3, 4, 12, 1, 1), // VDISR_EL2
+    sysregIndex(3, 0, 5, 5, 2), // ERXMISC2_EL1
     sysregIndex(3, 3, 9, 12, 0), // PMCR_EL0
     sysregIndex(2, 0, 0, 6, 4), // DBGBVR6_EL1
     sysregIndex(2, 0, 0, 4, 6), // DBGWVR4_EL1

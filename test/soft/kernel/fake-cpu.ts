@@ -12,7 +12,9 @@ export class FakeCpu implements Cpu {
   instructions = 0;
   hvcImmediate = 0;
   interruptPending = false;
-  serrorPending = false;
+  pendingSerror: bigint | undefined;
+  /** PSTATE.A. */
+  masksSerror = true;
   /** Calls that were made, in order. */
   readonly log: string[] = [];
   readonly access = Object.assign(new Access(), { isv: true, size: 4 });
@@ -101,7 +103,13 @@ export class FakeCpu implements Cpu {
   }
   injectSerror(esrIss: bigint): void {
     this.log.push(`serror ${esrIss}`);
-    this.serrorPending = true;
+    this.pendingSerror = esrIss;
+  }
+  takeSerror(): boolean {
+    if (this.masksSerror || this.pendingSerror === undefined) return false;
+    this.log.push('takes it');
+    this.pendingSerror = undefined;
+    return true;
   }
   injectUndefined(): void {
     this.log.push('undefined');

@@ -41,10 +41,36 @@ describe('the run loop', () => {
 
   test('an SError of user space reaches the processor', () => {
     const { vcpu, machine } = make();
-    vcpu.setVcpuEvents({ serrorPending: true });
-    expect(machine.cpus[0]!.log).toEqual(['serror 0']);
-    expect(vcpu.getVcpuEvents().serrorPending).toBe(true);
-    expect(() => vcpu.setVcpuEvents({ serrorPending: true, serrorHasEsr: true })).toThrow('EINVAL');
+    const cpu = machine.cpus[0]!;
+    const none = { serrorPending: false, serrorHasEsr: true, serrorEsr: 0n, extDabtPending: false };
+    expect(vcpu.getVcpuEvents()).toEqual(none);
+    // Without a syndrome it has IDS, and nothing else.
+    vcpu.setVcpuEvents({ serrorPending: true, serrorEsr: 5n });
+    expect(cpu.log).toEqual(['serror 16777216']);
+    expect(vcpu.getVcpuEvents()).toEqual({ ...none, serrorPending: true, serrorEsr: 1n << 24n });
+    vcpu.setVcpuEvents({ serrorPending: true, serrorHasEsr: true, serrorEsr: 0x1ff_ffffn });
+    expect(vcpu.getVcpuEvents().serrorEsr).toBe(0x1ff_ffffn);
+    for (const serrorEsr of [1n << 25n, 1n << 63n, -1n]) {
+      expect(() => vcpu.setVcpuEvents({ serrorPending: true, serrorHasEsr: true, serrorEsr })).toThrow('EINVAL');
+    }
+    expect(vcpu.getVcpuEvents().serrorEsr).toBe(0x1ff_ffffn);
+  });
+
+  test('one that the guest does not mask is taken at once, and the access that an exit was for is not done', () => {
+    const { vcpu, machine } = make(
+      (cpu) => {
+        Object.assign(cpu.access, { ipa: 0x1000, isWrite: false, isv: true, size: 4, register: 0 });
+        return CpuStop.MMIO;
+      },
+      () => CpuStop.BUDGET,
+    );
+    const cpu = machine.cpus[0]!;
+    expect(vcpu.run(1)).toMatchObject({ reason: 'mmio' });
+    cpu.masksSerror = false;
+    vcpu.setVcpuEvents({ serrorPending: true, serrorHasEsr: true, serrorEsr: 7n });
+    expect(vcpu.getVcpuEvents().serrorPending).toBe(false);
+    vcpu.run(1);
+    expect(cpu.log).toEqual(['serror 7', 'takes it']);
   });
 
   test('an exit object is used again, with the bytes of its own access', () => {
