@@ -47,6 +47,22 @@ describe.each(THRESHOLDS)('an SError and ESB (threshold %s)', (threshold) => {
     expect(vm.sysreg(DISR)).toBe(DEFERRED | SYNDROME);
   });
 
+  test('ESB takes one that came since the last look and is not masked', () => {
+    const CNTV_CTL = 0xdf19;
+    const readSysreg = (): bigint => {
+      vm.cpu.injectSerror(SYNDROME);
+      return 0n;
+    };
+    vm = new BareMetal({ threshold, host: { readSysreg } });
+    const at = vm.place([mrs(1, CNTV_CTL), ESB, movz(5, 1)]);
+    expect(vm.start(at, { pstate: EL1H, x: { 5: 0 } })).toMatchObject({
+      vector: 0x380,
+      iss: Number(SYNDROME),
+      elr: BigInt(at + 8),
+    });
+    expect([vm.sysreg(DISR), vm.cpu.getX(5)]).toEqual([0n, 0n]);
+  });
+
   test('in a loop, each that is made pending', () => {
     const orr = 0xaa020084; // orr x4, x4, x2
     const at = vm.place([ESB, mrs(2, DISR), msr(DISR, 31), orr, subsImm(1, 1, 1), cbnz(1, -5)]);
