@@ -13,7 +13,7 @@ import { hex } from './row-words.ts';
 
 /** Extensions that are not there, by the mnemonics of their instructions. */
 const ABSENT: Readonly<Record<string, RegExp>> = {
-  FEAT_MTE: /^(setg[pme]t?n?|addg|subg|subps?|irg|gmi|stgp?|stzg|st2g|stz2g|ldg|ldgm|stgm|stzgm)\b|^msr tco\b/i,
+  FEAT_MTE: /^(setg[pme]t?n?|addg|subg|subps?|irg|gmi|stgp?|stzg|st2g|stz2g|ldg|ldgm|stgm|stzgm|cmpp)\b|^msr tco\b/i,
   FEAT_SM3_SM4: /^(sm3|sm4)/,
   FEAT_I8MM: /^(usdot|sudot|smmla|ummla|usmmla)\b/,
   FEAT_BF16: /^bf(dot|mlal[bt]|mmla|cvt|cvtn2?)\b/,
