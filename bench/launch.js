@@ -25,14 +25,9 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { file, writeCpio } from '../dist/guest/cpio.js';
 import { keep, openApt, unpackPackages, withDependencies } from '../scripts/debian-root.js';
-import { crossCompile } from '../test/arm64-host/addon.js';
-import { projectLayer, systemLayer } from '../test/arm64-host/layers.js';
-import { boot } from '../test/arm64-host/machine.js';
-import { MODES } from '../test/arm64-host/modes.js';
 import { SKIPPED, Skip } from '../test/arm64-host/skip.js';
-import { cacheDir, debianGuest, nodeForArm64 } from '../test/arm64-host/sources.js';
-import { needProgram, qemuVersion } from '../test/arm64-host/spawn.js';
 import { markdownTable, textTable } from './common.js';
+import { prepareHost, runScript } from './emulated.js';
 
 const PAGE = fileURLToPath(new URL('../docs/performance.md', import.meta.url));
 const COUNT = fileURLToPath(new URL('./launch.c', import.meta.url));
@@ -92,18 +87,13 @@ try {
 }
 
 async function measure() {
-  const release = qemuVersion();
-  needProgram('aarch64-linux-gnu-gcc', 'gcc-aarch64-linux-gnu');
-  const cache = cacheDir();
-  mkdirSync(cache, { recursive: true });
-  const [guest, node] = [await debianGuest(), await nodeForArm64(cache)];
-  const vmm = await qemuForArm64(cache);
+  const host = await prepareHost();
+  const vmm = await qemuForArm64(host.cache);
   const count = join(work, 'count');
   execFileSync('aarch64-linux-gnu-gcc', ['-O2', '-static', '-Wall', '-Werror', '-o', count, COUNT]);
   const init = '#!/bin/busybox sh\n'.concat(`echo '${MARKER}'\nexec /bin/busybox sleep 1000\n`);
   const layers = Buffer.concat([
-    await systemLayer(guest, node),
-    await projectLayer(await crossCompile(cache, node), guest),
+    host.layers,
     vmmLayer(vmm.root),
     writeCpio([
       file('bin/count', readFileSync(count), 0o755),
@@ -112,32 +102,22 @@ async function measure() {
   ]);
   const rows = new Map();
   await Promise.all(
-    Object.entries(MACHINES).map(([name, counted]) => bootMachine(name, counted, guest.kernel, layers, rows)),
+    Object.entries(MACHINES).map(([name, counted]) => bootMachine(name, counted, { ...host, layers }, rows)),
   );
-  return tables(rows, `QEMU ${release} emulating ${guest.description}; ${vmm.version} in it`);
+  return tables(rows, `${host.title}; ${vmm.version} in it`);
 }
 
 /** Boots a machine that counts, and puts what it counted into `rows`. */
-async function bootMachine(name, counted, kernel, layers, rows) {
-  const initrd = join(work, `${name}.initrd`);
+async function bootMachine(name, counted, host, rows) {
   const script = counted.map(([row, marker, command]) =>
     row === undefined ? `${command} >/dev/null 2>&1` : `count '${marker}' ${command} | sed 's/^count/row ${row}:/'`,
   );
-  const shell = [SET_UP, ...script, `echo 'lane: {"group":"${name}","status":0}'`].join('\n');
-  // In place of the lane's plan: the machine's first program is Node.
-  const plan = `import { spawnSync } from 'node:child_process';\nspawnSync('sh', ['-c', ${JSON.stringify(shell)}], { stdio: 'inherit' });\n`;
-  writeFileSync(
-    initrd,
-    Buffer.concat([layers, writeCpio([file('elvisor/test/arm64-host/inside/run-plan.mjs', plan)])]),
-  );
   const said = [];
-  await boot({
-    mode: MODES.vhe,
-    seed: 42,
-    kernel,
-    initrd,
-    groups: [name],
-    onResult: ({ errors = [] }) => said.push(...errors),
+  const wrong = await runScript({
+    name,
+    host,
+    script: [SET_UP, ...script].join('\n'),
+    initrd: join(work, `${name}.initrd`),
     onLine: (line) => {
       said.push(line);
       const [, row, ...numbers] = /^row (.*): (\d+) (\d+) (\d+)$/.exec(line.trim()) ?? [];
@@ -147,7 +127,7 @@ async function bootMachine(name, counted, kernel, layers, rows) {
     },
   });
   const missing = counted.filter(([row]) => row !== undefined && !rows.has(row)).map(([row]) => row);
-  if (missing.length > 0) throw new Error(`no count of ${missing.join('; ')}:\n${said.join('\n')}`);
+  if (missing.length > 0) throw new Error(`no count of ${missing.join('; ')}:\n${[...said, ...wrong].join('\n')}`);
 }
 
 /** Debian's arm64 QEMU with its libraries, unpacked; fetched once. */

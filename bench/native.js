@@ -5,6 +5,8 @@
  *
  *   npm run bench:native -- [--pairs 9] [--json]
  *
+ * And how long an end takes with a vCPU in KVM_RUN (bench/ends.js).
+ *
  * Needs the addon (npm run build:native) and a C compiler (CC, default cc).
  */
 import { spawnSync } from 'node:child_process';
@@ -15,6 +17,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { openHost } from '../dist/host/index.js';
+import { endsTable, measureEnds } from './ends.js';
 
 const { values } = parseArgs({
   options: { pairs: { type: 'string', default: '9' }, json: { type: 'boolean', default: false } },
@@ -257,8 +260,9 @@ try {
   ];
   const loop = await eventLoop();
   const filled = fill();
+  const ends = await measureEnds(pairs);
   if (values.json) {
-    console.log(JSON.stringify({ pairs, rows, eventLoop: loop, fill: filled }));
+    console.log(JSON.stringify({ pairs, rows, eventLoop: loop, fill: filled, ends }));
   } else {
     console.log(
       `${'round'.padEnd(18)}${'C'.padStart(12)}${'TypeScript'.padStart(12)}${'difference'.padStart(12)}${'ratio'.padStart(8)}`,
@@ -278,6 +282,7 @@ try {
       `event loop, guest spins: p50 ${ms(loop.p50)}, p99 ${ms(loop.p99)}, max ${ms(loop.max)} (sampled every ms)`,
     );
     console.log(`filling guest memory takes ${filled.toFixed(2)} times what filling JavaScript's own does`);
+    console.log(`\n${endsTable(ends)}`);
   }
   if (Number.isNaN(sum)) throw new Error('the handlers got something else than numbers');
 } finally {

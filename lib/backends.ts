@@ -36,13 +36,18 @@ export interface Probe {
 
 /** Says which backends are there, and why not. Never throws, leaves nothing open. */
 export function probe(): Probe {
-  const soft: Availability =
-    'WebAssembly' in globalThis
-      ? { available: true }
-      : { available: false, reason: 'this JavaScript engine runs without WebAssembly' };
+  const kvm = probeKvm();
+  return { kvm, soft: probeSoft(), auto: kvm.available ? 'kvm' : 'soft' };
+}
+
+function probeSoft(): Availability {
+  if ('WebAssembly' in globalThis) return { available: true };
+  return { available: false, reason: 'this JavaScript engine runs without WebAssembly' };
+}
+
+function probeKvm(): Availability {
   const host = probeArm64Host();
-  const kvm: Availability = host.available ? host : { available: false, reason: `${host.reason}; ${host.wayOut}` };
-  return { kvm, soft, auto: kvm.available ? 'kvm' : 'soft' };
+  return host.available ? host : { available: false, reason: `${host.reason}; ${host.wayOut}` };
 }
 
 /**
@@ -66,10 +71,12 @@ export function chooseBackend(options: OpenOptions): 'kvm' | 'soft' {
   if (codeCache !== undefined && (typeof codeCache !== 'string' || codeCache === '')) {
     throw new VmError('ERR_INVALID_OPTION', `codeCache: expected a directory, got ${JSON.stringify(codeCache)}`);
   }
-  const found = probe();
   // Only the software KVM has a clock that can be anything but the host's.
-  const chosen = backend !== 'auto' ? backend : clock === 'virtual' ? 'soft' : found.auto;
-  const is = found[chosen];
+  const wanted = backend === 'auto' && clock === 'virtual' ? 'soft' : backend;
+  // Loading the addon and asking the device is the host's affair only where its KVM may be taken.
+  const kvm = wanted === 'soft' ? undefined : probeKvm();
+  const chosen = wanted !== 'auto' ? wanted : kvm?.available === true ? 'kvm' : 'soft';
+  const is = chosen === 'kvm' && kvm !== undefined ? kvm : probeSoft();
   if (!is.available) throw new VmError('ERR_BACKEND_UNAVAILABLE', `backend ${chosen} is not available: ${is.reason}`);
   return chosen;
 }

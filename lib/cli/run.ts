@@ -53,7 +53,7 @@ export async function run(args: RunArgs): Promise<number> {
     return profiled(args, options, () => runConsole(options, { eof: false }));
   }
   // Before anything is fetched: a backend that is not there is not helped by a guest.
-  chooseBackend({ backend: args.backend, clock: args.clock });
+  const chosen: RunArgs = { ...args, backend: chooseBackend({ backend: args.backend, clock: args.clock }) };
   const { fetchGuest } = await import('./guest.js');
   const { guestOptions } = await import('../node/default-guest.js');
   const progress = createProgress(process.stderr, args.quiet);
@@ -66,15 +66,15 @@ export async function run(args: RunArgs): Promise<number> {
     process.stderr.write(
       `elvisor: ${error.message}\nelvisor: without the default guest, here is the embedded one (give --kernel and --initrd to boot your own)\n`,
     );
-    return (await import('./demo.js')).demo(args);
+    return (await import('./demo.js')).demo(chosen);
   }
   progress.end();
   if (args.command !== undefined) {
     const { command } = args;
-    const options = { ...vmOptions(args), ...guestOptions(guest, { mode: 'exec' }), noReboot: true };
+    const options = { ...vmOptions(chosen), ...guestOptions(guest, { mode: 'exec' }), noReboot: true };
     return profiled(args, options, () => runCommand(options, command));
   }
-  const options = { ...vmOptions(args), ...guestOptions(guest, { quiet: args.quiet }) };
+  const options = { ...vmOptions(chosen), ...guestOptions(guest, { quiet: args.quiet }) };
   return profiled(args, options, () => runConsole(options, { eof: true }));
 }
 
