@@ -24,8 +24,13 @@ const prebuilt = {
     }
     if (!id.endsWith('/dist/soft/jit/prebuilt.js')) return null;
     const { prebuild } = await import('./dist/soft/cpu/prebuild.js');
-    const text = JSON.stringify(JSON.stringify(prebuild()));
-    return `let made;\nexport const prebuilt = () => (made ??= JSON.parse(${text}));\n`;
+    const { interpreter, pointerAuth } = prebuild();
+    const { wasm, ...tables } = interpreter;
+    // Long texts stand outside of functions: V8 keeps them with the code that it has made of a module, and reads a function anew at each start.
+    const texts = Object.entries({ wasm, pointerAuth, tables: JSON.stringify(tables) });
+    const constants = texts.map(([name, text]) => `const ${name} = ${JSON.stringify(text)};\n`).join('');
+    return `${constants}let made;
+export const prebuilt = () => (made ??= { interpreter: { ...JSON.parse(tables), wasm }, pointerAuth });\n`;
   },
 };
 

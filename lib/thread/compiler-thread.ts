@@ -157,8 +157,8 @@ function saveAtExit(): void {
  */
 export function connectCompiler(codeDirectory?: string): CompilerThread {
   const channel = new Channel(codeDirectory);
-  // Where that fails, the machine begins with nothing.
-  if (codeDirectory !== undefined) channel.load(codeDirectory).catch(() => {});
+  // It loads a part of Node, which takes long: while the machine's RAM is filled there is time for that. Where it fails, the machine begins with nothing.
+  if (codeDirectory !== undefined) setImmediate(() => channel.load(codeDirectory).catch(() => {})).unref();
   open.add(channel);
   if (worker === undefined) setTimeout(connectAll, START_DELAY_MS).unref();
   else channel.connect(worker);

@@ -53,13 +53,19 @@ export interface ImageRam {
   bytesAt(address: number, size: number): Uint8Array;
 }
 
-/** Images that are being read. */
+/** Images that are being read into a machine's RAM. */
+export type ReadingImages = ReadImages & {
+  /** Settled once nothing is written into the RAM any more, which must stay until then. @throws VmError of the file that is wrong */
+  readonly read: Promise<void>;
+};
+
+/** Images that are there to be read. */
 export interface OpenedImages {
   /**
-   * Reads what can be into the RAM where it is to be, which spares a copy and the time of it: {@link Machine.load} finds it there.
-   * Until this is settled, the RAM must stay. @throws VmError of the file or kernel that is wrong
+   * Reads what can be into the RAM where it is to be, which spares a copy and the time of it: {@link Machine.load} takes it for being there.
+   * Of what is read so, only how long it is, and where it goes, is known at first. @throws VmError of the file or kernel that is wrong
    */
-  readInto(ram: ImageRam): Promise<ReadImages>;
+  readInto(ram: ImageRam): Promise<ReadingImages>;
   /** Nothing is read any more. To be called where {@link readInto} was not. */
   close(): void;
 }
@@ -86,7 +92,7 @@ export async function openImages(options: ResolvedOptions, platform: Platform): 
       close();
       const images = readImages(options, platform);
       images.catch(() => {});
-      return { readInto: () => images, close };
+      return { readInto: async () => ({ ...(await images), read: Promise.resolve() }), close };
     }
     const kernel: Kernel = { kind: 'image', wrappers: [], ...parseArm64Image(head, file.size) };
     const initrdFile = open(options.initrd, 'initrd');
@@ -100,15 +106,16 @@ export async function openImages(options: ResolvedOptions, platform: Platform): 
           const placement = ram.place(kernel, initrdFile?.size ?? initrd?.length);
           const image = ram.bytesAt(placement.entry, file.size);
           const disk = initrdFile && ram.bytesAt(placement.initrd!.start, initrdFile.size);
-          // Both to their ends, even if one fails: then nobody writes into RAM that may be given back.
-          const ends = await Promise.allSettled([file.read(image, 0), disk && initrdFile?.read(disk, 0)]);
-          for (const end of ends) if (end.status === 'rejected') throw end.reason;
+          const reading = readBoth(file.read(image, 0), disk && initrdFile?.read(disk, 0)).finally(close);
+          // Who waits for it hears of what goes wrong.
+          reading.catch(() => {});
           const release = (): void => {
             if (initrd !== undefined && initrd !== options.initrd) platform.releaseFile?.(initrd);
           };
-          return { kernel: { ...kernel, bytes: image }, initrd: disk ?? initrd, dtb, release };
-        } finally {
+          return { kernel: { ...kernel, bytes: image }, initrd: disk ?? initrd, dtb, release, read: reading };
+        } catch (error) {
           close();
+          throw error;
         }
       },
       close,
@@ -117,6 +124,11 @@ export async function openImages(options: ResolvedOptions, platform: Platform): 
     close();
     throw error;
   }
+}
+
+/** Waits for both to their ends, even if one fails: then nobody writes into RAM that may be given back. */
+async function readBoth(...reads: readonly (Promise<void> | undefined)[]): Promise<void> {
+  for (const end of await Promise.allSettled(reads)) if (end.status === 'rejected') throw end.reason;
 }
 
 /** The first bytes of a file, if they are those of an arm64 Image. */

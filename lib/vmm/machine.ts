@@ -1,7 +1,6 @@
 import {
   Cap,
   DeviceType,
-  type GuestMemory,
   type Kvm,
   KvmError,
   PmuAttr,
@@ -20,7 +19,6 @@ import {
   GICD_BASE,
   GICR_BASE,
   ITS_BASE,
-  ipaBitsFor,
   NR_IRQS,
   PL011,
   PL031,
@@ -30,7 +28,7 @@ import {
   RAM_BASE,
 } from './board.js';
 import { boardFdt } from './board-fdt.js';
-import { DTB_MAX_SIZE, type Kernel, type Load, type Placement, placeBoot } from './boot/index.js';
+import { DTB_MAX_SIZE, type Kernel } from './boot/index.js';
 import type { VmClock } from './devices/device.js';
 import { Pl011, UARTDR, UARTFR } from './devices/pl011.js';
 import { Pl031 } from './devices/pl031.js';
@@ -40,7 +38,7 @@ import type { BlockBackend } from './devices/virtio/blk.js';
 import { VirtioInput } from './devices/virtio/input.js';
 import { VmError } from './errors.js';
 import { editChosen } from './fdt/index.js';
-import { BoardRam, partOf } from './guest-ram.js';
+import { BoardRam } from './guest-ram.js';
 import { connectIrq } from './irq.js';
 import type { VmConsoles } from './micro-vm.js';
 import { MmioBus } from './mmio-bus.js';
@@ -51,6 +49,7 @@ import type { Scheduler } from './scheduler.js';
 import { ThreadLoop } from './thread-loop.js';
 import { TurnLoop } from './turn-loop.js';
 import { connectVirtio } from './virtio-wiring.js';
+import type { VmMemory } from './vm-memory.js';
 
 /** What a machine is built from. */
 export interface MachineParts {
@@ -103,9 +102,7 @@ export class Machine {
   /** Set by the owner before the loop starts. */
   events: RunLoopEvents | undefined;
   readonly #vm: Vm;
-  readonly #memory: GuestMemory;
-  /** RAM that {@link bytesAt} gave, by address: what is there need not be put there. */
-  readonly #readInto = new Map<number, Uint8Array>();
+  readonly #ram: VmMemory;
   readonly #gic: 2 | 3;
   readonly #vcpus: Vcpu[] = [];
   readonly #bus = new MmioBus();
@@ -120,17 +117,18 @@ export class Machine {
   readonly #virtioSlots: readonly number[];
   #last: MachineStats | undefined;
 
-  /** @throws VmError what this KVM has not, or not as much of; KvmError. Nothing is left open. */
-  constructor(parts: MachineParts) {
+  /**
+   * @param ram becomes the machine's, which closes it, but where this throws
+   * @throws VmError what this KVM has not; KvmError
+   */
+  constructor(parts: MachineParts, ram: VmMemory) {
     const { options, kvm, consoles } = parts;
     this.#options = options;
     this.#consoles = consoles;
     this.#random = parts.random;
+    this.#ram = ram;
+    this.#vm = ram.vm;
     try {
-      this.#vm = kvm.createVm(ipaBitsFor(options.memory));
-      this.#closers.push(() => this.#vm.close());
-      this.#takeAccessesWithoutSyndrome();
-      this.#memory = this.#createMemory();
       this.#gic = this.#chooseGic();
       this.#createVcpus();
       this.#createVgic();
@@ -159,11 +157,18 @@ export class Machine {
       this.#closers.push(() => this.loop.close());
       const keyboard = new VirtioInput({ label: 'power key', keys: [KEY_POWER] });
       this.#powerKey = this.#createPlatform(kvm, clock, keyboard);
-      const ram = new BoardRam(RAM_BASE, this.#memory);
-      const virtio = connectVirtio({ ...parts, vm: this.#vm, bus: this.#bus, ram, loop: this.loop, keyboard });
+      const virtio = connectVirtio({
+        ...parts,
+        vm: this.#vm,
+        bus: this.#bus,
+        ram: new BoardRam(RAM_BASE, ram.memory),
+        loop: this.loop,
+        keyboard,
+      });
       this.#flushers.push(() => virtio.flush());
       this.#closers.push(() => virtio.close());
       this.#virtioSlots = virtio.slots;
+      this.#closers.unshift(() => ram.close());
     } catch (error) {
       this.close();
       throw error;
@@ -200,36 +205,6 @@ export class Machine {
 
   #flush(): void {
     for (const flush of this.#flushers) flush();
-  }
-
-  #createMemory(): GuestMemory {
-    const { memory: size, hugePages } = this.#options;
-    let memory: GuestMemory;
-    try {
-      memory = this.#vm.createMemory(size, { hugePageSize: hugePages });
-    } catch (error) {
-      if (hugePages !== undefined && KvmError.is(error)) {
-        const code = error.code === 'ENOMEM' ? 'ERR_MEMORY_UNAVAILABLE' : 'ERR_INVALID_OPTION';
-        throw new VmError(code, `hugePages: ${error.message}; or leave the option out`, { cause: error });
-      }
-      if (!KvmError.is(error, 'ENOMEM') && !(error instanceof RangeError)) throw error;
-      throw new VmError(
-        'ERR_MEMORY_UNAVAILABLE',
-        `memory: there is no room for ${size / 2 ** 20} MiB here (${error.message}); give less`,
-        {
-          cause: error,
-        },
-      );
-    }
-    this.#closers.push(() => memory.close());
-    this.#vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM_BASE, memorySize: size, memory });
-    return memory;
-  }
-
-  /** A guest that reaches for a device by what says nothing of itself (a pair, a vector) has an external abort, and does not end the VM. */
-  #takeAccessesWithoutSyndrome(): void {
-    const needed = [Cap.ARM_NISV_TO_USER, Cap.ARM_INJECT_EXT_DABT];
-    if (needed.every((cap) => this.#vm.checkExtension(cap) > 0)) this.#vm.enableCap(Cap.ARM_NISV_TO_USER);
   }
 
   #createVcpus(): void {
@@ -345,46 +320,25 @@ export class Machine {
     return powerKey;
   }
 
-  /** Where a kernel and an initrd of so many bytes go. @throws VmError what is wrong with them, or what does not fit */
-  place(kernel: Kernel, initrdSize: number | undefined): Placement {
-    const ram = { base: RAM_BASE, size: this.#options.memory };
-    return placeBoot({ ram, kernel, initrdSize, dtbSize: DTB_MAX_SIZE });
-  }
-
-  /** The RAM at a guest-physical address that {@link place} gave. */
-  bytesAt(address: number, size: number): Uint8Array {
-    const bytes = partOf(this.#memory, address - RAM_BASE, size);
-    this.#readInto.set(address, bytes);
-    return bytes;
-  }
-
   /**
    * Puts kernel, initrd and device tree into RAM, where they are not there already, and vCPU 0 at the entry (Linux, `Documentation/arch/arm64/booting.rst`).
    * @throws VmError what is wrong with the kernel, initrd, device tree or memory size
    */
   load(images: BootImages): void {
     const { kernel, initrd } = images;
-    const placement = this.place(kernel, initrd?.length);
-    for (const load of placement.kernel) this.#put(load);
-    if (initrd !== undefined) this.#put({ address: placement.initrd!.start, bytes: initrd, size: initrd.length });
+    const placement = this.#ram.place(kernel, initrd?.length);
+    for (const load of placement.kernel) this.#ram.put(load);
+    if (initrd !== undefined) this.#ram.put({ address: placement.initrd!.start, bytes: initrd, size: initrd.length });
     const options = { ...this.#options, gic: this.#gic };
     const dtb = machineDtb(options, images.dtb, this.#virtioSlots, placement.initrd, this.#random);
     if (dtb.length > DTB_MAX_SIZE) {
       throw new VmError('ERR_DTB_TOO_BIG', `dtb: ${dtb.length} bytes; the boot protocol allows ${DTB_MAX_SIZE}`);
     }
-    this.#put({ address: placement.dtb, bytes: dtb, size: dtb.length });
-    this.#readInto.clear();
+    this.#ram.put({ address: placement.dtb, bytes: dtb, size: dtb.length });
+    this.#ram.settled();
     const boot = this.#vcpus[0]!;
     boot.setOneReg(Reg.x(0), BigInt(placement.dtb));
     boot.setOneReg(Reg.PC, BigInt(placement.entry));
-  }
-
-  #put(load: Load): void {
-    const { address, bytes } = load;
-    const offset = address - RAM_BASE;
-    // Fresh RAM is zero: what the bytes do not fill (the BSS) need not be written.
-    if (this.#readInto.get(address) !== bytes) partOf(this.#memory, offset, bytes.length).set(bytes);
-    if (bytes.length > 0) this.#memory.written(offset, bytes.length);
   }
 }
 

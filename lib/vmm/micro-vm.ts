@@ -1,5 +1,5 @@
 import { type Kvm, SystemEvent } from '../kvm/index.js';
-import { openImages, readImages } from './boot-images.js';
+import { openImages, type ReadingImages, readImages } from './boot-images.js';
 import { aborted, VmConsole } from './console.js';
 import type { BlockBackend } from './devices/virtio/blk.js';
 import { Emitter } from './emitter.js';
@@ -10,6 +10,7 @@ import { endedInPanic, haltedInPanic, PANIC_SILENCE_MS, PANIC_WINDOW } from './p
 import type { Platform } from './platform.js';
 import { type FillRandom, webRandom } from './random.js';
 import type { Cancel, Scheduler } from './scheduler.js';
+import { VmMemory } from './vm-memory.js';
 
 /** Where a VM is in its life. `stopped`: the guest has ended; `failed`: the VM could not go on; `closed`: everything is given back. */
 export type VmState = 'created' | 'booting' | 'running' | 'paused' | 'stopped' | 'failed' | 'closed';
@@ -112,6 +113,8 @@ export async function prepare(given: MicroVmOptions, platform: Platform): Promis
   opening.catch(() => {});
   const disks: BlockBackend[] = [];
   let kvm: Kvm | undefined;
+  let ram: VmMemory | undefined;
+  let reading: Promise<ReadingImages> | undefined;
   let machine: Machine | undefined;
   try {
     kvm = options.kvm ?? (await platform.openKvm(options));
@@ -129,14 +132,20 @@ export async function prepare(given: MicroVmOptions, platform: Platform): Promis
     const random = platform.random ?? webRandom;
     const parts = { options, platform, scheduler, kvm, disks, consoles, random };
     const opened = await opening;
-    machine = new Machine(parts);
-    const images = await opened.readInto(machine);
-    check();
+    ram = new VmMemory(kvm, options);
+    // The files are read while the machine is built.
+    reading = opened.readInto(ram);
+    reading.catch(() => {});
+    machine = new Machine(parts, ram);
+    const images = await reading;
     machine.load(images);
+    await images.read;
+    check();
     images.release();
     return { ...parts, machine };
   } catch (error) {
-    machine?.close();
+    await reading?.then(({ read }) => read).catch(() => {});
+    (machine ?? ram)?.close();
     for (const disk of disks) closeDisk(disk);
     if (options.kvm === undefined) kvm?.close();
     opening.then(({ close }) => close()).catch(() => {});
@@ -412,7 +421,7 @@ export class MicroVmBase<Port> extends Emitter<MicroVmEvents> {
       if (this.#ending) return;
       for (const core of this.#consoles) core.flush();
       this.#machine.close();
-      this.#machine = new Machine(this.#parts);
+      this.#machine = rebuilt(this.#parts);
       this.#machine.load(images);
       images.release();
     } catch (error) {
@@ -462,6 +471,17 @@ export class MicroVmBase<Port> extends Emitter<MicroVmEvents> {
     for (const disk of this.#parts.disks) closeDisk(disk);
     if (this.#parts.options.kvm === undefined) this.#parts.kvm.close();
     this.#setState('closed');
+  }
+}
+
+/** A machine like one that is gone. */
+function rebuilt(parts: Prepared): Machine {
+  const ram = new VmMemory(parts.kvm, parts.options);
+  try {
+    return new Machine(parts, ram);
+  } catch (error) {
+    ram.close();
+    throw error;
   }
 }
 

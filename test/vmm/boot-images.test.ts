@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { nodeScheduler } from '#lib/node/scheduler.js';
+import { DTB_MAX_SIZE, placeBoot } from '#lib/vmm/boot/index.js';
 import { VmError } from '#lib/vmm/errors.js';
 import { prepare } from '#lib/vmm/micro-vm.js';
 import type { MicroVmOptions } from '#lib/vmm/options.js';
@@ -60,10 +61,12 @@ describe('an Image that is a file', () => {
     const { fake, made } = await create(given, { initrd: 'initrd' });
     const { machine } = await made;
     const { bytes } = fake.vms[0]!.memory!;
-    const { entry, initrd } = machine.place(
-      { kind: 'image', wrappers: [], bytes: files.Image, textOffset: 0, imageSize: 20_000, pageSize: 4096 },
-      5000,
-    );
+    const { entry, initrd } = placeBoot({
+      ram: { base: RAM_BASE, size: 16 << 20 },
+      kernel: { kind: 'image', wrappers: [], bytes: files.Image, textOffset: 0, imageSize: 20_000, pageSize: 4096 },
+      initrdSize: 5000,
+      dtbSize: DTB_MAX_SIZE,
+    });
     expect(bytes.subarray(entry - RAM_BASE, entry - RAM_BASE + 20_000)).toEqual(files.Image);
     expect(bytes.subarray(initrd!.start - RAM_BASE, initrd!.end - RAM_BASE)).toEqual(files.initrd);
     expect(given.log).toEqual([
@@ -131,6 +134,32 @@ describe('an Image that is a file', () => {
     expect(given.log).toContain('memory open');
     expect(given.log.slice(-2)).toEqual(['close Image', 'close initrd']);
     expect(memory.closed).toBe(true);
+  });
+
+  test('is read while the machine is built, whose RAM stays until then where it can’t be', async () => {
+    const given = platformOf(files);
+    const { openFile } = given.platform;
+    let closedAtEnd: boolean | undefined;
+    const platform: Platform = {
+      ...given.platform,
+      openFile: (source, what) => {
+        const file = openFile!(source, what)!;
+        return {
+          ...file,
+          read: async (into, position) => {
+            await file.read(into, position);
+            if (into.length === 5000) closedAtEnd = fake.vms[0]!.memory!.closed;
+          },
+        };
+      },
+    };
+    const fake = new FakeKvm(function* () {});
+    const options = { kernel: 'Image', initrd: 'initrd', memory: '16M', kvm: fake.kvm, gic: 2 } as const;
+    await expect(prepare(options, platform)).rejects.toMatchObject({ code: 'ERR_INVALID_OPTION' });
+    expect(given.log).toContain('read initrd 0+5000');
+    expect(closedAtEnd).toBe(false);
+    expect(fake.vms[0]!.memory!.closed).toBe(true);
+    expect(given.log.slice(-2)).toEqual(['close Image', 'close initrd']);
   });
 
   test('is closed where there is no KVM', async () => {
