@@ -14,6 +14,9 @@ interface Mapping {
 export class MmioBus {
   readonly #mappings: Mapping[] = [];
   #last: Mapping | undefined;
+  /** The words of the last exit, and how to look at them. */
+  #data: Uint8Array = new Uint8Array(8);
+  #view: DataView = new DataView(this.#data.buffer);
   /** Accesses that no device answered. */
   unassigned = 0;
   /** Accesses that a device answered. */
@@ -56,15 +59,25 @@ export class MmioBus {
   }
 
   #access(device: MmioDevice, offset: number, len: number, exit: MmioExit, at: number): void {
-    const { data } = exit;
+    const view = this.#viewOf(exit.data);
     if (exit.isWrite) {
-      let value = 0;
-      for (let i = len - 1; i >= 0; i--) value = value * 256 + data[at + i]!;
+      const value = len === 4 ? view.getUint32(at, true) : len === 2 ? view.getUint16(at, true) : view.getUint8(at);
       device.write(offset, len, value);
       return;
     }
     const value = device.read(offset, len);
-    for (let i = 0; i < len; i++) data[at + i] = value >>> (8 * i);
+    if (len === 4) view.setUint32(at, value, true);
+    else if (len === 2) view.setUint16(at, value, true);
+    else view.setUint8(at, value);
+  }
+
+  /** Backends use one exit again and again. */
+  #viewOf(data: Uint8Array): DataView {
+    if (this.#data !== data) {
+      this.#data = data;
+      this.#view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+    }
+    return this.#view;
   }
 
   #find(addr: number, len: number): Mapping | undefined {

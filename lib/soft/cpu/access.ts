@@ -51,9 +51,6 @@ export class Access implements CpuAccess {
   /** Puts what a load has read, in halves, into its register. */
   complete(state: CpuState, lo: number, hi: number): void {
     const { size, srt, signExtend, sf } = this;
-    // Compiled code that is in the middle of the load looks for it there.
-    state.set32(Offset.SCRATCH, lo);
-    state.set32(Offset.SCRATCH + 4, hi);
     if (srt === 31) return;
     const unused = size < 4 ? 32 - size * 8 : 0;
     const low = signExtend ? (lo << unused) >> unused : (lo << unused) >>> unused;

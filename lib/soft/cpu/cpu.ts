@@ -115,7 +115,10 @@ export interface Cpu {
 
   /** Valid after CpuStop.MMIO. */
   readonly access: CpuAccess;
-  /** Completes the load of {@link access} with the low `size` bytes of a value, given as its halves, and passes the instruction. */
+  /**
+   * Completes the load of {@link access} with the low `size` bytes of a value, given as its halves, and passes the instruction. In
+   * {@link CpuHost.mmio} that is done by the time that the host has returned.
+   */
   completeRead(lo: number, hi: number): void;
   /** Passes the instruction at PC without executing it (a completed MMIO store, an SMC). */
   skipInstruction(): void;

@@ -3,18 +3,25 @@ import type { Access, Syndromes } from './access.js';
 import { type CpuHost, STOP_COST } from './cpu.js';
 import { ExitCode, Offset, STATE } from './layout.js';
 import type { CpuState } from './state.js';
+import { Work } from './work.js';
 
 /** What {@link DeviceAccess} needs to know of its processor. */
 export interface AccessingProcessor {
   readonly host: CpuHost;
   readonly mmu: Mmu;
   readonly access: Access;
-  /** See SoftMachine.changes. */
-  readonly changes: number;
   /** Takes off the budget what was done beside executing instructions. */
   charge(cost: number): void;
-  /** Something was done beside executing instructions that may have taken long. */
-  worked(): void;
+  completeRead(lo: number, hi: number): void;
+}
+
+/** And of the machine. */
+export interface AccessingMachine {
+  readonly syndromes: Syndromes;
+  /** See SoftMachine.changes. */
+  readonly changes: number;
+  /** Counts what was done beside executing instructions. */
+  worked(amount: number): void;
 }
 
 /** What became of an access that compiled code has put to the host, where that code is then left. */
@@ -24,17 +31,21 @@ type Asked = (typeof Asked)[keyof typeof Asked];
 /** A vCPU's accesses to what no RAM backs: they are described, and put to the host. */
 export class DeviceAccess {
   readonly #cpu: AccessingProcessor;
+  readonly #machine: AccessingMachine;
   readonly #state: CpuState;
-  readonly #syndromes: Syndromes;
   #asked: Asked = Asked.NO;
+  /** Compiled code waits for the host's answer. */
+  #inCode = false;
+  /** The host has answered it with what a load has read. */
+  #isRead = false;
   /** Where the guest goes on behind an access that was answered, and NZCV there, as SPSR_EL1 has them. */
   #pc = 0n;
   #nzcv = 0;
 
-  constructor(cpu: AccessingProcessor, state: CpuState, syndromes: Syndromes) {
+  constructor(cpu: AccessingProcessor, machine: AccessingMachine, state: CpuState) {
     this.#cpu = cpu;
+    this.#machine = machine;
     this.#state = state;
-    this.#syndromes = syndromes;
   }
 
   /** Behind ExitCode.MMIO: puts the access of the instruction at PC to the host. @returns whether it is done */
@@ -47,10 +58,14 @@ export class DeviceAccess {
       this.#state.setNzcv(this.#nzcv);
       return true;
     }
-    const { mmu, access } = this.#cpu;
+    const { mmu, access, host } = this.#cpu;
+    // A host that has thrown did not come back to compiled code.
+    this.#inCode = false;
     this.#describe(mmu.currentWord());
     if (access.isv) mmu.noteDeviceAccess();
-    return this.#ask();
+    if (host.mmio?.() !== true) return false;
+    this.#cpu.charge(STOP_COST);
+    return true;
   }
 
   /**
@@ -59,37 +74,51 @@ export class DeviceAccess {
    */
   inPlace(): number {
     const state = this.#state;
-    const cpu = this.#cpu;
-    const { changes } = cpu;
-    const next = (state.get32(Offset.PC) + 4) | 0;
+    const machine = this.#machine;
+    const { changes } = machine;
+    const pc = state.get32(Offset.PC);
     this.#describe(state.get32(Offset.DETAIL));
-    if (!this.#ask()) {
+    this.#isRead = false;
+    this.#inCode = true;
+    const isDone = this.#cpu.host.mmio?.() === true;
+    this.#inCode = false;
+    if (!isDone) {
       this.#asked = Asked.DECLINED;
       return state.leave(ExitCode.MMIO);
     }
-    cpu.worked();
-    const budget = state.get32(Offset.BUDGET);
+    this.#cpu.charge(STOP_COST);
+    machine.worked(Work.CALL);
+    const budget = state.get32(Offset.BUDGET) - (this.#isRead ? 1 : 0);
     // An interrupt that is to be taken has ended the budget.
-    if (budget >= 0 && cpu.changes === changes && state.get32(Offset.PC) === next) {
-      // The code counts the instruction itself.
-      state.set32(Offset.BUDGET, budget + 1);
+    if (budget >= 0 && machine.changes === changes && state.get32(Offset.PC) === (this.#isRead ? pc : (pc + 4) | 0)) {
+      // The code counts the instruction itself, and what was read it puts into the register.
+      if (!this.#isRead) state.set32(Offset.BUDGET, budget + 1);
       return STATE + Offset.SCRATCH;
     }
-    // The code is left as if the instruction had not been executed: all but these are taken from the state as it is now.
+    return this.#leaveAnswered();
+  }
+
+  /** The code is left as if the instruction had not been executed: all but PC and NZCV are taken from the state as it is now. */
+  #leaveAnswered(): 0 {
+    const state = this.#state;
+    if (this.#isRead) this.#cpu.completeRead(state.get32(Offset.SCRATCH), state.get32(Offset.SCRATCH + 4));
     this.#asked = Asked.ANSWERED;
     this.#pc = state.get64(Offset.PC);
     this.#nzcv = state.getPstate() & 0xf000_0000;
     return state.leave(ExitCode.MMIO);
   }
 
-  #describe(word: number): void {
-    const { mmu, access } = this.#cpu;
-    access.describe(mmu.accessCrosses ? undefined : this.#syndromes.of(word), this.#state);
+  /** The host answers a load. @returns whether compiled code waits for that, and does the rest */
+  takeRead(lo: number, hi: number): boolean {
+    if (!this.#inCode) return false;
+    this.#isRead = true;
+    this.#state.set32(Offset.SCRATCH, lo);
+    this.#state.set32(Offset.SCRATCH + 4, hi);
+    return true;
   }
 
-  #ask(): boolean {
-    if (this.#cpu.host.mmio?.() !== true) return false;
-    this.#cpu.charge(STOP_COST);
-    return true;
+  #describe(word: number): void {
+    const { mmu, access } = this.#cpu;
+    access.describe(mmu.accessCrosses ? undefined : this.#machine.syndromes.of(word), this.#state);
   }
 }

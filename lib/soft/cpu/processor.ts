@@ -78,7 +78,7 @@ export class Processor implements Cpu, AccessingProcessor {
     this.#debug = new DebugUnit(this.#state);
     const answer = (): number => this.#devices.inPlace();
     this.mmu = new Mmu(machine, this.#state, this.access, this.#debug, area + STATE_SIZE, answer);
-    this.#devices = new DeviceAccess(this, this.#state, machine.syndromes);
+    this.#devices = new DeviceAccess(this, machine, this.#state);
     this.#registers = new SystemRegisters(
       this.#state,
       this.mmu,
@@ -466,15 +466,8 @@ export class Processor implements Cpu, AccessingProcessor {
 
   // MMIO.
 
-  worked(): void {
-    this.#machine.worked(Work.EXCEPTION);
-  }
-
-  get changes(): number {
-    return this.#machine.changes;
-  }
-
   completeRead(lo: number, hi: number): void {
+    if (this.#running && this.#devices.takeRead(lo, hi)) return;
     this.access.complete(this.#state, lo, hi);
     this.skipInstruction();
   }

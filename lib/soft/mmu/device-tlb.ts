@@ -15,7 +15,8 @@ const WRITE = 4;
 export class DeviceTlb {
   /** The page with regime and WRITE in it, and the high half of its address; all ones where there is no entry. */
   readonly #pages = new Int32Array(ENTRIES * 2).fill(-1);
-  readonly #physical = new Float64Array(ENTRIES);
+  /** Not of doubles, as long as no device is beyond 2 GiB: V8 would have to make integers of those at each access. */
+  readonly #physical = new Array<number>(ENTRIES).fill(0);
   #used = false;
 
   /** The guest-physical page, or -1 where it is not known. */
@@ -30,7 +31,7 @@ export class DeviceTlb {
     const at = placeOf(lo) + (isWrite ? 1 : 0);
     this.#pages[at * 2] = (lo & ~0xfff) | regime | (isWrite ? WRITE : 0);
     this.#pages[at * 2 + 1] = hi;
-    this.#physical[at] = physical;
+    this.#physical[at] = integer(physical);
     this.#used = true;
   }
 
@@ -47,6 +48,9 @@ export class DeviceTlb {
     this.#pages.fill(-1);
   }
 }
+
+/** An address as V8 computes fastest with it: below 2 GiB as an integer, however it was come by. */
+export const integer = (address: number): number => (address < 0x8000_0000 ? address | 0 : address);
 
 /** Where the entries of a page are. */
 const placeOf = (lo: number): number => ((lo >>> PAGE_SHIFT) & INDEX_MASK) * 2;

@@ -12,6 +12,7 @@ import { EXACT } from '../jit/memory-functions.js';
 import type { StepRecord } from '../jit/step-record.js';
 import { alignmentOf, isOrdered, isZeroing } from './alignment.js';
 import { isBreak, isLandingPad } from './branch-target.js';
+import { integer } from './device-tlb.js';
 import { usePage } from './page-states.js';
 import type { PhysicalMap, RamRegion } from './physical.js';
 import { type Tlb, TlbRegime } from './tlb.js';
@@ -535,7 +536,7 @@ export class Mmu {
   }
 
   #mmio(pa: number, lo: number, hi: number, bytes: number, isWrite: boolean): 0 {
-    this.#setAccess(pa, lo, hi, bytes, isWrite);
+    this.#setAccess(integer(pa), lo, hi, bytes, isWrite);
     return this.#state.leave(ExitCode.MMIO);
   }
 

@@ -254,6 +254,13 @@ describe('an access to a device in compiled code', () => {
       expect(() => m.run()).toThrow('out of order');
       expect([m.cpu.getX(2), m.cpu.getX(3), m.cpu.getPc()]).toEqual([66n, 38n, BigInt(at)]);
       expect(m.cpu.instructions).toBe(50 * 4 + 1 + 12 * 4);
+      // No code waits for the answer any more, whoever gives it.
+      m.cpu.completeRead(7, 0);
+      expect([m.cpu.getX(1), m.cpu.getPc()]).toEqual([7n, BigInt(at + 4)]);
+      left = 100;
+      m.cpu.setPc(BigInt(m.place([load(4, 5, 0), hvc(DONE)])));
+      m.run();
+      expect(m.cpu.getX(5)).toBe(99n);
     });
   });
 });
