@@ -36,6 +36,7 @@ export const REG = {
   MAIR_EL1: sysregIndex(3, 0, 10, 2, 0),
   VBAR_EL1: sysregIndex(3, 0, 12, 0, 0),
   ISR_EL1: sysregIndex(3, 0, 12, 1, 0),
+  DISR_EL1: sysregIndex(3, 0, 12, 1, 1),
   CNTKCTL_EL1: sysregIndex(3, 0, 14, 1, 0),
   MDSCR_EL1: sysregIndex(2, 0, 0, 2, 2),
   DAIF: sysregIndex(3, 3, 4, 2, 1),

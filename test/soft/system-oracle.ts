@@ -184,21 +184,8 @@ export class SystemProgram {
           `the engine stopped with ${ours.stop} at 0x${this.vm.cpu.getPc().toString(16)}, in "${this.#names.at(this.#read(this.vm.memory.bytes.slice(LOG - RAM, LOG - RAM + LOG_SIZE)).length - 1)}"`,
         );
       const ourLog = this.vm.memory.bytes.slice(LOG - RAM, LOG - RAM + LOG_SIZE);
-      const machine = this.#hasEl2 ? 'virt,virtualization=on' : 'virt';
-      const args = [
-        '-M',
-        machine,
-        '-cpu',
-        cpu,
-        '-m',
-        '128M',
-        '-display',
-        'none',
-        '-serial',
-        'none',
-        '-monitor',
-        'none',
-      ];
+      const args = ['-M', this.#hasEl2 ? 'virt,virtualization=on' : 'virt', '-cpu', cpu, '-m', '128M'];
+      args.push('-display', 'none', '-serial', 'none', '-monitor', 'none');
       args.push('-semihosting-config', 'enable=on,target=native');
       args.push('-kernel', image);
       const { status, signal, stderr } = spawnSync(QEMU, args, { timeout: 120_000, encoding: 'utf8' });

@@ -29,6 +29,8 @@ export const CpuStop = {
 } as const;
 export type CpuStop = (typeof CpuStop)[keyof typeof CpuStop];
 
+/** What an SError's syndrome says: IDS and ISS. */
+export const SERROR_ISS = 0x1ff_ffffn;
 /**
  * What a stop of the processor is counted as, in instructions of a budget and nanoseconds of a quantum, so that a guest
  * that does nothing but MMIO comes back to look at the clock in time.
@@ -160,7 +162,7 @@ export interface Cpu {
   readonly interruptPending: boolean;
   /** Takes a synchronous external Data Abort for {@link access}. */
   injectExternalAbort(): void;
-  /** Makes an SError pending with this ISS, of which 25 bits count. */
+  /** Makes an SError pending with this ISS, of which {@link SERROR_ISS} counts. */
   injectSerror(esrIss: bigint): void;
   /** ISS of the SError that is pending, if one is. */
   readonly pendingSerror: bigint | undefined;

@@ -2,8 +2,6 @@ import { Daif, Vector } from './architecture.js';
 
 /** DISR_EL1.A: an SError was deferred. */
 const DISR_A = 1n << 31n;
-/** IDS and ISS. */
-export const SERROR_ISS = 0x1ff_ffffn;
 
 /** The asynchronous exceptions that wait at a vCPU's inputs: IRQ and FIQ as levels, a virtual SError as an event. */
 export class InterruptInputs {

@@ -79,19 +79,11 @@ describe.each(THRESHOLDS)('breakpoints (threshold %s)', (threshold) => {
   describe('contexts', () => {
     const context = 0xffff_ffff_1234_5678n;
     /** The first and the last that is aware of contexts. */
-    const aware = [4, 5] as const;
+    const awareOf = (...types: readonly bigint[]) => [4, 5].flatMap((n) => types.map((bt) => [n, bt] as const));
     beforeEach(() => {
       vm.cpu.setSysreg(CONTEXTIDR, context);
     });
-    test.each(
-      aware.flatMap(
-        (n) =>
-          [
-            [n, 3n],
-            [n, 7n],
-          ] as const,
-      ),
-    )('an address that is linked to a context, of breakpoint %i, type %i', (n, bt) => {
+    test.each(awareOf(3n, 7n))('an address that is linked to a context, of breakpoint %i, type %i', (n, bt) => {
       const at = vm.place([NOP, svc(DONE)]);
       set(0, at, bcr({ bt: 1n, lbn: BigInt(n) }));
       set(n, context & 0xffff_ffffn, bcr({ bt, els: 0n }));
@@ -113,15 +105,7 @@ describe.each(THRESHOLDS)('breakpoints (threshold %s)', (threshold) => {
       vm.cpu.setSysreg(CONTEXTIDR, control === bcr({ bt: 2n }) || control === bcr({ bt: 6n }) ? 2n : 1n);
       expect(vm.start(at, { pstate: EL0T }).done).toBe(true);
     });
-    test.each(
-      aware.flatMap(
-        (n) =>
-          [
-            [n, 2n],
-            [n, 6n],
-          ] as const,
-      ),
-    )(
+    test.each(awareOf(2n, 6n))(
       'the context alone of breakpoint %i, type %i, matches every instruction, from the one behind the write on',
       (n, bt) => {
         set(n, 0x99n, bcr({ bt, els: 1n }));

@@ -7,7 +7,6 @@ import { eachProgram, haveQemuSystem, SystemProgram } from '../system-oracle.ts'
 /** Virtual SErrors, ESB and DISR_EL1 as QEMU has them below a hypervisor. */
 
 const ATTEMPTS = 500;
-const DISR = sysregIndex(3, 0, 12, 1, 1);
 const ERRIDR = sysregIndex(3, 0, 5, 3, 0);
 const LORID = sysregIndex(3, 0, 10, 4, 7);
 /** What can be set of PSTATE: D, A, I and F. */
@@ -26,8 +25,8 @@ const SCTLR_RES1 = 0x30d0_0980n;
           ESB,
           NOP,
           'MRS ISR_EL1': mrs(3, REG.ISR_EL1),
-          'MRS DISR_EL1': mrs(4, DISR),
-          'MSR DISR_EL1': msr(DISR, 5),
+          'MRS DISR_EL1': mrs(4, REG.DISR_EL1),
+          'MSR DISR_EL1': msr(REG.DISR_EL1, 5),
           'MRS ERRIDR_EL1': mrs(6, ERRIDR),
           'MRS LORID_EL1': mrs(6, LORID),
           'MSR DAIFClr, 4': daifClr(4),
@@ -52,14 +51,14 @@ const SCTLR_RES1 = 0x30d0_0980n;
               setup: [
                 ...mov(0, sctlr),
                 msr(REG.SCTLR_EL1, 0),
-                msr(DISR, 31),
+                msr(REG.DISR_EL1, 31),
                 ...(pending ? program.injectSerror(iss) : []),
               ],
               x: { 3: 0, 4: 0, 5: random.u64(), 6: 7 },
               pstate,
               words: names.map((name) => words[name]!),
               registers: [3, 4, 6],
-              sysregs: [DISR, REG.ISR_EL1],
+              sysregs: [REG.DISR_EL1, REG.ISR_EL1],
               cleanup: [ESB, ...mov(0, SCTLR_RES1), msr(REG.SCTLR_EL1, 0)],
             },
           );

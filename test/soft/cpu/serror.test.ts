@@ -7,7 +7,6 @@ import { EC, KDE, SS, STEPPED, THRESHOLDS } from './debug.ts';
 /** The RAS extension: a virtual SError, ESB and DISR_EL1 (Arm ARM DDI 0487 D17), and registers of error records that are not there. */
 
 const A = 0x100n;
-const DISR = sysregIndex(3, 0, 12, 1, 1);
 const DEFERRED = 1n << 31n;
 const SYNDROME = 0x1ab_cdefn;
 
@@ -24,19 +23,23 @@ describe.each(THRESHOLDS)('an SError and ESB (threshold %s)', (threshold) => {
   ])('ESB defers one that is masked, at %s, and it is not taken later', (_name, pstate) => {
     vm.cpu.injectSerror(SYNDROME);
     expect(vm.execute([ESB, addImm(5, 5, 1)], { pstate, x: { 5: 0 } }).done).toBe(true);
-    expect([vm.sysreg(DISR), vm.cpu.pendingSerror, vm.cpu.getX(5)]).toEqual([DEFERRED | SYNDROME, undefined, 1n]);
+    expect([vm.sysreg(REG.DISR_EL1), vm.cpu.pendingSerror, vm.cpu.getX(5)]).toEqual([
+      DEFERRED | SYNDROME,
+      undefined,
+      1n,
+    ]);
     expect(vm.cpu.interruptPending).toBe(false);
-    const words = [mrs(1, REG.ISR_EL1), daifClr(15), mrs(2, DISR), msr(DISR, 31), mrs(3, DISR)];
+    const words = [mrs(1, REG.ISR_EL1), daifClr(15), mrs(2, REG.DISR_EL1), msr(REG.DISR_EL1, 31), mrs(3, REG.DISR_EL1)];
     expect(vm.execute(words).done).toBe(true);
     expect([1, 2, 3].map((n) => vm.cpu.getX(n))).toEqual([0n, DEFERRED | SYNDROME, 0n]);
   });
 
   test('ESB leaves DISR_EL1 where nothing is pending, and where an interrupt is, which it does not take', () => {
-    vm.cpu.setSysreg(DISR, 7n);
+    vm.cpu.setSysreg(REG.DISR_EL1, 7n);
     expect(vm.execute([ESB]).done).toBe(true);
     vm.cpu.setIrq(true);
     expect(vm.execute([ESB]).done).toBe(true);
-    expect([vm.sysreg(DISR), vm.cpu.interruptPending]).toEqual([7n, true]);
+    expect([vm.sysreg(REG.DISR_EL1), vm.cpu.interruptPending]).toEqual([7n, true]);
   });
 
   test('an interrupt that waits with a deferred SError is still taken', () => {
@@ -44,7 +47,7 @@ describe.each(THRESHOLDS)('an SError and ESB (threshold %s)', (threshold) => {
     vm.cpu.injectSerror(SYNDROME);
     const at = vm.place([ESB, daifClr(15), NOP]);
     expect(vm.start(at)).toMatchObject({ vector: 0x280, elr: BigInt(at + 8) });
-    expect(vm.sysreg(DISR)).toBe(DEFERRED | SYNDROME);
+    expect(vm.sysreg(REG.DISR_EL1)).toBe(DEFERRED | SYNDROME);
   });
 
   test('ESB takes one that came since the last look and is not masked', () => {
@@ -60,12 +63,12 @@ describe.each(THRESHOLDS)('an SError and ESB (threshold %s)', (threshold) => {
       iss: Number(SYNDROME),
       elr: BigInt(at + 8),
     });
-    expect([vm.sysreg(DISR), vm.cpu.getX(5)]).toEqual([0n, 0n]);
+    expect([vm.sysreg(REG.DISR_EL1), vm.cpu.getX(5)]).toEqual([0n, 0n]);
   });
 
   test('in a loop, each that is made pending', () => {
     const orr = 0xaa020084; // orr x4, x4, x2
-    const at = vm.place([ESB, mrs(2, DISR), msr(DISR, 31), orr, subsImm(1, 1, 1), cbnz(1, -5)]);
+    const at = vm.place([ESB, mrs(2, REG.DISR_EL1), msr(REG.DISR_EL1, 31), orr, subsImm(1, 1, 1), cbnz(1, -5)]);
     vm.cpu.setPstate(EL1H | MASKED);
     vm.cpu.setPc(BigInt(at));
     vm.cpu.setX(1, 1n << 40n);
@@ -73,7 +76,11 @@ describe.each(THRESHOLDS)('an SError and ESB (threshold %s)', (threshold) => {
       vm.cpu.setX(4, 0n);
       vm.cpu.injectSerror(BigInt(n));
       vm.cpu.run(3000);
-      expect([vm.cpu.getX(4), vm.sysreg(DISR), vm.cpu.pendingSerror]).toEqual([DEFERRED | BigInt(n), 0n, undefined]);
+      expect([vm.cpu.getX(4), vm.sysreg(REG.DISR_EL1), vm.cpu.pendingSerror]).toEqual([
+        DEFERRED | BigInt(n),
+        0n,
+        undefined,
+      ]);
     }
   });
 
@@ -83,12 +90,12 @@ describe.each(THRESHOLDS)('an SError and ESB (threshold %s)', (threshold) => {
     const at = vm.place([ESB, NOP]);
     const pstate = EL0T | MASKED | (1n << 21n);
     expect(vm.start(at, { pstate })).toMatchObject({ ec: EC.STEP, iss: STEPPED, elr: BigInt(at + 4) });
-    expect([vm.sysreg(DISR), vm.sysreg(REG.MDSCR_EL1) & KDE]).toEqual([DEFERRED | SYNDROME, 0n]);
+    expect([vm.sysreg(REG.DISR_EL1), vm.sysreg(REG.MDSCR_EL1) & KDE]).toEqual([DEFERRED | SYNDROME, 0n]);
   });
 
   test('DISR_EL1 is not for EL0', () => {
-    expect(vm.execute([mrs(1, DISR)], { pstate: EL0T })).toMatchObject({ done: false, ec: 0 });
-    expect(vm.execute([msr(DISR, 31)], { pstate: EL0T })).toMatchObject({ done: false, ec: 0 });
+    expect(vm.execute([mrs(1, REG.DISR_EL1)], { pstate: EL0T })).toMatchObject({ done: false, ec: 0 });
+    expect(vm.execute([msr(REG.DISR_EL1, 31)], { pstate: EL0T })).toMatchObject({ done: false, ec: 0 });
   });
 });
 
@@ -123,7 +130,7 @@ describe('an SError of the host', () => {
     vm.cpu.injectSerror(SYNDROME);
     expect([vm.cpu.takeSerror(), vm.cpu.pendingSerror]).toEqual([false, SYNDROME]);
     vm.cpu.reset();
-    expect([vm.cpu.pendingSerror, vm.sysreg(DISR)]).toEqual([undefined, 0n]);
+    expect([vm.cpu.pendingSerror, vm.sysreg(REG.DISR_EL1)]).toEqual([undefined, 0n]);
   });
 });
 
@@ -134,7 +141,7 @@ test('SCTLR_EL1.IESB can be set, and defers nothing', () => {
   const at = vm.place([NOP]);
   const words = [...mov(1, vm.sysreg(REG.SCTLR_EL1) | IESB), msr(REG.SCTLR_EL1, 1), mrs(2, REG.SCTLR_EL1), 0xd4000001];
   expect(vm.execute(words).vector).toBe(0x200);
-  expect([vm.cpu.getX(2) & IESB, vm.sysreg(DISR), vm.cpu.pendingSerror]).toEqual([IESB, 0n, SYNDROME]);
+  expect([vm.cpu.getX(2) & IESB, vm.sysreg(REG.DISR_EL1), vm.cpu.pendingSerror]).toEqual([IESB, 0n, SYNDROME]);
   expect(vm.start(at, { pstate: EL0T })).toMatchObject({ vector: 0x580, iss: Number(SYNDROME), elr: BigInt(at) });
 });
 
