@@ -13,11 +13,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { fetchDefaultGuest } from '../dist/guest/index.js';
+import { commandLine } from '../scripts/command-line.js';
 import { median, qemuArgs, wholeNumber } from './common.js';
 
-const { values } = parseArgs({
+const { values } = commandLine(import.meta.url, {
   options: {
     pairs: { type: 'string', default: '5' },
     warmup: { type: 'string', default: '2' },

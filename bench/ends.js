@@ -15,8 +15,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { Worker } from 'node:worker_threads';
+import { commandLine } from '../scripts/command-line.js';
 import { median, textTable, wholeNumber } from './common.js';
 
 const GUEST = new URL('./ends-guest.js', import.meta.url);
@@ -126,7 +126,7 @@ async function onEmulatedHost(rounds) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({
+  const { values } = commandLine(import.meta.url, {
     options: {
       rounds: { type: 'string', default: '20' },
       json: { type: 'boolean', default: false },

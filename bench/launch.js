@@ -22,8 +22,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { file, writeCpio } from '../dist/guest/cpio.js';
+import { commandLine } from '../scripts/command-line.js';
 import { keep, openApt, unpackPackages, withDependencies } from '../scripts/debian-root.js';
 import { SKIPPED, Skip } from '../test/arm64-host/skip.js';
 import { markdownTable, textTable } from './common.js';
@@ -43,7 +43,7 @@ const UNUSED =
 /** As the tables say it. */
 const millions = (count) => (count / 1e6).toFixed(0);
 
-const { values } = parseArgs({ options: { docs: { type: 'boolean', default: false } } });
+const { values } = commandLine(import.meta.url, { options: { docs: { type: 'boolean', default: false } } });
 
 const elvisor = (append) =>
   `node dist/bundle/cli.js run --backend kvm --memory 512M --no-reboot --kernel ${GUEST} --append '${append}'`;

@@ -15,11 +15,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { openHost } from '../dist/host/index.js';
+import { commandLine } from '../scripts/command-line.js';
 import { endsTable, measureEnds } from './ends.js';
 
-const { values } = parseArgs({
+const { values } = commandLine(import.meta.url, {
   options: { pairs: { type: 'string', default: '9' }, json: { type: 'boolean', default: false } },
 });
 const pairs = Number(values.pairs);

@@ -1,13 +1,13 @@
 #!/usr/bin/env node
 /**
  * A guest that generates code for ever. `code`: as a JIT does, functions that never were before are written into fresh memory, run
- * often enough to be compiled, and given back. `modules`: a kernel module is loaded and removed. Prints, minute by minute, how fast that goes and how much memory the process has: neither
- * is to slide.
+ * often enough to be compiled, and given back. `modules`: a kernel module is loaded and removed. Prints, minute by minute,
+ * how fast that goes and how much memory the process has: neither is to slide.
  *
  *   node bench/suite/generate.js [--work code|modules] [--minutes 10] [--node PATH] [--qemu PATH] [--only elvisor|qemu]
  */
-import { parseArgs } from 'node:util';
 import { fetchDefaultGuest } from '../../dist/guest/index.js';
+import { commandLine } from '../../scripts/command-line.js';
 import { facts, textTable, wholeNumber } from '../common.js';
 import { suiteDisks } from './image.js';
 import { Machine } from './machines.js';
@@ -15,7 +15,7 @@ import { GENERATE, MODULES } from './rows.js';
 
 const MINUTE_MS = 60_000;
 
-const { values } = parseArgs({
+const { values } = commandLine(import.meta.url, {
   options: {
     work: { type: 'string', default: 'code' },
     minutes: { type: 'string', default: '10' },

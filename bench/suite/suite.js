@@ -14,8 +14,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { fetchDefaultGuest } from '../../dist/guest/index.js';
+import { commandLine } from '../../scripts/command-line.js';
 import { facts, median, textTable, wholeNumber } from '../common.js';
 import { suiteDisks } from './image.js';
 import { Machine } from './machines.js';
@@ -23,7 +23,7 @@ import { summarize, toText, writeDocs } from './report.js';
 import { LINEAR, makeData, ROWS } from './rows.js';
 import { startTimes } from './start.js';
 
-const { values, positionals } = parseArgs({
+const { values, positionals } = commandLine(import.meta.url, {
   allowPositionals: true,
   options: {
     pairs: { type: 'string', default: '5' },

@@ -11,7 +11,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { commandLine } from '../../scripts/command-line.js';
 import { crossCompile } from './addon.js';
 import { planLayer, projectLayer, systemLayer } from './layers.js';
 import { boot } from './machine.js';
@@ -21,7 +21,7 @@ import { cacheDir, debianGuest, hostKernel, newerQemu, nodeForArm64 } from './so
 import { needProgram, qemuVersion } from './spawn.js';
 
 const TEST = fileURLToPath(new URL('../', import.meta.url));
-const { values, positionals } = parseArgs({
+const { values, positionals } = commandLine(import.meta.url, {
   allowPositionals: true,
   options: {
     files: { type: 'string', default: '' },

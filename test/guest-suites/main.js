@@ -9,10 +9,10 @@
  * `N passed, N failed, N skipped` and status 0 or 1; 77 where something that it needs is not there.
  */
 import { Writable } from 'node:stream';
-import { parseArgs } from 'node:util';
 import { execInGuest, guestOptions, MicroVm } from '../../dist/index.js';
 import { createMachine } from '../../dist/soft/cpu/machine.js';
 import { SoftKvm } from '../../dist/soft/soft-kvm.js';
+import { commandLine } from '../../scripts/command-line.js';
 import { CHECKS } from './checks.js';
 import { guestDisk, Skip } from './disk.js';
 
@@ -30,7 +30,7 @@ const PRELUDE = [
   'exec chroot /root /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/tmp LC_ALL=C.UTF-8 /bin/sh -c "$1"',
 ].join(' && ');
 
-const { values, positionals } = parseArgs({
+const { values, positionals } = commandLine(import.meta.url, {
   allowPositionals: true,
   options: {
     // Nothing is compiled: the meaning of the instructions apart from what the compiler makes of it.
