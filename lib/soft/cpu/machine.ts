@@ -26,14 +26,12 @@ const RESERVED = 128 * 1024 * 1024;
 export interface MachineOptions {
   /** Bytes of RAM at most; what 32-bit linear memory holds (about 3.8 GiB) if not given. */
   readonly maxMemory?: number;
-  /** How often a branch target is reached before its region is compiled, 1 to 65,535 (others are a RangeError); `undefined` for an interpreter only. */
+  /** How often a branch target is reached before its region is compiled, at most 65,535; `undefined` for an interpreter only. */
   readonly threshold?: number | undefined;
   /** Compiles for this machine, which closes it; without, the machine compiles between two runs. */
   readonly compiler?: CompilerThread | undefined;
 }
 
-/** What a branch counter holds. */
-const MOST_COUNTED = 65535;
 /** Branches to a place before it is compiled. Measured on boots and shell loads: with less, V8 compiles more than is gained. */
 const DEFAULT_THRESHOLD = 8192;
 /** The same where another thread compiles. */
@@ -72,11 +70,6 @@ export class SoftMachine implements Machine, RamOwner {
         : options.compiler === undefined
           ? DEFAULT_THRESHOLD
           : THREAD_THRESHOLD;
-    if (threshold !== undefined && !(Number.isInteger(threshold) && threshold >= 1 && threshold <= MOST_COUNTED)) {
-      throw new RangeError(
-        `threshold ${threshold}: a whole number from 1 to ${MOST_COUNTED}, or undefined to interpret only`,
-      );
-    }
     this.#maxMemory = options.maxMemory ?? Number.POSITIVE_INFINITY;
     const counters = threshold === undefined ? undefined : this.#linear.take(COUNTERS_SIZE);
     this.decoder = new Decoder(TABLE);

@@ -95,16 +95,6 @@ test('requestStop from inside a system register access ends the run there', () =
   expect(vm.cpu.instructions).toBeLessThan(10);
 });
 
-test.each([0, -1, 1.5, 65_536, Number.NaN])(
-  'a threshold of %s is refused, and named: the counters of branches have 16 bits',
-  (threshold) => {
-    expect(() => createMachine({ threshold })).toThrow(
-      new RangeError(`threshold ${threshold}: a whole number from 1 to 65535, or undefined to interpret only`),
-    );
-    createMachine({ threshold: 65_535 }).close();
-  },
-);
-
 describe('vCPUs', () => {
   test('that take turns do not disturb each other', () => {
     const vm = new BareMetal();
