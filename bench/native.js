@@ -17,16 +17,13 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
 import { openHost } from '../dist/host/index.js';
 import { commandLine } from '../scripts/command-line.js';
+import { wholeNumber } from './common.js';
 import { endsTable, measureEnds } from './ends.js';
 
 const { values } = commandLine(import.meta.url, {
   options: { pairs: { type: 'string', default: '9' }, json: { type: 'boolean', default: false } },
 });
-const pairs = Number(values.pairs);
-if (!(Number.isInteger(pairs) && pairs > 0)) {
-  console.error('bench/native: --pairs is a whole number from 1');
-  process.exit(2);
-}
+const pairs = wholeNumber('bench/native', 'pairs', values.pairs, 1);
 if (process.arch !== 'x64') {
   console.error(`bench/native: its guests are x64 code, and this machine is ${process.arch}`);
   process.exit(2);

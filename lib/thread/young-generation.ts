@@ -1,4 +1,7 @@
-/** Bytes of V8's young generation, both halves, that are enough for a thread that runs guests. Nodes to 24 double it, Node 26 adds pages. */
+/**
+ * Bytes of V8's young generation, both halves, that are enough for a thread that runs guests. Its growth is stopped once it is beyond half of
+ * them: Nodes to 24, which double it, have all of them by then, and Node 26 adds page by page.
+ */
 const ENOUGH = 8 << 20;
 const LOOK_MS = 50;
 /** A program that has made little so long after its start is looked at less often. */
