@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   mkdirSync,
@@ -14,6 +16,8 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { CodeStore } from '#lib/thread/code-store.js';
 import { archiveOf } from './archives.ts';
@@ -62,6 +66,62 @@ test('of two that write, neither loses anything, and the same twice is once', as
   const names = [store.add(archiveOf(3, 4)), other.add(archiveOf(5)), store.add(archiveOf(6)), other.add(archiveOf(6))];
   expect(await namesIn()).toEqual([...new Set(names)].sort());
   expect(names[3]).toBe(names[2]);
+});
+
+/** Starts a process that, once told to, keeps archives over and over. @param files of archives */
+async function startWriter(files: readonly string[]) {
+  const entry = (path: string): string => JSON.stringify(fileURLToPath(new URL(`../../dist/${path}`, import.meta.url)));
+  const program = `
+    import { readFileSync } from 'node:fs';
+    import { KeptArchive } from ${entry('soft/index.js')};
+    import { CodeStore } from ${entry('thread/code-store.js')};
+    const store = CodeStore.open(${JSON.stringify(dir)});
+    const archives = ${JSON.stringify(files)}.map((file) => KeptArchive.parse(new Uint8Array(readFileSync(file))));
+    console.error('ready');
+    process.stdin.once('end', () => {
+      const names = new Set();
+      for (let i = 0; i < 200; i++) for (const archive of archives) names.add(store.add(archive) ?? 'not written');
+      console.log(JSON.stringify([...names]));
+    }).resume();`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program]);
+  const output = text(child.stdout);
+  const [said] = await once(child.stderr, 'data');
+  expect(String(said)).toBe('ready\n');
+  return async (): Promise<string[]> => {
+    child.stdin.end();
+    return JSON.parse(await output) as string[];
+  };
+}
+
+test('of two processes that write at once, each finds room, and what is read meanwhile is whole', async () => {
+  const [one, two, both] = [archiveOf(3, 4), archiveOf(5), archiveOf(6, 7)].map((archive, i) => {
+    const file = join(top, `archive-${i}`);
+    writeFileSync(file, archive.serialize());
+    return file;
+  }) as [string, string, string];
+  const writers = await Promise.all([startWriter([both, one]), startWriter([both, two])]);
+  let isOver = false;
+  const writing = Promise.all(writers.map((write) => write())).finally(() => {
+    isOver = true;
+  });
+  // A part that was once there stays, whole, however often it is written again.
+  const seen = new Set<string>();
+  const broken = new Set<string>();
+  while (!isOver) {
+    for (const name of await namesIn()) seen.add(name);
+    const found = await namesIn();
+    for (const name of seen) {
+      if (!found.includes(name) || store.module(name) === undefined || store.archive(name) === undefined)
+        broken.add(name);
+    }
+  }
+  const [ones, twos] = await writing;
+  const names = [...new Set([...ones!, ...twos!])].sort();
+  expect(broken).toEqual(new Set());
+  expect(names).toHaveLength(3);
+  expect(ones).toContain(twos![0]);
+  expect(await namesIn()).toEqual(names);
+  expect(paths()).toHaveLength(9);
 });
 
 test('a part that is removed leaves nothing', async () => {
