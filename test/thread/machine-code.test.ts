@@ -132,6 +132,47 @@ describeWhere('machine code', () => {
     expect(optimizer.machineCode()).toBeDefined();
   });
 
+  test('is whole, or not there, where the process ends while a thread makes it', () => {
+    const name = store.add(archiveOf(...Array.from({ length: 20 }, (_, n) => n)))!;
+    const { bytes } = store.module(name)!;
+    // Makes it again and again, and says so before it does, and before it writes.
+    const thread = `
+      const { parentPort, workerData } = require('node:worker_threads');
+      (async () => {
+        const { CodeStore } = await import(${entry('thread/code-store.js')});
+        const { MachineCodeMaker } = await import(${entry('thread/machine-code-maker.js')});
+        const { adoptFlags } = await import(${entry('thread/v8-flags.js')});
+        adoptFlags(workerData);
+        const store = CodeStore.open(${JSON.stringify(dir)});
+        const write = store.setMachineCode.bind(store);
+        store.setMachineCode = (part, code) => {
+          parentPort.postMessage('writes');
+          write(part, code);
+        };
+        const maker = new MachineCodeMaker(store);
+        for (;;) {
+          parentPort.postMessage('makes');
+          maker.want(${JSON.stringify(name)});
+          while (maker.turn());
+        }
+      })();`;
+    const times = [1, 2, 3, 4].map((said) => {
+      store.setMachineCode(name, undefined);
+      const ended = runProgram(`
+        const { Worker } = await import('node:worker_threads');
+        const { sharedFlags } = await import(${entry('thread/v8-flags.js')});
+        const worker = new Worker(${JSON.stringify(thread)}, { eval: true, execArgv: [], workerData: sharedFlags() });
+        let said = 0;
+        worker.on('message', () => ++said === ${said} && process.exit());`);
+      expect(ended).toEqual({ status: 0, stderr: '', stdout: '' });
+      const code = store.machineCode(name);
+      expect(code === undefined || withMachineCode(bytes, code) !== undefined).toBe(true);
+      return code !== undefined;
+    });
+    // What was made before the process ended is there.
+    expect(times.slice(2)).toEqual([true, true]);
+  });
+
   test('a process that is debugged makes none', () => {
     store.add(archiveOf(9));
     const program = `
