@@ -18,8 +18,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { CodeStore } from '#lib/thread/code-store.js';
+import { SealedFiles } from '#lib/thread/sealed-files.js';
 import { archiveOf } from './archives.ts';
 
 /** The files that compiled code is kept in: whose they must be, and what becomes of one that is not as it should be. */
@@ -122,6 +123,24 @@ test('of two processes that write at once, each finds room, and what is read mea
   expect(ones).toContain(twos![0]);
   expect(await namesIn()).toEqual(names);
   expect(paths()).toHaveLength(9);
+});
+
+test('a part is one only when all of it is written, whoever looks in between', () => {
+  const seen: string[][] = [];
+  const write = SealedFiles.prototype.write;
+  const spy = jest.spyOn(SealedFiles.prototype, 'write').mockImplementation(function (this: SealedFiles, ...given) {
+    const isWritten = write.apply(this, given);
+    seen.push(paths().map((path) => path.replace(/^.*\./, '')));
+    return isWritten;
+  });
+  try {
+    expect(store.add(archiveOf(3, 4))).toBeDefined();
+  } finally {
+    spy.mockRestore();
+  }
+  expect(seen).toHaveLength(3);
+  for (const kinds of seen.slice(0, 2)) expect(kinds).not.toContain('shapes');
+  expect(seen[2]!.toSorted()).toEqual(['code', 'shapes', 'wasm']);
 });
 
 test('a part that is removed leaves nothing', async () => {
