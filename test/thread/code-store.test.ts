@@ -17,11 +17,11 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { CodeStore } from '#lib/thread/code-store.js';
 import { SealedFiles } from '#lib/thread/sealed-files.js';
 import { archiveOf } from './archives.ts';
+import { built } from './built.ts';
 
 /** The files that compiled code is kept in: whose they must be, and what becomes of one that is not as it should be. */
 
@@ -71,11 +71,10 @@ test('of two that write, neither loses anything, and the same twice is once', as
 
 /** Starts a process that, once told to, keeps archives over and over. @param files of archives */
 async function startWriter(files: readonly string[]) {
-  const entry = (path: string): string => JSON.stringify(fileURLToPath(new URL(`../../dist/${path}`, import.meta.url)));
   const program = `
     import { readFileSync } from 'node:fs';
-    import { KeptArchive } from ${entry('soft/index.js')};
-    import { CodeStore } from ${entry('thread/code-store.js')};
+    import { KeptArchive } from ${built('soft/index.js')};
+    import { CodeStore } from ${built('thread/code-store.js')};
     const store = CodeStore.open(${JSON.stringify(dir)});
     const archives = ${JSON.stringify(files)}.map((file) => KeptArchive.parse(new Uint8Array(readFileSync(file))));
     console.error('ready');

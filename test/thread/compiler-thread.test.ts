@@ -3,13 +3,13 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { CpuStop } from '#lib/soft/cpu/cpu.js';
 import { createMachine, type SoftMachine } from '#lib/soft/cpu/machine.js';
 import { connectCompiler } from '#lib/thread/compiler-thread.js';
 import { hasMachineCode } from '#lib/thread/machine-code.js';
 import { add, addImm, b, bne, movz, subsImm } from '../soft/a64.ts';
+import { built } from './built.ts';
 
 /** The worker that compiles, with real machines. */
 
@@ -160,10 +160,9 @@ const runMachine = (options: string, rest: string) => runProgram(`const machine 
 
 /** Runs a program of its own, which can make machines. */
 function runProgram(rest: string) {
-  const entry = (path: string): string => JSON.stringify(fileURLToPath(new URL(`../../dist/${path}`, import.meta.url)));
   const program = `
-    import { createMachine } from ${entry('soft/cpu/machine.js')};
-    import { connectCompiler } from ${entry('thread/compiler-thread.js')};
+    import { createMachine } from ${built('soft/cpu/machine.js')};
+    import { connectCompiler } from ${built('thread/compiler-thread.js')};
     ${rest}`;
   return spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8', timeout: 60_000 });
 }

@@ -2,7 +2,6 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { cachedDataVersionTag, setFlagsFromString } from 'node:v8';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { functionsOf, Wasm } from '#lib/soft/index.js';
@@ -10,6 +9,7 @@ import { CodeStore } from '#lib/thread/code-store.js';
 import { hasMachineCode, Optimizer, withMachineCode } from '#lib/thread/machine-code.js';
 import { MachineCodeMaker } from '#lib/thread/machine-code-maker.js';
 import { archiveOf } from './archives.ts';
+import { built } from './built.ts';
 
 /** V8's machine code of kept modules. */
 
@@ -29,17 +29,15 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
-const entry = (path: string): string => JSON.stringify(fileURLToPath(new URL(`../../dist/${path}`, import.meta.url)));
-
 /** Runs a program that has the store as `store`. @param v8 options of its Node */
 function runProgram(rest: string, v8: readonly string[] = []) {
   const program = `
     import { setFlagsFromString } from 'node:v8';
-    import { functionsOf, Wasm } from ${entry('soft/index.js')};
-    import { CodeStore } from ${entry('thread/code-store.js')};
-    import { withMachineCode } from ${entry('thread/machine-code.js')};
-    import { nativeFunction, setYoungGrowth } from ${entry('thread/v8-flags.js')};
-    import { MachineCodeMaker } from ${entry('thread/machine-code-maker.js')};
+    import { functionsOf, Wasm } from ${built('soft/index.js')};
+    import { CodeStore } from ${built('thread/code-store.js')};
+    import { withMachineCode } from ${built('thread/machine-code.js')};
+    import { nativeFunction, setYoungGrowth } from ${built('thread/v8-flags.js')};
+    import { MachineCodeMaker } from ${built('thread/machine-code-maker.js')};
     const store = CodeStore.open(${JSON.stringify(dir)});
     const [{ name }] = await store.parts();
     ${rest}`;
@@ -139,9 +137,9 @@ describeWhere('machine code', () => {
     const thread = `
       const { parentPort, workerData } = require('node:worker_threads');
       (async () => {
-        const { CodeStore } = await import(${entry('thread/code-store.js')});
-        const { MachineCodeMaker } = await import(${entry('thread/machine-code-maker.js')});
-        const { adoptFlags } = await import(${entry('thread/v8-flags.js')});
+        const { CodeStore } = await import(${built('thread/code-store.js')});
+        const { MachineCodeMaker } = await import(${built('thread/machine-code-maker.js')});
+        const { adoptFlags } = await import(${built('thread/v8-flags.js')});
         adoptFlags(workerData);
         const store = CodeStore.open(${JSON.stringify(dir)});
         const write = store.setMachineCode.bind(store);
@@ -156,11 +154,11 @@ describeWhere('machine code', () => {
           while (maker.turn());
         }
       })();`;
-    const times = [1, 2, 3, 4].map((said) => {
+    const isThere = [1, 2, 3, 4].map((said) => {
       store.setMachineCode(name, undefined);
       const ended = runProgram(`
         const { Worker } = await import('node:worker_threads');
-        const { sharedFlags } = await import(${entry('thread/v8-flags.js')});
+        const { sharedFlags } = await import(${built('thread/v8-flags.js')});
         const worker = new Worker(${JSON.stringify(thread)}, { eval: true, execArgv: [], workerData: sharedFlags() });
         let said = 0;
         worker.on('message', () => ++said === ${said} && process.exit());`);
@@ -170,7 +168,7 @@ describeWhere('machine code', () => {
       return code !== undefined;
     });
     // What was made before the process ended is there.
-    expect(times.slice(2)).toEqual([true, true]);
+    expect(isThere.slice(2)).toEqual([true, true]);
   });
 
   test('a process that is debugged makes none', () => {

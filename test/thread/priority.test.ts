@@ -1,11 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import { getPriority } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from '@jest/globals';
+import { built } from './built.ts';
 
 /** Which thread goes first, in processes of their own: a nice value that was raised can't be lowered again. */
 
-const entry = (path: string): string => fileURLToPath(new URL(`../../dist/${path}`, import.meta.url));
 /** Prints how much nicer than this process the threads of the other are: its main thread, then the rest in ascending order. */
 const REPORT = `
   import { readdirSync } from 'node:fs';
@@ -30,7 +29,7 @@ const isLinux = process.platform === 'linux';
 describe('threads on Linux', () => {
   (isLinux ? test : test.skip)('helpers go behind the main thread, which stays as it is', () => {
     const script = `
-      import { lowerHelperThreads } from ${JSON.stringify(entry('thread/priority.js'))};
+      import { lowerHelperThreads } from ${built('thread/priority.js')};
       lowerHelperThreads();
       report();`;
     const [main, ...others] = threads(script, '--v8-pool-size=3');
@@ -41,7 +40,7 @@ describe('threads on Linux', () => {
 
   (isLinux ? test : test.skip)('again and again: at most the nicest', () => {
     const script = `
-      import { lowerHelperThreads } from ${JSON.stringify(entry('thread/priority.js'))};
+      import { lowerHelperThreads } from ${built('thread/priority.js')};
       for (let n = 0; n < 9; n++) lowerHelperThreads();
       report();`;
     const [main, ...others] = threads(script);
@@ -53,7 +52,7 @@ describe('threads on Linux', () => {
     const script = `
       import { Worker } from 'node:worker_threads';
       const worker = new Worker(\`
-        import(${JSON.stringify(entry('thread/priority.js'))}).then(({ lowerHelperThreads }) => {
+        import(${built('thread/priority.js')}).then(({ lowerHelperThreads }) => {
           lowerHelperThreads();
           require('node:worker_threads').parentPort.on('message', () => {}).postMessage('done');
         });\`, { eval: true, execArgv: [] });
@@ -70,7 +69,7 @@ describe('threads on Linux', () => {
   (isLinux ? test : test.skip)('the thread that compiles goes behind the others by itself', () => {
     const script = `
       import { Worker } from 'node:worker_threads';
-      const worker = new Worker(${JSON.stringify(entry('thread/compiler-worker.js'))}, { execArgv: [] });
+      const worker = new Worker(${built('thread/compiler-worker.js')}, { execArgv: [] });
       worker.on('online', () => setImmediate(wait));
       // It is online before its module has run.
       const wait = () => {
@@ -89,7 +88,7 @@ describe('threads on Linux', () => {
     const script = `
       process.argv = ['node', 'elvisor', '--version'];
       process.on('exit', report);
-      await import(${JSON.stringify(entry('cli/main.js'))});`;
+      await import(${built('cli/main.js')});`;
     const [main, ...others] = threads(script, '--v8-pool-size=3');
     expect(main).toBe(0);
     expect(others.filter((nicer) => nicer === 5).length).toBeGreaterThanOrEqual(3);

@@ -1,8 +1,6 @@
 import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { expect, test } from '@jest/globals';
-
-const module = fileURLToPath(new URL('../../dist/thread/young-generation.js', import.meta.url));
+import { built } from './built.ts';
 
 /**
  * Mebibytes of the young generation of a process that has made garbage, with a part of it alive, until V8 wants no more of it. Where the
@@ -11,7 +9,7 @@ const module = fileURLToPath(new URL('../../dist/thread/young-generation.js', im
 function youngMebibytes(limit: boolean): number {
   const script = `
     import { cachedDataVersionTag, getHeapSpaceStatistics } from 'node:v8';
-    import { limitYoungGeneration } from ${JSON.stringify(module)};
+    import { limitYoungGeneration } from ${built('thread/young-generation.js')};
     const flags = cachedDataVersionTag();
     if (${limit}) limitYoungGeneration();
     const size = () => getHeapSpaceStatistics().find(({ space_name: name }) => name === 'new_space').space_size / 2 ** 20;

@@ -27,8 +27,8 @@ export interface MachineOptions {
   /** Bytes of RAM at most; what 32-bit linear memory holds (about 3.8 GiB) if not given. */
   readonly maxMemory?: number;
   /**
-   * How often a branch target is reached before its region is compiled. Counters have 16 bits: beyond 65,536 branches are counted
-   * and nothing is compiled, what another run kept is used all the same. `undefined` for an interpreter that counts nothing.
+   * How often a branch target is reached before its region is compiled. Counters have 16 bits: beyond 65,536, branches are counted
+   * and nothing is compiled; what another run kept is used all the same. `undefined` for an interpreter that counts nothing.
    */
   readonly threshold?: number | undefined;
   /** Compiles for this machine, which closes it; without, the machine compiles between two runs. */
